@@ -1,0 +1,31 @@
+# Two commands: `make` builds a gated release, `make test` runs the tests. Both set up .venv by themselves.
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# uv does not read pip's configuration. Hand it pip's find-links, where hosts offer a CPU build of torch.
+export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+UV_VERSION = $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+
+.PHONY: build test lint lock clean
+build: $(VENV)/.ready
+	python -m stages.machine --refresh
+	dvc repro
+	embed-foundry verify release
+
+test: $(VENV)/.ready
+	pytest
+
+lint: $(VENV)/.ready
+	ruff check . && ruff format --check . && mypy
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet "uv==$(UV_VERSION)"
+	uv pip install --quiet --requirements requirements.lock --editable '.[build,serve,dev]'
+	touch $@
+
+lock:
+	UV_FIND_LINKS= uv pip compile --quiet --upgrade --all-extras pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,17 @@
+"""The build's commands, added to the console script in a clone: compose, repair."""
+
+import argparse
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add every build-side command to the console script's parser."""
+    parser = commands.add_parser("compose", help="write params.yaml from conf/ and overrides")
+    parser.add_argument("overrides", nargs="*", help="e.g. target=railway_cpu 'variant=[fp32,static]'")
+    parser.add_argument("--check", action="store_true", help="only compare; exit 2 on drift")
+    parser.set_defaults(run=_compose)
+
+
+def _compose(args: argparse.Namespace) -> None:
+    from stages import compose
+
+    print(compose.write(args.overrides, args.check))

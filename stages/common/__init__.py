@@ -1,0 +1,1 @@
+"""What every stage shares: the config schema, the stage contract, the network doors."""

@@ -1,0 +1,149 @@
+"""The stage contract: verify inputs, hold a lock, work in a hidden folder, fsync, rename, manifest last.
+
+Whatever kills a stage, its output folder is either absent or whole; a second writer is refused (exit 75).
+"""
+
+import fcntl
+import importlib.metadata
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from embed_foundry import RetryableError, manifest
+from embed_foundry.cli import guarded
+from embed_foundry.errors import InputError
+
+
+@contextmanager
+def publish(
+    out: Path,
+    *,
+    stage: str,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    libraries: Sequence[str] = (),
+    needs_bytes: int = 0,
+) -> Iterator[Path]:
+    """Yield an empty work folder that becomes `out`, whole and with its manifest, if the block ends without an error.
+
+    Args:
+        out: the output folder; what is there now is replaced.
+        stage: the DVC stage's name, recorded so that later errors can say what to re-run.
+        parameters: the configuration that shaped the output; JSON values.
+        inputs: name to folder; each is verified against its manifest and its digest recorded.
+        libraries: distributions whose versions shape the bytes.
+        needs_bytes: free disk space to ask for before the work starts.
+
+    Raises:
+        IntegrityError: an input folder differs from its manifest.
+        RetryableError: another process writes `out`, or the disk is too small or fills up.
+        InputError: `out` cannot be written.
+    """
+    digests = {name: manifest.verify(folder)["digest"] for name, folder in inputs.items()}
+    work = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(out.with_name(f".{out.name}.lock"), out):
+            _require_space(out.parent, needs_bytes)
+            shutil.rmtree(work, ignore_errors=True)  # left by a killed run; the lock says nobody uses it
+            work.mkdir()
+            try:
+                yield work
+                facts = {"stage": stage, "parameters": parameters, "inputs": digests, "libraries": versions(libraries)}
+                manifest.write(work, facts)
+                _sync(work)
+                if out.exists():
+                    shutil.rmtree(out)
+                work.rename(out)
+                _sync_folder(out.parent)
+            except BaseException:
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise _explained(error, out) from error
+
+
+def versions(libraries: Sequence[str]) -> dict[str, str]:
+    """Return the installed version of each distribution."""
+    return {name: importlib.metadata.version(name) for name in sorted(libraries)}
+
+
+def run_stage(run: Callable[[], object]) -> None:
+    """Run a stage's main body and exit with the documented code; SIGTERM cleans up like Ctrl-C."""
+    signal.signal(signal.SIGTERM, _terminate)
+    # Outputs must not depend on who builds: the same modes under every umask.
+    os.umask(0o022)
+
+    def body() -> None:
+        run()
+
+    sys.exit(guarded(body))
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def _lock(path: Path, out: Path) -> Iterator[None]:
+    """Hold an flock, which the kernel drops when the holder dies however it dies; the file's text names the holder."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RetryableError(
+                f"{out}: process {file.read().strip() or 'unknown'} is writing it. "
+                "Wait until it ends, or end it, then run the same command again."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RetryableError(
+            f"{folder}: needs {needed / 1e6:.0f} MB of free disk, has {free / 1e6:.0f} MB. Free some, then run again."
+        )
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, out: Path) -> Exception:
+    if error.errno in {28, 122}:  # ENOSPC, EDQUOT
+        return RetryableError(
+            f"{error.filename or out}: the disk is full; nothing was published. Free some, run again."
+        )
+    if error.errno in {13, 30, 1}:  # EACCES, EROFS, EPERM
+        return InputError(
+            f"{error.filename or out}: cannot be written ({error.strerror}). Make it writable, run again."
+        )
+    return error
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

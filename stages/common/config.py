@@ -1,0 +1,236 @@
+"""The schema of params.yaml, strict: unknown keys, wrong types, NaN limits and floating revisions end in exit 2.
+
+`load` is the only reader of params.yaml; conf/ holds the choices and the comments that say when to change a value.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from embed_foundry.errors import InputError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PARAMS = Path("params.yaml")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("a limit must be a finite number")
+    return value
+
+
+Limit = Annotated[float, AfterValidator(_finite)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+TaskType = Literal["Retrieval", "Classification", "Clustering", "BitextMining", "STS"]
+
+
+class Strict(BaseModel):
+    """Frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class License(Strict):
+    """The base model's licence: SPDX id or name, its text's address, and whether the hub asks to accept it first."""
+
+    name: str
+    url: str
+    gated: bool
+
+
+class Model(Strict):
+    """One base model: where its files come from, what they must be, how it is used."""
+
+    name: str
+    source: Literal["package", "hub", "folder"]
+    repo: str
+    revision: Revision
+    package: str | None
+    folder: str | None
+    files: dict[str, Sha256 | None]
+    license: License
+    dimensions: int = Field(gt=0)
+    matryoshka: list[int]
+    max_tokens: int = Field(gt=0)
+    prompts: dict[str, str]
+
+    @model_validator(mode="after")
+    def _sources(self) -> "Model":
+        if self.source == "package" and not self.package:
+            raise ValueError("source=package needs model.package, a module that is installed")
+        if self.source == "folder" and not self.folder:
+            raise ValueError("source=folder needs model.folder=PATH")
+        if any(not 0 < cut <= self.dimensions for cut in self.matryoshka):
+            raise ValueError(f"matryoshka dimensions must be between 1 and {self.dimensions}")
+        return self
+
+
+class TorchVariant(Strict):
+    """A reference precision in PyTorch."""
+
+    kind: Literal["torch"]
+    precision: Literal["fp32", "bf16"]
+
+
+class OnnxQuantize(Strict):
+    """Settings of onnxruntime.quantization.quantize_dynamic."""
+
+    per_channel: bool
+    reduce_range: bool
+    operators: list[str] = Field(min_length=1)
+
+
+class OnnxVariant(Strict):
+    """An ONNX graph for ONNX Runtime, int8 by dynamic quantization."""
+
+    kind: Literal["onnx"]
+    precision: Literal["fp32", "int8"]
+    opset: int = Field(ge=17)
+    quantize: OnnxQuantize | None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "OnnxVariant":
+        if (self.precision == "int8") != (self.quantize is not None):
+            raise ValueError("quantize settings belong to precision int8, and only there")
+        return self
+
+
+class StaticVariant(Strict):
+    """A Model2Vec token table."""
+
+    kind: Literal["static"]
+    precision: Literal["fp32", "int8"]
+    dimensions: int = Field(gt=0)
+    sif_coefficient: Limit
+
+
+Variant = Annotated[TorchVariant | OnnxVariant | StaticVariant, Field(discriminator="kind")]
+
+
+class Resources(Strict):
+    """What the target gives a process."""
+
+    threads: int = Field(gt=0)
+    memory_mb: int = Field(gt=0)
+
+
+class Limits(Strict):
+    """The limits of one variant at one target. None is "not judged"; everything else is judged and reported."""
+
+    size_mb_max: Limit | None = None
+    cosine_mean_min: Limit | None = None
+    cosine_min_min: Limit | None = None
+    retention_min: dict[TaskType, Limit] = {}
+    score_min: dict[TaskType, Limit] = {}
+    speedup_min: dict[int, Limit] = {}
+    peak_rss_mb_max: Limit | None = None
+    cold_start_s_max: Limit | None = None
+
+
+class Target(Strict):
+    """A place to run: its resources, what may ship there, in which order it is tried, and the limits."""
+
+    name: str
+    resources: Resources
+    objective: Literal["fastest", "smallest", "best"]
+    candidates: list[str] = Field(min_length=1)
+    required: int = Field(ge=1)
+    limits: dict[str, Limits]
+
+
+class Finetune(Strict):
+    """Which fine-tuning runs there are (none: an empty list) and the weights that conversions start from."""
+
+    runs: list[str]
+    weights: str
+
+
+class Suite(Strict):
+    """Which tasks are measured, on how much data."""
+
+    name: str
+    source: Literal["builtin"]
+    seed: int
+    queries: int = Field(gt=0)
+    corpus: int = Field(gt=0)
+    services: int = Field(gt=1)
+    languages: list[str]
+
+
+class Quality(Strict):
+    """How quality is measured."""
+
+    batch_size: int = Field(gt=0)
+
+
+class Latency(Strict):
+    """How latency is measured."""
+
+    lengths: list[int]
+    rounds: int = Field(gt=0)
+    gap_ms: int = Field(ge=0)
+    batch_size: int = Field(gt=0)
+    batch_length: int = Field(gt=0)
+    cold_starts: int = Field(gt=0)
+
+
+class Params(Strict):
+    """The whole composed answer."""
+
+    model: Model
+    target: Target
+    finetune: Finetune
+    suite: Suite
+    variants: dict[str, Variant]
+    baseline: str
+    quality: Quality
+    latency: Latency
+
+    @model_validator(mode="after")
+    def _names(self) -> "Params":
+        if self.baseline not in self.variants:
+            raise ValueError(f"baseline {self.baseline!r} is not among the variants {sorted(self.variants)}")
+        if not isinstance(self.variants[self.baseline], TorchVariant):
+            raise ValueError(
+                f"baseline {self.baseline!r} must be of kind torch: it is what conversions are compared to"
+            )
+        return self
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: missing, not YAML, or not what the schema allows; the message lists every fault.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; run this in the repository root, after `embed-foundry compose`.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable YAML ({error}). Write it again with `embed-foundry compose`.") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, origin: str) -> Params:  # noqa: ANN401 - any YAML value
+    """Check a composed configuration; `origin` names it in errors.
+
+    Raises:
+        InputError: as `load`.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        faults = "\n".join(
+            f"  {_where(item['loc'])}: {item['msg']} (got {item['input']!r:.80})" for item in error.errors()
+        )
+        raise InputError(
+            f"{origin} is not a valid configuration:\n{faults}\n"
+            "Valid options stand in conf/, each with a comment; correct the override and run embed-foundry compose."
+        ) from None
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the whole"

@@ -1,0 +1,26 @@
+"""Embed Foundry's runtime: opens a release bundle, or one variant folder, and encodes texts. No torch needed.
+
+>>> encoder = open_bundle("release")              # doctest: +SKIP
+>>> encoder.encode(["hello"], prompt=None).shape  # doctest: +SKIP
+(1, 384)
+"""
+
+from .bundle import Bundle, open_bundle
+from .encoder import Encoder, TruncationWarning, open_variant
+from .errors import FoundryError, GateError, InputError, IntegrityError, RemoteError, RetryableError
+from .variant import Variant
+
+__all__ = [
+    "Bundle",
+    "Encoder",
+    "FoundryError",
+    "GateError",
+    "InputError",
+    "IntegrityError",
+    "RemoteError",
+    "RetryableError",
+    "TruncationWarning",
+    "Variant",
+    "open_bundle",
+    "open_variant",
+]

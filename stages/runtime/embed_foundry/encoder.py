@@ -1,0 +1,210 @@
+"""What all encoders share: prompts, tokens, truncation, batches, Matryoshka cuts, unit norm."""
+
+import importlib
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError, IntegrityError
+from .variant import Variant
+
+Vectors = NDArray[np.float32]
+
+# kind in variant.json -> module:class, and what to install if its library is missing.
+KINDS = {
+    "onnx": ("embed_foundry.onnx:OnnxEncoder", "pip install onnxruntime"),
+    "static": ("embed_foundry.static:StaticEncoder", "pip install safetensors"),
+    "torch": ("embed_foundry.torch:TorchEncoder", "pip install sentence-transformers torch"),
+}
+
+
+class TruncationWarning(UserWarning):
+    """Some inputs were longer than the variant's limit and lost their end."""
+
+
+class Encoder(ABC):
+    """Encodes texts with one variant. Subclasses implement `_embed`; everything observable is here.
+
+    Args:
+        folder: a variant folder (variant.json beside its files).
+        threads: CPU threads to use; None means one per CPU this process may run on.
+    """
+
+    # What a row without any token gets: a tokenizer adds special tokens for most models, so this is rare.
+    default_batch: ClassVar[int] = 32
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self.folder = folder
+        self.variant = Variant.load(folder)
+        self.threads = threads or available_cpus()
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+    ) -> Vectors:
+        """Return one unit-norm float32 vector a text, in the order of the texts: shape [len(texts), dimensions].
+
+        Args:
+            texts: the inputs; an empty string is allowed and has a defined, finite vector.
+            prompt: a key of the variant's prompts ("query", "document", …); None puts nothing before the text.
+            dimensions: cut vectors to this length and renormalise (Matryoshka); None keeps all.
+            batch_size: texts per call of the library underneath; texts are batched by length.
+
+        Raises:
+            InputError: a text is not a string or holds a lone surrogate; unknown prompt; dimensions out of range.
+            IntegrityError: the library returned a wrong shape, a non-finite or a zero vector.
+
+        Warns:
+            TruncationWarning: texts longer than the variant's `max_tokens` were cut.
+        """
+        prefix = self._prefix(prompt)
+        width = self._width(dimensions)
+        rows = [prefix + _checked(text, at) for at, text in enumerate(texts)]
+        if not rows:
+            return np.zeros((0, width), dtype=np.float32)
+        return cut(self._vectors(rows, batch_size or self.default_batch), width)
+
+    def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
+        """Return each text's length in tokens before truncation, prompt and special tokens included."""
+        prefix = self._prefix(prompt)
+        return self._count([prefix + _checked(text, at) for at, text in enumerate(texts)])
+
+    def _vectors(self, rows: list[str], batch_size: int) -> Vectors:
+        """Embed rows in batches of similar length, so that little is computed on padding."""
+        out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda at: (len(rows[at]), at))
+        cut_rows: list[int] = []
+        for start in range(0, len(order), batch_size):
+            index = order[start : start + batch_size]
+            vectors, cut_here = self._embed([rows[at] for at in index])
+            if vectors.shape != (len(index), self.variant.dimensions):
+                raise IntegrityError(
+                    f"{self.folder}: expected vectors of shape {(len(index), self.variant.dimensions)}, "
+                    f"got {vectors.shape}. Build the variant again."
+                )
+            out[index] = vectors
+            cut_rows += [index[at] for at in cut_here]
+        if cut_rows:
+            warnings.warn(
+                f"{len(cut_rows)} of {len(rows)} texts exceed {self.variant.max_tokens} tokens and were cut "
+                f"(first: text {min(cut_rows)}). Split them into shorter passages.",
+                TruncationWarning,
+                stacklevel=3,
+            )
+        return out
+
+    @abstractmethod
+    def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
+        """Return raw vectors [len(rows), dimensions] and the positions of rows that were truncated."""
+
+    @abstractmethod
+    def _count(self, rows: list[str]) -> list[int]:
+        """Return the untruncated token count of each row."""
+
+    def _prefix(self, prompt: str | None) -> str:
+        if prompt is None:
+            return ""
+        if prompt not in self.variant.prompts:
+            raise InputError(
+                f"prompt {prompt!r} is unknown to {self.variant.name}; "
+                f"it has {sorted(self.variant.prompts) or 'no prompts'}."
+            )
+        return self.variant.prompts[prompt]
+
+    def _width(self, dimensions: int | None) -> int:
+        full = self.variant.dimensions
+        if dimensions is not None and not 1 <= dimensions <= full:
+            raise InputError(f"dimensions {dimensions} is out of range for {self.variant.name}: 1 to {full}.")
+        return dimensions or full
+
+
+class TokenizedEncoder(Encoder):
+    """An encoder whose texts go through the variant's tokenizer.json (Hugging Face tokenizers)."""
+
+    special_tokens: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        from tokenizers import Tokenizer
+
+        # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.tokenizer = Tokenizer.from_file(str(folder / self.variant.files["tokenizer"]))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
+        """Return token ids per row, cut to `max_tokens`, and the positions of the rows that were cut."""
+        limit = self.variant.max_tokens
+        self.tokenizer.enable_truncation(limit)
+        encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
+        self.tokenizer.no_truncation()
+        return [item.ids for item in encodings], [at for at, item in enumerate(encodings) if item.overflowing]
+
+    def _count(self, rows: list[str]) -> list[int]:
+        return [len(item.ids) for item in self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)]
+
+
+def open_variant(folder: Path, threads: int | None = None) -> Encoder:
+    """Open the encoder for one variant folder.
+
+    Raises:
+        IntegrityError: variant.json is missing or unreadable.
+        InputError: the variant's kind is unknown, or its library is not installed.
+    """
+    variant = Variant.load(folder)
+    if variant.kind not in KINDS:
+        raise InputError(f"{folder}: kind {variant.kind!r} is unknown; this runtime has {sorted(KINDS)}. Update it.")
+    target, install = KINDS[variant.kind]
+    module, _, name = target.partition(":")
+    try:
+        encoder: type[Any] = getattr(importlib.import_module(module), name)
+        opened: Encoder = encoder(folder, threads)
+    except ImportError as error:
+        raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {install}") from None
+    return opened
+
+
+def cut(vectors: Vectors, dimensions: int) -> Vectors:
+    """Return vectors cut to their first `dimensions` and renormalised: [n, d] float32 -> [n, dimensions] float32.
+
+    Matryoshka truncation as in Kusupati et al. 2022 (arXiv:2205.13147); norms are taken in float64.
+
+    Raises:
+        IntegrityError: a vector is not finite or has no length; a zero norm never becomes NaN.
+    """
+    part = vectors[:, :dimensions].astype(np.float64)
+    norms = np.linalg.norm(part, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    if bad.size:
+        raise IntegrityError(
+            f"{bad.size} of {len(vectors)} vectors are not finite or have no length (first: row {bad[0]}). "
+            "Do not ship this variant; its precision may overflow on this hardware."
+        )
+    unit: Vectors = (part / norms).astype(np.float32)
+    return unit
+
+
+def available_cpus() -> int:
+    """Return how many CPUs this process may run on, its affinity mask respected."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _checked(text: object, at: int) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"text {at} is a {type(text).__name__}; expected a string.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"text {at} holds a lone surrogate; expected valid Unicode.") from None
+    return text

@@ -1,0 +1,122 @@
+"""manifest.json: what a folder holds, by SHA-256, written last and checked before anything in the folder is used.
+
+The manifest carries its own digest, so that a changed byte anywhere in the folder, the manifest included, is found and
+named. It holds no clock, host or absolute path: the same content gives the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import IntegrityError
+
+NAME = "manifest.json"
+SCHEMA = 1
+_BLOCK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes, read in blocks of 1 MiB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Return the one JSON encoding used for digests: sorted keys, 2-space indent, no NaN, final newline.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+    """
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def files_of(folder: Path) -> list[str]:
+    """Return the relative POSIX names of all files under a folder, sorted, without its own manifest.
+
+    Raises:
+        IntegrityError: the folder holds a link, socket, FIFO or device, which no artifact of ours contains.
+    """
+    names = []
+    for root, directories, files in os.walk(folder):
+        for name in [*directories, *files]:
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise IntegrityError(f"{path}: is not a regular file; artifacts hold regular files only. Remove it.")
+        names += [Path(root, name).relative_to(folder).as_posix() for name in files]
+    return sorted(name for name in names if name != NAME)
+
+
+def write(folder: Path, facts: Mapping[str, Any]) -> str:
+    """Write `folder/manifest.json` over all files now in the folder and return its digest.
+
+    Args:
+        folder: the finished folder.
+        facts: what else to record (stage, parameters, library versions, input digests); JSON values.
+    """
+    body: dict[str, Any] = {"schema": SCHEMA, **facts}
+    body["files"] = {
+        name: {"sha256": sha256(folder / name), "size": (folder / name).stat().st_size} for name in files_of(folder)
+    }
+    body["digest"] = hashlib.sha256(canonical(body)).hexdigest()
+    (folder / NAME).write_bytes(canonical(body))
+    return str(body["digest"])
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder after checking the manifest's own digest, without reading the other files.
+
+    Raises:
+        IntegrityError: the manifest is missing, unreadable, of another schema, or differs from its own digest.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise IntegrityError(f"{path}: missing, so nothing in {folder} can be trusted.{_rebuild(folder)}")
+    raw = path.read_bytes()
+    try:
+        body: dict[str, Any] = json.loads(raw)
+        digest = body.pop("digest")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise IntegrityError(f"{path}: not a readable manifest ({error}).{_rebuild(folder)}") from None
+    intact = hashlib.sha256(canonical(body)).hexdigest() == digest and canonical(body | {"digest": digest}) == raw
+    if not intact:
+        raise IntegrityError(f"{path}: changed since it was written (own digest differs).{_rebuild(folder)}")
+    if body.get("schema") != SCHEMA:
+        raise IntegrityError(
+            f"{path}: has manifest schema {body.get('schema')}, this one reads {SCHEMA}. Use the version that wrote it."
+        )
+    return body | {"digest": digest}
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file of a folder against its manifest and return the manifest.
+
+    Raises:
+        IntegrityError: a file is missing, added, resized or changed; the message names it and the stage to re-run.
+    """
+    body = read(folder)
+    listed, present = body["files"], set(files_of(folder))
+    again = _rebuild(folder, body)
+    for name in sorted(present - set(listed)):
+        raise IntegrityError(f"{folder / name}: not listed in the manifest, so it was added later.{again}")
+    for name, fact in sorted(listed.items()):
+        path = folder / name
+        if name not in present:
+            raise IntegrityError(f"{path}: missing, the manifest lists it.{again}")
+        if path.stat().st_size != fact["size"]:
+            raise IntegrityError(f"{path}: has {path.stat().st_size} bytes, the manifest says {fact['size']}.{again}")
+        if (actual := sha256(path)) != fact["sha256"]:
+            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {fact['sha256']}.{again}")
+    return body
+
+
+def _rebuild(folder: Path, body: Mapping[str, Any] | None = None) -> str:
+    """Return the next step: which DVC stage made the folder, where that is known."""
+    stage = (body or {}).get("stage")
+    if stage == "bundle" or (body is None and not Path("dvc.yaml").exists()):
+        return f" Do not use {folder}; fetch or build the bundle again."
+    return f" Re-run the stage that makes it: embed-foundry repair {stage or folder}, then dvc repro."

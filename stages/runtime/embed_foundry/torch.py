@@ -1,0 +1,39 @@
+"""PyTorch encoder (sentence-transformers): the fp32 baseline and other reference precisions. Needs torch installed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .encoder import Encoder, Vectors
+
+
+class TorchEncoder(Encoder):
+    """Runs the model folder as SentenceTransformer loads it, in the variant's precision, on the CPU."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(self.threads)
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.variant.precision]
+        self.model = SentenceTransformer(
+            str(folder / self.variant.files["model"]),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"torch_dtype": dtype},
+        )
+        self.model.max_seq_length = self.variant.max_tokens
+        self.model.prompts = {}
+        self.model.default_prompt_name = None
+        self.model.eval()
+
+    def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
+        vectors = self.model.encode(rows, batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True)
+        limit = self.variant.max_tokens
+        truncated = [at for at, count in enumerate(self._count(rows)) if count > limit]
+        return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32), truncated
+
+    def _count(self, rows: list[str]) -> list[int]:
+        return [len(ids) for ids in self.model.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]
