@@ -9,9 +9,22 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("overrides", nargs="*", help="e.g. target=railway_cpu 'variant=[fp32,static]'")
     parser.add_argument("--check", action="store_true", help="only compare; exit 2 on drift")
     parser.set_defaults(run=_compose)
+    parser = commands.add_parser(
+        "repair", help="remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds"
+    )
+    parser.set_defaults(run=_repair)
 
 
 def _compose(args: argparse.Namespace) -> None:
     from stages import compose
 
     print(compose.write(args.overrides, args.check))
+
+
+def _repair(_args: argparse.Namespace) -> None:
+    from stages import repair
+
+    removed = repair.run()
+    for path in removed:
+        print(f"removed {path}")
+    print(f"{len(removed)} corrupt; next: dvc repro" if removed else "nothing corrupt")

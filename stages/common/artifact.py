@@ -74,8 +74,15 @@ def versions(libraries: Sequence[str]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(libraries)}
 
 
-def run_stage(run: Callable[[], object]) -> None:
-    """Run a stage's main body and exit with the documented code; SIGTERM cleans up like Ctrl-C."""
+def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
+    """Run a stage's main body and exit with the documented code; SIGTERM cleans up like Ctrl-C.
+
+    Args:
+        run: the stage's main body.
+        network: whether the stage may ask the model hub; all others work on verified folders alone.
+    """
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     signal.signal(signal.SIGTERM, _terminate)
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)

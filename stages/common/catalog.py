@@ -25,6 +25,6 @@ def listed(catalog: Path, variants: Path) -> dict[str, Path]:
         if (found := manifest.read(variants / name)["digest"]) != digest:
             raise IntegrityError(
                 f"{variants / name}: has digest {found}, the catalog lists {digest}. "
-                f"Next: embed-foundry repair convert@{name}, then dvc repro."
+                f"Next: dvc repro convert@{name} catalog."
             )
     return {name: variants / name for name in digests}

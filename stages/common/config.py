@@ -130,11 +130,10 @@ class Limits(Strict):
 
 
 class Target(Strict):
-    """A place to run: its resources, what may ship there, in which order it is tried, and the limits."""
+    """A place to run: its resources, what may ship there in the order it is tried, and the limits."""
 
     name: str
     resources: Resources
-    objective: Literal["fastest", "smallest", "best"]
     candidates: list[str] = Field(min_length=1)
     required: int = Field(ge=1)
     limits: dict[str, Limits]

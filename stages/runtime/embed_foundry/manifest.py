@@ -117,6 +117,7 @@ def verify(folder: Path) -> dict[str, Any]:
 def _rebuild(folder: Path, body: Mapping[str, Any] | None = None) -> str:
     """Return the next step: which DVC stage made the folder, where that is known."""
     stage = (body or {}).get("stage")
-    if stage == "bundle" or (body is None and not Path("dvc.yaml").exists()):
-        return f" Do not use {folder}; fetch or build the bundle again."
-    return f" Re-run the stage that makes it: embed-foundry repair {stage or folder}, then dvc repro."
+    if not Path("dvc.yaml").exists():
+        return f" Do not use {folder}; fetch it again, or build it again with stage {stage or 'bundle'}."
+    made_by = f"Stage {stage} must run again" if stage else "The stage that makes it must run again"
+    return f" {made_by}: embed-foundry repair, then dvc repro."

@@ -22,7 +22,7 @@ class TorchEncoder(Encoder):
             device="cpu",
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"torch_dtype": dtype},
+            model_kwargs={"dtype": dtype},
         )
         self.model.max_seq_length = self.variant.max_tokens
         self.model.prompts = {}
@@ -30,10 +30,17 @@ class TorchEncoder(Encoder):
         self.model.eval()
 
     def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
-        vectors = self.model.encode(rows, batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True)
-        limit = self.variant.max_tokens
-        truncated = [at for at, count in enumerate(self._count(rows)) if count > limit]
-        return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32), truncated
+        import torch
+
+        with torch.inference_mode():
+            features = self.model.preprocess(rows)
+            lengths = features["attention_mask"].sum(dim=1).tolist()
+            vectors = self.model(features)["sentence_embedding"].float().numpy()
+        # Only a row that fills the limit can have been cut; counting all rows again would slow the baseline down.
+        full = [at for at, length in enumerate(lengths) if length == self.variant.max_tokens]
+        counts = self._count([rows[at] for at in full]) if full else []
+        truncated = [at for at, count in zip(full, counts, strict=True) if count > self.variant.max_tokens]
+        return np.asarray(vectors, dtype=np.float32), truncated
 
     def _count(self, rows: list[str]) -> list[int]:
         return [len(ids) for ids in self.model.tokenizer(rows, truncation=False, verbose=False)["input_ids"]]

@@ -1,0 +1,115 @@
+"""convert@NAME: base model -> one variant folder, compared with the base model before it is published.
+
+In: the weights folder (finetune.weights). Out: variants/NAME/ (variant.json, its files, manifest.json).
+Fails: 2 a recipe the base model cannot follow, 3 the input differs from its manifest, 75 another process converts NAME.
+Target: the same bytes every time.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from embed_foundry import Variant, manifest
+from embed_foundry.variant import NAME as VARIANT_JSON
+
+from stages.common.artifact import folder_size, publish
+from stages.common.config import Model
+from stages.common.config import Variant as Recipe
+
+# kind -> the room that converts it, and the distributions whose versions shape its bytes.
+FAMILIES = {
+    "torch": ("stages.convert.torch", ("safetensors", "sentence-transformers", "torch", "transformers")),
+    "onnx": ("stages.convert.onnx", ("onnx", "onnxruntime", "optimum-onnx", "torch", "transformers")),
+    "static": ("stages.convert.static", ("model2vec", "scikit-learn", "tokenizers", "torch", "transformers")),
+}
+# Threads during conversion and parity. Sums depend on how they are split, so this is fixed, not the host's number.
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a family's conversion reports about the files it wrote.
+
+    Attributes:
+        files: role to file name, as the encoder of the kind expects.
+        dimensions: length of a full vector.
+        facts: further facts for variant.json's recipe.
+        own_space: the vectors cannot be compared with the base model's.
+    """
+
+    files: dict[str, str]
+    dimensions: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    own_space: bool = False
+
+
+class Family(Protocol):
+    """A conversion room."""
+
+    def convert(self, base: Path, recipe: Any, work: Path) -> Draft:  # noqa: ANN401 - each family has its recipe class
+        """Write the variant's files into `work`."""
+
+
+def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Variant:
+    """Convert one variant and return its record.
+
+    Args:
+        name: the variant's name.
+        recipe: its settings.
+        model: the base model's configuration.
+        base: verified SentenceTransformer folder.
+        out: the variant folder.
+
+    Raises:
+        InputError: the base model cannot be converted this way.
+        IntegrityError: `base` differs from its manifest.
+        RetryableError: another process converts this variant, or the disk is too small.
+    """
+    from stages.convert import parity
+
+    module, libraries = FAMILIES[recipe.kind]
+    family: Family = import_module(module)
+    settings = recipe.model_dump(mode="json")
+    parameters = {"variant": settings, "model": model.model_dump(mode="json", exclude={"source", "package", "folder"})}
+    with publish(
+        out,
+        stage=f"convert@{name}",
+        parameters=parameters,
+        inputs={"base": base},
+        libraries=libraries,
+        needs_bytes=3 * folder_size(base),  # the exported graph, its quantised copy, room for a temporary one
+    ) as work:
+        draft = family.convert(base, recipe, work)
+        variant = Variant(
+            name=name,
+            kind=recipe.kind,
+            precision=recipe.precision,
+            model=f"{model.repo}@{model.revision}",
+            space_id=space_id(base, model, settings if draft.own_space else None),
+            dimensions=draft.dimensions,
+            matryoshka=tuple(sorted({draft.dimensions, *(d for d in model.matryoshka if d < draft.dimensions)})[::-1]),
+            max_tokens=model.max_tokens,
+            prompts=model.prompts,
+            files=draft.files,
+            recipe=settings | draft.facts,
+        )
+        record = work / VARIANT_JSON
+        record.write_bytes(manifest.canonical(variant.to_json()))
+        figures = parity.measure(base, work, own_space=draft.own_space)
+        record.write_bytes(manifest.canonical(variant.to_json() | {"parity": figures}))
+        return Variant.load(work)
+
+
+def space_id(base: Path, model: Model, own: dict[str, Any] | None) -> str:
+    """Return the digest of what defines a vector space: weights, modules, prompts, unit norm, and a recipe of its own.
+
+    Args:
+        base: the base model's folder.
+        model: its configuration.
+        own: the settings of a conversion that leaves the base model's space, else None.
+    """
+    files = {name: fact["sha256"] for name, fact in manifest.read(base)["files"].items()}
+    space = {"files": files, "prompts": model.prompts, "unit_norm": True, "own": own}
+    return hashlib.sha256(manifest.canonical(space)).hexdigest()[:16]

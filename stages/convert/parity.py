@@ -1,0 +1,100 @@
+"""Parity of a converted variant with its base model, over stages/common/texts.txt.
+
+The base model is run by sentence-transformers itself, not by an encoder of ours, so that a mistake in our encoders
+cannot cancel out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embed_foundry import Encoder, FoundryError, open_variant
+from embed_foundry.encoder import Vectors
+
+from stages.common import texts as probes
+from stages.convert import THREADS
+
+DIGITS = 6
+_SHORTEST = "cat"  # one token beside the special ones
+
+
+def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
+    """Return the parity figures of the variant in `folder`; cosines are rounded to 6 decimals.
+
+    Keys: texts, cosine_mean, cosine_min, worst_text (each text alone); one_token and at_limit (cosine of a one-token
+    text and of one cut at the token limit); padded_batch_min (least cosine when a long text pads the short ones);
+    batch_shift_max (largest L2 move of any text's vector from alone to batched with others);
+    similarity_spearman (rank correlation of all pairwise similarities, comparable across spaces). Cosines are absent
+    for a variant with a space of its own. An encoder that fails gives {"error": why}, which no gate passes.
+
+    Args:
+        base: the SentenceTransformer folder.
+        folder: the variant folder.
+        own_space: the variant's vectors cannot be compared with the base model's.
+    """
+    from scipy.stats import spearmanr
+
+    texts = probes.texts()
+    try:
+        encoder = open_variant(folder, THREADS)
+        long = _at_limit(encoder, texts)
+        alone = _alone(encoder, texts)
+        batched = encoder.encode([*texts, long], batch_size=len(texts) + 1)[:-1]
+        edges = _alone(encoder, [_SHORTEST, long])
+    except FoundryError as error:
+        return {"error": str(error)}
+    expected = _reference(base, [*texts, _SHORTEST, long], encoder.variant.max_tokens)
+    upper = np.triu_indices(len(texts), 1)
+    figures: dict[str, Any] = {
+        "texts": len(texts),
+        "batch_shift_max": float(np.linalg.norm(batched - alone, axis=1).max()),
+        "similarity_spearman": float(
+            spearmanr((alone @ alone.T)[upper], (expected[:-2] @ expected[:-2].T)[upper]).statistic
+        ),
+    }
+    if not own_space:
+        cosines = _cosines(alone, expected[:-2])
+        figures |= {
+            "cosine_mean": float(cosines.mean()),
+            "cosine_min": float(cosines.min()),
+            "worst_text": texts[int(cosines.argmin())],
+            "padded_batch_min": float(_cosines(batched, expected[:-2]).min()),
+            "one_token": float(_cosines(edges, expected[-2:])[0]),
+            "at_limit": float(_cosines(edges, expected[-2:])[1]),
+        }
+    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _alone(encoder: Encoder, texts: list[str]) -> Vectors:
+    return np.concatenate([encoder.encode([text]) for text in texts])
+
+
+def _at_limit(encoder: Encoder, texts: list[str]) -> str:
+    """Return the longest text of whole words that fits the token limit, made of the parity texts repeated."""
+    limit = encoder.variant.max_tokens
+    words = " ".join(texts).split(" ")
+    words = words * (1 + limit // len(words))
+    fits, over = 1, len(words)
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        if encoder.count_tokens([" ".join(words[:middle])])[0] <= limit:
+            fits = middle
+        else:
+            over = middle
+    return " ".join(words[:fits])
+
+
+def _reference(base: Path, texts: list[str], max_tokens: int) -> Vectors:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(THREADS)
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    model.max_seq_length = max_tokens
+    rows = [model.encode([text], normalize_embeddings=True, show_progress_bar=False) for text in texts]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _cosines(left: Vectors, right: Vectors) -> Vectors:
+    unit: Vectors = (left * right).sum(axis=1)
+    return unit
