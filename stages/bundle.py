@@ -1,6 +1,6 @@
 """bundle: the passing variants, with everything needed to trust and run them, as one folder.
 
-In: catalog/, variants/, quality/, latency/, gate/, the runtime's source. Out: release/: bundle.json, variants/, probes/
+In: catalog/, variants/, quality/, latency/, gate/, report/, the runtime's source. Out: release/: bundle.json, variants/, probes/
 with golden vectors, evidence/, runtime/ (the wheel), LICENSE, NOTICE, SHA256SUMS, manifest.json.
 Fails: 3 an input differs from its manifest or the verdict is about other bytes, 4 the gate did not pass.
 """
@@ -21,7 +21,12 @@ from stages.common.config import Model, Target
 
 # Probes a prompt-less text is drawn from: every third of the fifty, so that languages, code and numbers are among them.
 PROBE_STEP = 3
-EVIDENCE = {"gate": ("verdict.json", "metrics.json"), "quality": ("scores.json",), "latency": ("latency.json",)}
+EVIDENCE = {
+    "quality": ("scores.json",),
+    "latency": ("latency.json",),
+    "gate": ("verdict.json", "metrics.json"),
+    "report": ("index.html",),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Sources:
     quality: Path
     latency: Path
     gate: Path
+    report: Path
     project: Path
 
 
@@ -50,7 +56,7 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
         IntegrityError: an input differs from its manifest, or the verdict is about another catalog.
     """
     folders = catalogs.listed(sources.catalog, sources.variants)
-    inputs = {name: getattr(sources, name) for name in ("catalog", "quality", "latency", "gate")}
+    inputs = {name: getattr(sources, name) for name in ("catalog", *EVIDENCE)}
     for folder in inputs.values():
         manifest.verify(folder)
     verdict = json.loads((sources.gate / "verdict.json").read_text(encoding="utf-8"))
@@ -156,7 +162,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _main() -> None:
     params = config.load()
-    folders = {name: Path(name) for name in ("catalog", "variants", "quality", "latency", "gate")}
+    folders = {name: Path(name) for name in ("catalog", "variants", *EVIDENCE)}
     run(params.model, params.target, Sources(**folders, project=Path()), Path("release"))
 
 
