@@ -83,6 +83,7 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     signal.signal(signal.SIGTERM, _terminate)
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)

@@ -4,7 +4,8 @@
 """
 
 import math
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -20,9 +21,27 @@ def _finite(value: float) -> float:
     return value
 
 
+def _commit(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError("expected the 40 hex digits of a commit; branches, tags and short hashes move")
+    return value
+
+
+def _model_file(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != value or "\\" in value:
+        raise ValueError("expected a file's path inside the model folder, such as 1_Pooling/config.json")
+    if path.suffix not in MODEL_FORMATS:
+        raise ValueError(f"a base model takes {', '.join(MODEL_FORMATS)} only: other formats can carry code")
+    return value
+
+
+# What a base model's files may be: data formats that nothing executes or unpickles.
+MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
 Limit = Annotated[float, AfterValidator(_finite)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Revision = Annotated[str, AfterValidator(_commit)]
+ModelFile = Annotated[str, AfterValidator(_model_file)]
 TaskType = Literal["Retrieval", "Classification", "Clustering", "BitextMining", "STS"]
 
 
@@ -45,11 +64,11 @@ class Model(Strict):
 
     name: str
     source: Literal["package", "hub", "folder"]
-    repo: str
+    repo: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
     revision: Revision
-    package: str | None
+    package: str | None = Field(pattern=r"^[A-Za-z_]\w*$")
     folder: str | None
-    files: dict[str, Sha256 | None]
+    files: dict[ModelFile, Sha256 | None] = Field(min_length=1)
     license: License
     dimensions: int = Field(gt=0)
     matryoshka: list[int]
@@ -165,14 +184,22 @@ class Quality(Strict):
 
 
 class Latency(Strict):
-    """How latency is measured."""
+    """How latency is measured; 6 rounds are the fewest that carry a 95 % interval of their median."""
 
-    lengths: list[int]
-    rounds: int = Field(gt=0)
+    lengths: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
+    rounds: int = Field(ge=6)
     gap_ms: int = Field(ge=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(ge=2)
     batch_length: int = Field(gt=0)
+    batch_rounds: int = Field(ge=6)
     cold_starts: int = Field(gt=0)
+    seed: int
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Latency":
+        if len(set(self.lengths)) != len(self.lengths):
+            raise ValueError(f"lengths {self.lengths} name one twice")
+        return self
 
 
 class Params(Strict):

@@ -1,7 +1,9 @@
 """ONNX variants: optimum's export with pooling, heads and unit norm in the graph, optionally quantised to int8."""
 
+import logging
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def _export(base: Path, scratch: Path, opset: int) -> Any:  # noqa: ANN401 - onn
     from optimum.exporters.onnx import main_export
 
     torch.set_num_threads(THREADS)
+    warnings.simplefilter("ignore", torch.jit.TracerWarning)  # parity decides whether the trace generalises
     try:
         main_export(
             str(base),
@@ -78,6 +81,7 @@ def _name_outputs(graph: Any, base: Path) -> int:  # noqa: ANN401
 def _quantize(source: Path, target: Path, settings: OnnxQuantize) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    logging.getLogger().setLevel(logging.ERROR)  # it asks for pre-processing, which static quantization needs
     quantize_dynamic(
         source,
         target,

@@ -1,0 +1,136 @@
+"""This machine: what identifies it for measurements, and what it did while one ran.
+
+Linux in full; other systems as far as psutil and py-cpuinfo know them.
+"""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from embed_foundry import manifest
+from embed_foundry.encoder import available_cpus
+
+GIB = 1 << 30
+# Instruction sets that change which kernels the encoders' libraries take, by Linux' names.
+FLAGS = (
+    *("avx", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "fma"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme"),
+)
+# Files of a cgroup CPU controller: version 2, version 1.
+QUOTA_V2, QUOTA_V1, PERIOD_V1, STAT = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.stat"
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return what identifies this machine to a measurement: JSON values, no name, no clock; about 1 s.
+
+    Keys: cpu (brand), arch, flags (of FLAGS), cpus (this process may use), cores (physical, None if unknown),
+    quota_cpus (CPU time a second that the cgroup grants, None if unlimited), memory_gib (whole GiB), os.
+    """
+    import psutil
+    from cpuinfo import get_cpu_info
+
+    info = get_cpu_info()
+    present = {flag.replace("_", "") for flag in info.get("flags", [])}  # spelt with and without "_" by OS and CPUID
+    return {
+        "cpu": info.get("brand_raw") or platform.processor() or "unknown",
+        "arch": platform.machine(),
+        "flags": sorted(flag for flag in FLAGS if flag.replace("_", "") in present),
+        "cpus": available_cpus(),
+        "cores": psutil.cpu_count(logical=False),
+        "quota_cpus": quota_cpus(_cpu_groups()),
+        "memory_gib": round(psutil.virtual_memory().total / GIB),
+        "os": platform.system(),
+    }
+
+
+def digest(machine: dict[str, Any]) -> str:
+    """Return the hex SHA-256 of a fingerprint's canonical JSON."""
+    return hashlib.sha256(manifest.canonical(machine)).hexdigest()
+
+
+def watch() -> Callable[[], dict[str, float]]:
+    """Start watching the machine; the returned function says what happened since.
+
+    Its keys: load_before and load_after (1-minute load averages); throttled_s (seconds that this process's cgroup
+    stood still for its quota) and steal_s (CPU seconds a hypervisor gave to others), each only where it can be read.
+    """
+    import psutil
+
+    groups, load = _cpu_groups(), psutil.getloadavg()[0]
+    throttled, steal = throttled_s(groups), getattr(psutil.cpu_times(), "steal", None)
+
+    def since() -> dict[str, float]:
+        seen = {"load_before": round(load, 2), "load_after": round(psutil.getloadavg()[0], 2)}
+        if throttled is not None:
+            seen["throttled_s"] = round((throttled_s(groups) or 0.0) - throttled, 3)
+        if steal is not None:
+            seen["steal_s"] = round(psutil.cpu_times().steal - steal, 2)
+        return seen
+
+    return since
+
+
+def quota_cpus(groups: list[Path]) -> float | None:
+    """Return the least CPU quota of the given cgroup folders, in CPUs (1.5 is 150 ms each 100 ms); None if unlimited.
+
+    Args:
+        groups: cgroup folders of version 1 or 2; files that are missing there say nothing.
+    """
+    limits = []
+    for group in groups:
+        if (text := _text(group / QUOTA_V2)) is not None:
+            quota, _, period = text.partition(" ")
+        else:
+            quota, period = _text(group / QUOTA_V1) or "-1", _text(group / PERIOD_V1) or "100000"
+        if quota not in ("max", "-1"):
+            limits.append(int(quota) / int(period))
+    return round(min(limits), 3) if limits else None
+
+
+def throttled_s(groups: list[Path]) -> float | None:
+    """Return how long the given cgroup folders were held back by their quotas so far; None if none of them says."""
+    seconds = []
+    for group in groups:
+        stat = dict(line.split() for line in (_text(group / STAT) or "").splitlines())
+        if "throttled_usec" in stat:  # version 2
+            seconds.append(int(stat["throttled_usec"]) / 1e6)
+        elif "throttled_time" in stat:  # version 1, nanoseconds
+            seconds.append(int(stat["throttled_time"]) / 1e9)
+    return sum(seconds) if seconds else None
+
+
+def _cpu_groups() -> list[Path]:
+    """Return this process's cgroup folders that may hold CPU limits: its own and its ancestors', of both versions."""
+    import psutil
+
+    paths: dict[str, str] = {}  # controllers -> path in the hierarchy; "" is version 2
+    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path)
+    folders: list[Path] = []
+    for mount in psutil.disk_partitions(all=True) if paths else []:
+        if mount.fstype == "cgroup2" and "" in paths:
+            folders += _up(Path(mount.mountpoint), paths[""])
+        elif mount.fstype == "cgroup" and "cpu" in paths and "cpu" in mount.opts.split(","):
+            folders += _up(Path(mount.mountpoint), paths["cpu"])
+    return list(dict.fromkeys(folders))
+
+
+def _up(mount: Path, path: str) -> Iterator[Path]:
+    """Yield mount/path and its parents up to the mount; inside a container the path may exist on the host only."""
+    here = mount / path.strip("/")
+    for folder in (here, *here.parents):
+        if folder.is_dir():
+            yield folder
+        if folder == mount:
+            return
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

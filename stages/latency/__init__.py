@@ -1,0 +1,160 @@
+"""latency: all variants against the baseline, interleaved, each in its own process with pinned threads.
+
+In: the catalogued variants, data/ (documents that inputs are cut from), machine.json.
+Out: latency/samples.csv (variant,tokens,batch,round,ms: every kept call) and latency/latency.json:
+
+    machine, machine_digest   the fingerprint
+    threads, baseline         as configured
+    host                      load_before, load_after, throttled_s?, steal_s?: what else went on (common/host.py)
+    variants.NAME             {"error": why}, or
+      lengths.TOKENS          one text a call: n, median_ms, p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and
+                              p99_ms_upper? (n >= 299), speedup {median, low, high}
+      batch                   size, tokens, n, median_ms, texts_per_s, tokens_per_s, speedup {median, low, high}
+      cold_start_s            median, values: process start to first vector, files possibly in the page cache
+      peak_rss_mb             of the process after all of the above, 10^6 bytes
+
+A key with "?" is absent where it cannot be known. speedup is the median over rounds of baseline time / own time, low
+and high its 95 % interval; p95_ms_upper is the 95 % upper bound of that percentile (common/stats.py).
+Fails: 2 machine.json is of another machine, no texts; 3 an input differs from its manifest, or the baseline's encoder
+fails; 75 the baseline's process dies or hangs. Any other variant's failure is its result, and fails at the gate.
+"""
+
+import csv
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from embed_foundry import Variant, manifest
+from embed_foundry.errors import InputError
+
+from stages.common import host
+from stages.common.artifact import publish
+from stages.common.config import Latency
+from stages.latency import figures, texts, timing
+from stages.latency.progress import bar
+from stages.latency.team import Team
+from stages.latency.timing import Sample, Series
+
+NAME = "latency.json"
+SAMPLES = "samples.csv"
+# Versions that shape the figures.
+LIBRARIES = ("numpy", "onnxruntime", "sentence-transformers", "tokenizers", "torch", "transformers")
+# Different texts a length: no single one decides.
+TEXTS = 8
+
+
+def run(
+    config: Latency, variants: Mapping[str, Path], baseline: str, data: Path, machine: Path, threads: int, out: Path
+) -> dict[str, Any]:
+    """Measure and return the content of latency.json.
+
+    Args:
+        config: lengths, rounds, batch, cold starts.
+        variants: name to folder of every catalogued variant.
+        baseline: the variant that speed-ups are relative to.
+        data: the suite's folder; inputs are cut from its retrieval documents.
+        machine: machine.json.
+        threads: CPU threads of each process.
+        out: the latency folder.
+
+    Raises:
+        InputError: machine.json is not this machine's, or `data` has no text that gives an exact length.
+        IntegrityError: an input differs from its manifest, or the baseline's encoder fails.
+        RetryableError: another process writes `out`, or the baseline's process dies or hangs.
+    """
+    found = checked(machine)
+    digest = host.digest(found)
+    parameters = {"latency": config.model_dump(mode="json"), "baseline": baseline, "threads": threads}
+    inputs = {"data": data} | {f"variants/{name}": folder for name, folder in variants.items()}
+    with publish(
+        out, stage="latency", parameters=parameters | {"machine": digest}, inputs=inputs, libraries=LIBRARIES
+    ) as work:
+        since = host.watch()
+        with Team(variants, baseline, threads) as team:
+            measured, samples = measure(config, team, data)
+        report = {"machine": found, "machine_digest": digest, "threads": threads, "baseline": baseline}
+        report |= {"host": since(), "variants": measured}
+        (work / NAME).write_bytes(manifest.canonical(report))
+        _table(work / SAMPLES, [sample for sample in samples if sample.variant not in team.errors])
+    return report
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """Return this machine's fingerprint after comparing it with machine.json.
+
+    Raises:
+        InputError: machine.json is missing, unreadable or of another machine.
+    """
+    found, step = host.fingerprint(), "Next: python -m stages.machine --refresh, then dvc repro; `make` does both."
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error}); expected this machine's fingerprint. {step}") from None
+    if known != found:
+        facts = known if isinstance(known, dict) else {}
+        differs = {key: (facts.get(key), found[key]) for key in found if facts.get(key) != found[key]}
+        raise InputError(f"{path}: is of another machine; (there, here): {differs or 'unknown keys'}. {step}")
+    return found
+
+
+def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], list[Sample]]:
+    """Return the variants' figures by name, and the samples they come from.
+
+    Args:
+        config: as `run`.
+        team: the workers, not started yet.
+        data: as `run`.
+    """
+    rng = random.Random(config.seed)  # noqa: S311 - orders, not secrets
+    with bar("latency: cold starts", config.cold_starts * len(team.variants)) as shown:
+        cold = timing.cold_starts(team, config.cold_starts, rng, shown.update)
+    limits = {name: Variant.load(folder).max_tokens for name, folder in team.variants.items()}
+    gap_s = config.gap_ms / 1000
+    singles = [Series(tokens, 1, config.rounds, gap_s) for tokens in sorted(config.lengths)]
+    singles = [series for series in singles if series.tokens <= limits[team.baseline]]
+    batched = Series(min(config.batch_length, *limits.values()), config.batch_size, config.batch_rounds, gap_s)
+    samples = _timed([*singles, batched], team, limits, data, rng)
+    memory = {name: answer for name in team.names if (answer := team.ask(name, "rss"))}
+    calls = figures.by_variant(samples)
+    base = calls[team.baseline]
+    return {
+        name: {"error": team.errors[name]}
+        if name in team.errors
+        else {
+            "lengths": figures.lengths(calls[name], base),
+            "batch": figures.batches(calls[name], base, batched.tokens, batched.batch),
+            "cold_start_s": {"median": round(median(cold[name]), 3), "values": [round(s, 3) for s in cold[name]]},
+            "peak_rss_mb": round(memory[name]["peak_rss_mb"], 1),
+        }
+        for name in team.variants
+    }, samples
+
+
+def _timed(
+    plan: Sequence[Series], team: Team, limits: Mapping[str, int], data: Path, rng: random.Random
+) -> list[Sample]:
+    """Take all series; every variant sees the same texts, of the exact length by the baseline's tokens."""
+
+    def count(rows: list[str]) -> list[int]:
+        answer = team.ask(team.baseline, "count", rows)
+        return list(answer["counts"]) if answer else []
+
+    documents = texts.passages(data, rng)
+    samples: list[Sample] = []
+    with bar("latency: rounds", sum(series.rounds for series in plan)) as shown:
+        for series in plan:
+            inputs = texts.exact(documents, series.tokens, max(TEXTS, series.batch), count)
+            names = [name for name in team.names if series.tokens <= limits[name]]
+            samples += timing.take(series, team, names, inputs, rng, shown.update)
+    return samples
+
+
+def _table(path: Path, samples: Sequence[Sample]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Sample))
+        writer.writerows({**asdict(sample), "ms": round(sample.ms, 4)}.values() for sample in samples)

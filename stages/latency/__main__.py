@@ -1,0 +1,18 @@
+"""`python -m stages.latency`: measure the variants of params.yaml on this machine."""
+
+from pathlib import Path
+
+from stages import latency
+from stages.common import catalog, config
+from stages.common.artifact import run_stage
+
+
+def _main() -> None:
+    params = config.load()
+    variants = catalog.listed(Path("catalog"), Path("variants"))
+    places = {"data": Path("data"), "machine": Path("machine.json"), "out": Path("latency")}
+    latency.run(params.latency, variants, params.baseline, threads=params.target.resources.threads, **places)
+
+
+if __name__ == "__main__":
+    run_stage(_main)

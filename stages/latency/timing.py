@@ -1,0 +1,123 @@
+"""Taking samples: cold starts one after the other, then rounds in which every variant encodes the same texts once.
+
+Only one worker computes at a time. Rounds interleave the variants so that whatever else the machine does falls on all
+of them alike, and a variant's time is compared with the baseline's of the same round.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stages.latency.team import Team
+
+# Warm-up ends when no variant still gets faster by more than this factor, after MIN rounds and at most MAX.
+STILL_FASTER = 0.9
+WARM_UP_MIN, WARM_UP_MAX = 3, 12
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed call.
+
+    Attributes:
+        variant: its name.
+        tokens: length of each text.
+        batch: texts in the call.
+        round: number of the round; samples of one round and one (tokens, batch) are paired.
+        ms: time of the call in milliseconds, tokenization included.
+    """
+
+    variant: str
+    tokens: int
+    batch: int
+    round: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One kind of call and how often it is timed.
+
+    Attributes:
+        tokens: length of each text.
+        batch: texts in a call.
+        rounds: kept rounds.
+        gap_s: pause before each call; threads of the call before that still spin would slow it down.
+    """
+
+    tokens: int
+    batch: int
+    rounds: int
+    gap_s: float
+
+
+def cold_starts(team: Team, how_many: int, rng: random.Random, step: Step) -> dict[str, list[float]]:
+    """Start every variant `how_many` times in a fresh process; return the seconds to its first vector, in order.
+
+    The processes of the last round stay open. Files may come from the page cache: it is the process that is cold.
+
+    Args:
+        team: the workers.
+        how_many: starts of each variant.
+        rng: shuffles the variants of each round.
+        step: called after each start.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in team.names}
+    for left in reversed(range(how_many)):
+        for name in rng.sample(team.names, len(team.names)):
+            taken = team.start(name)
+            if taken is not None:
+                seconds[name].append(taken)
+            if left:
+                team.stop(name)
+            step()
+    return seconds
+
+
+def take(
+    series: Series, team: Team, names: Sequence[str], texts: Sequence[str], rng: random.Random, step: Step
+) -> list[Sample]:
+    """Warm up, then time each variant once a round, in a new order each round, on texts that rotate by round.
+
+    Args:
+        series: what is timed, how often.
+        team: the workers, started.
+        names: the variants to time.
+        texts: texts of `series.tokens` tokens.
+        rng: shuffles the variants of each round.
+        step: called after each kept round.
+    """
+    _warm_up(series, team, names, texts, rng)
+    samples = []
+    for number in range(series.rounds):
+        times = _round(series, team, names, texts, number, rng)
+        samples += [Sample(name, series.tokens, series.batch, number, ms) for name, ms in times.items()]
+        step()
+    return samples
+
+
+def _warm_up(series: Series, team: Team, names: Sequence[str], texts: Sequence[str], rng: random.Random) -> None:
+    best: dict[str, float] = {}
+    for number in range(WARM_UP_MAX):
+        times = _round(series, team, names, texts, number, rng)
+        settled = all(ms > STILL_FASTER * best.get(name, math.inf) for name, ms in times.items())
+        if settled and number + 1 >= WARM_UP_MIN:
+            return
+        best = {name: min(ms, best.get(name, ms)) for name, ms in times.items()}
+
+
+def _round(
+    series: Series, team: Team, names: Sequence[str], texts: Sequence[str], number: int, rng: random.Random
+) -> dict[str, float]:
+    """Return the milliseconds of each variant that answered."""
+    chosen = [texts[(number * series.batch + at) % len(texts)] for at in range(series.batch)]
+    times = {}
+    for name in rng.sample(names, len(names)):
+        time.sleep(series.gap_s)
+        if answer := team.ask(name, "encode", chosen):
+            times[name] = float(answer["ms"])
+    return times

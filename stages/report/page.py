@@ -1,0 +1,88 @@
+"""index.html: the template filled with the facts. Autoescape is on; only our own SVG is marked as markup."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.report import plots
+from stages.report.facts import Facts
+
+TEMPLATE = "page.html.jinja"
+MISSING = "–"
+# A limit's name in words, the unit of its values and their decimals. Names not here are shown as they are.
+LIMITS = {
+    "size_mb_max": ("size", "MB", 1),
+    "cosine_mean_min": ("mean cosine to the baseline", "", 5),
+    "cosine_min_min": ("least cosine to the baseline", "", 5),
+    "retention_min": ("retention of the baseline", "%", 2),
+    "score_min": ("score", "", 4),
+    "speedup_min": ("speed-up over the baseline", "×", 2),
+    "peak_rss_mb_max": ("peak memory", "MB", 0),
+    "cold_start_s_max": ("cold start", "s", 2),
+}
+# Keys of variant.json's parity figures in words, in the order of the table.
+PARITY = {
+    "cosine_mean": "mean cosine",
+    "cosine_min": "least cosine",
+    "one_token": "one-token text",
+    "at_limit": "text at the limit",
+    "padded_batch_min": "least, padded batch",
+    "batch_shift_max": "batch shift",
+    "similarity_spearman": "rank correlation",
+}
+
+
+def render(facts: Facts) -> str:
+    """Return the page as HTML text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "limit": limit}
+    drawn = {name: Markup(svg) for name, svg in plots.draw(facts).items()}  # noqa: S704 - matplotlib escapes texts
+    return environment.get_template(TEMPLATE).render(
+        facts=facts,
+        plots=drawn,
+        looks={one.name: plots.look(facts, one)["color"] for one in facts.variants},
+        middle=plots.middle(facts) if facts.lengths else None,
+        parity=PARITY,
+        missing=MISSING,
+    )
+
+
+def number(value: float | None, decimals: int = 2, unit: str = "") -> str:
+    """Return a number with fixed decimals and a thin space before its unit; a dash if there is none."""
+    if value is None:
+        return MISSING
+    text = f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{text}\N{NARROW NO-BREAK SPACE}{unit}" if unit else text
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """Return a fraction in per cent, without the sign."""
+    return number(None if value is None else 100 * value, decimals)
+
+
+def limit(check: Mapping[str, Any]) -> dict[str, str]:
+    """Return a check of the gate in words: what, value, bound and margin, the margin also relative to the bound."""
+    name, unit, decimals = LIMITS.get(check["limit"], (check["limit"], "", 4))
+    scale = 100 if unit == "%" else 1
+
+    def shown(value: float | None) -> str:
+        return number(None if value is None else scale * value, decimals, unit)
+
+    margin, bound = check["margin"], check["bound"]
+    return {
+        "what": name,
+        "on": check["on"],
+        "value": "not measured" if check["value"] is None else shown(check["value"]),
+        "bound": f"{'≤' if check['limit'].endswith('_max') else '≥'} {shown(bound)}",
+        "margin": f"{'+' if margin is not None and margin >= 0 else ''}{shown(margin)}",
+        "share": MISSING if margin is None or not bound else f"{number(100 * margin / abs(bound), 1)} %",
+    }

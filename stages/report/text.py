@@ -1,0 +1,72 @@
+"""verdict.txt: the table that a build ends with. One column a variant, so that it fits a terminal of 80 columns."""
+
+from collections.abc import Iterator
+
+from stages.report.facts import Facts, Seen
+
+GAP = "  "
+
+
+def render(facts: Facts) -> str:
+    """Return the table, then the reasons of every variant that missed a limit or failed."""
+    release = facts.verdict["release"]
+    header = [
+        f"{facts.model.repo}@{facts.model.revision[:12]} for {facts.target}",
+        f"release: {'PASS' if release['passes'] else 'FAIL'} ({release['reason']})",
+        "",
+    ]
+    return "\n".join([*header, *_aligned(list(_rows(facts))), *_reasons(facts)]) + "\n"
+
+
+def _rows(facts: Facts) -> Iterator[list[str]]:
+    """Yield the label and one cell a variant; a heading has no cells."""
+    seen, base = facts.variants, facts.baseline.name
+    yield ["", *(one.name for one in seen)]
+    yield ["verdict", *(one.verdict for one in seen)]
+    yield ["size, MB", *(_cell(one.size_mb, ".1f", one.missed("size_mb_max")) for one in seen)]
+    yield [
+        f"cosine to {base}, min",
+        *(_cell(one.parity.get("cosine_min"), ".4f", one.missed("cosine_min_min")) for one in seen),
+    ]
+    if facts.types:
+        yield [f"quality, % of {base}"]
+    for kind in facts.types:
+        yield [f"  {kind}", *(_retention(facts, one, kind) for one in seen)]
+    if facts.lengths:
+        yield [f"speed-up over {base}"]
+    for tokens in facts.lengths:
+        cells = (_cell(one.speedup(tokens), ".2f", one.missed("speedup_min", f"{tokens} tokens"), "x") for one in seen)
+        yield [f"  {tokens} tokens", *cells]
+
+
+def _retention(facts: Facts, one: Seen, kind: str) -> str:
+    value = facts.least_retention(one, kind)
+    tasks = [task.name for task in facts.tasks if task.type == kind]
+    missed = any(one.missed(limit, task) for limit in ("retention_min", "score_min") for task in tasks)
+    return _cell(None if value is None else 100 * value, ".1f", missed)
+
+
+def _cell(value: float | None, form: str, missed: bool, unit: str = "") -> str:
+    return ("-" if value is None else f"{value:{form}}{unit}") + ("!" if missed else " ")
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return the rows as lines: labels to the left, cells to the right so that digits stand under digits."""
+    columns = len(rows[0])
+    rows = [[row[0], *(cell if cell[-1:] in ("!", " ") else f"{cell} " for cell in row[1:])] for row in rows]
+    width = [max(len(row[at]) for row in rows if len(row) > at) for at in range(columns)]
+    return [
+        GAP.join(
+            [row[0].ljust(width[0]), *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=False))]
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _reasons(facts: Facts) -> Iterator[str]:
+    told = [one for one in facts.variants if one.judged["reasons"]]
+    if told:
+        yield "\n! misses its limit"
+    for one in told:
+        yield f"\n{one.name} ({one.verdict}):"
+        yield from (f"  {reason}" for reason in one.judged["reasons"])

@@ -1,0 +1,200 @@
+"""A local server that speaks the model hub's protocol, as huggingface_hub 0.36 asks for it, and that can misbehave.
+
+Small files come from the hub itself, named by git's SHA-1; the others by a redirect to a second server, the file store,
+named by SHA-256, as Git LFS does it. Every request is written down.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+ALWAYS = 10**9
+
+
+@dataclass
+class Fault:
+    """One misbehaviour.
+
+    Attributes:
+        at: which requests: api, head (of a file), file (its bytes).
+        name: of which file; None is all.
+        times: how often, then the server behaves.
+        status: answer with this status, and `headers`, instead.
+        cut: close the connection after so many bytes of the body.
+        corrupt: send other bytes of the same size.
+        ignore_range: send the whole file whatever was asked.
+        drop_etag: leave out the ETag.
+        gzipped: compress the body.
+        stall_s: seconds of silence before the answer.
+        size: declare this size.
+    """
+
+    at: str
+    name: str | None = None
+    times: int = ALWAYS
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    corrupt: bool = False
+    ignore_range: bool = False
+    drop_etag: bool = False
+    gzipped: bool = False
+    stall_s: float = 0
+    size: int | None = None
+
+
+@dataclass
+class Hit:
+    """One request that came."""
+
+    at: str
+    name: str | None
+    range: str | None
+    authorization: str | None
+
+
+class HubServer:
+    """One repository at one commit, with its file store; use as a context manager.
+
+    Attributes:
+        files: name to bytes.
+        faults: what goes wrong, in order of preference; change it at any time.
+        hits: the requests so far.
+    """
+
+    def __init__(self, repo: str, revision: str, files: dict[str, bytes], large: int = 1000) -> None:
+        self.repo, self.revision, self.files, self.large = repo, revision, files, large
+        self.faults: list[Fault] = []
+        self.hits: list[Hit] = []
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) for _ in range(2)]
+
+    def __enter__(self) -> "HubServer":
+        for server in self._servers:
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._servers[0].server_port}"
+
+    @property
+    def store(self) -> str:
+        return f"http://127.0.0.1:{self._servers[1].server_port}"
+
+    def count(self, at: str, name: str | None = None) -> int:
+        return sum(hit.at == at and name in (None, hit.name) for hit in self.hits)
+
+    def _handler(hub) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_HEAD(self) -> None:  # noqa: N802
+                hub._answer(self)
+
+            do_GET = do_HEAD
+
+        return Handler
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        if path == f"/api/models/{self.repo}/revision/{self.revision}":
+            self._serve(request, "api", None)
+        elif match := re.fullmatch(f"/{self.repo}/resolve/{self.revision}/(.+)|/store/(.+)", path):
+            self._serve(request, "head" if request.command == "HEAD" else "file", match[1] or match[2])
+        elif path.startswith((f"/api/models/{self.repo}/", f"/{self.repo}/")):
+            self._refuse(request, 404, {"X-Error-Code": "RevisionNotFound"})
+        else:
+            self._refuse(request, 404, {"X-Error-Code": "RepoNotFound"})
+
+    def _serve(self, request: BaseHTTPRequestHandler, at: str, name: str | None) -> None:
+        self.hits.append(Hit(at, name, request.headers.get("Range"), request.headers.get("Authorization")))
+        fault = next((f for f in self.faults if f.at == at and f.name in (None, name) and f.times > 0), Fault(at))
+        fault.times -= 1
+        time.sleep(fault.stall_s)
+        if fault.status:
+            self._refuse(request, fault.status, fault.headers)
+        elif at == "api":
+            self._list(request, fault)
+        elif name not in self.files:
+            self._refuse(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.revision})
+        elif at == "head":
+            self._describe(request, name, fault)
+        else:
+            self._send(request, self.files[name], fault)
+
+    def _list(self, request: BaseHTTPRequestHandler, fault: Fault) -> None:
+        siblings = []
+        for name, data in self.files.items():
+            entry = {"rfilename": name, "size": fault.size or len(data), "blobId": _git_sha1(data)}
+            if len(data) >= self.large:
+                entry["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
+            siblings.append(entry)
+        body = json.dumps({"id": self.repo, "sha": self.revision, "siblings": siblings}).encode()
+        _reply(request, 200, {"Content-Type": "application/json"}, body)
+
+    def _describe(self, request: BaseHTTPRequestHandler, name: str, fault: Fault) -> None:
+        data = self.files[name]
+        headers = {"X-Repo-Commit": self.revision, "ETag": f'"{_git_sha1(data)}"'}
+        status, size = 200, str(fault.size or len(data))
+        if len(data) >= self.large:
+            headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": size}
+            headers["Location"] = f"{self.store}/store/{name}"
+            status = 302
+        if fault.drop_etag:
+            headers = {key: value for key, value in headers.items() if not key.lower().endswith("etag")}
+        request.send_response(status)
+        for key, value in {**headers, "Content-Length": size if status == 200 else "0"}.items():
+            request.send_header(key, value)
+        request.end_headers()
+
+    def _send(self, request: BaseHTTPRequestHandler, data: bytes, fault: Fault) -> None:
+        body = data[:-1] + bytes([data[-1] ^ 1]) if fault.corrupt else data
+        headers, status, first = {}, 200, 0
+        if (asked := request.headers.get("Range")) and not fault.ignore_range:
+            first, status = int(asked.removeprefix("bytes=").split("-")[0]), 206
+            if first >= len(body):
+                return self._refuse(request, 416, {"Content-Range": f"bytes */{len(body)}"})
+            headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
+        body = body[first:]
+        if fault.gzipped:
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
+        _reply(request, status, headers, body, fault.cut)
+
+    def _refuse(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+        # Like a careless proxy, it repeats the credentials it was given.
+        body = json.dumps({"error": f"no: {request.headers.get('Authorization')}"}).encode()
+        _reply(request, status, {"Content-Type": "application/json", **headers}, body)
+
+
+def _reply(
+    request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, cut: int | None = None
+) -> None:
+    request.send_response(status)
+    for key, value in {**headers, "Content-Length": str(len(body))}.items():
+        request.send_header(key, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body[:cut])
+    if cut is not None:
+        request.close_connection = True
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -1,0 +1,281 @@
+"""source=hub against a real local server that speaks the hub's protocol: each fault ends as documented."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+import yaml
+from embed_foundry import RetryableError, manifest
+from embed_foundry.errors import InputError, IntegrityError, RemoteError
+from hub_server import Fault, HubServer
+from safetensors.numpy import save
+from stages import download
+from stages.common.hub import Connection
+
+TOKEN = "hf_aVerySecretToken"
+WEIGHTS = "model.safetensors"
+ATTEMPTS = 3
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
+        yield server
+
+
+@pytest.fixture
+def fetch(hub, tmp_path):
+    """Return a function that runs the stage against the server, and its output folder."""
+
+    def run(*, pinned=True, out="base", attempts=ATTEMPTS, offline=False, contents=None, **changes):
+        connection = Connection(
+            hub.url, tmp_path / "cache", TOKEN, offline, attempts, wait_s=0.01, longest_wait_s=2, timeout_s=0.5
+        )
+        model = tiny_model.config(contents or tiny_model.files(), pinned=pinned, **changes)
+        download.run(model, tmp_path / out, connection)
+        return tmp_path / out
+
+    return run
+
+
+def assert_upstream(out: Path, contents: dict[str, bytes]) -> None:
+    manifest.verify(out)
+    assert manifest.files_of(out) == sorted(contents)
+    assert {name: (out / name).read_bytes() for name in contents} == contents
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_takes_upstreams_bytes_and_gives_the_token_to_the_hub_only(hub, fetch, pinned, capfd):
+    hub.files["evil.py"] = b"raise SystemExit"
+    out = fetch(pinned=pinned)
+    assert_upstream(out, tiny_model.files())
+    assert hub.count("file", WEIGHTS) == 1
+    assert hub.count("file", "evil.py") == hub.count("head", "evil.py") == 0
+    assert {hit.authorization for hit in hub.hits if hit.at in {"api", "head"}} == {f"Bearer {TOKEN}"}
+    assert {hit.authorization for hit in hub.hits if hit.at == "file" and hit.name == WEIGHTS} == {None}
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+def test_warm_cache_needs_no_network_and_gives_the_same_folder(hub, fetch):
+    first = manifest.read(fetch())["digest"]
+    hub.hits.clear()
+    assert manifest.read(fetch(out="again"))["digest"] == first
+    assert manifest.read(fetch(out="offline", offline=True))["digest"] == first
+    assert hub.hits == []
+
+
+def test_cold_cache_offline_is_an_input_error(fetch):
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set and the cache lacks"):
+        fetch(offline=True)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_same_size_wrong_bytes_leave_the_cache_and_the_next_run_is_good(hub, fetch, tmp_path, name, pinned):
+    hub.faults = [Fault("file", name, corrupt=True)]
+    with pytest.raises(IntegrityError, match=name) as caught:
+        fetch(pinned=pinned)
+    assert "removed from the cache" in str(caught.value)
+    assert not (tmp_path / "base").exists()
+    hub.faults = []
+    assert_upstream(fetch(pinned=pinned), tiny_model.files())
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_rotten_cache_is_fetched_again_and_refused_offline(hub, fetch, tmp_path, pinned):
+    shutil.rmtree(fetch(pinned=pinned))
+    blob = next((tmp_path / "cache").glob(f"**/snapshots/*/{WEIGHTS}")).resolve()
+    wrong = blob.read_bytes()[:-1] + b"?"
+    blob.write_bytes(wrong)
+    assert_upstream(fetch(pinned=pinned), tiny_model.files())
+    assert hub.count("file", WEIGHTS) == 2
+    blob.write_bytes(wrong)
+    with pytest.raises(IntegrityError, match=WEIGHTS):
+        fetch(pinned=pinned, offline=True, out="offline")
+
+
+def test_a_pin_that_is_not_the_commits_says_so(hub, fetch):
+    files = {name: None for name in tiny_model.files()} | {WEIGHTS: "0" * 64}
+    with pytest.raises(IntegrityError, match="as the hub declares: the pin is another commit's"):
+        fetch(files=files)
+
+
+REFUSALS = {
+    "gated, no token": ("head", 401, {"X-Error-Code": "GatedRepo"}, True, "gated .HTTP 401"),
+    "gated, not accepted": ("head", 403, {"X-Error-Code": "GatedRepo"}, True, "Accept the licence Terms of Tiny"),
+    "gated, bare 403": ("head", 403, {}, True, "set HF_TOKEN"),
+    "gated, listing": ("api", 401, {"X-Error-Code": "GatedRepo"}, True, "gated .HTTP 401"),
+    "bad token": ("api", 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, False, "bad token"),
+    "private": ("head", 403, {}, False, "access refused .HTTP 403"),
+    "no repository": ("api", 404, {"X-Error-Code": "RepoNotFound"}, False, "no such repository"),
+    "no commit": ("api", 404, {"X-Error-Code": "RevisionNotFound"}, False, "no such commit .HTTP 404.*commits/main"),
+    "no commit, file": ("head", 404, {"X-Error-Code": "RevisionNotFound"}, False, "no such commit"),
+    "no file": ("head", 404, {"X-Error-Code": "EntryNotFound"}, False, "Correct model.files"),
+    "teapot": ("api", 418, {}, False, "refused .HTTP 418"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_is_final_said_once_and_keeps_the_token(hub, fetch, tmp_path, capfd, case):
+    at, status, headers, gated, expected = REFUSALS[case]
+    hub.faults = [Fault(at, status=status, headers=headers)]
+    licence = {"name": "Terms of Tiny", "url": "https://example.org/terms", "gated": gated}
+    with pytest.raises(RemoteError, match=expected) as caught:
+        fetch(license=licence)
+    assert hub.count(at) == 1
+    assert TOKEN not in str(caught.value) + "".join(capfd.readouterr())
+    assert not (tmp_path / "base").exists()
+
+
+def test_unlisted_names_are_refused_before_any_file(hub, fetch):
+    contents = tiny_model.files() | {"vocab.txt": b"a"}
+    with pytest.raises(RemoteError, match=r"has no vocab.txt, which model.files lists"):
+        fetch(contents=contents)
+    assert hub.count("head") == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("at", ["api", "head", "file"])
+def test_passing_trouble_is_waited_out(hub, fetch, at, status):
+    hub.faults = [Fault(at, None if at == "api" else WEIGHTS, times=2, status=status)]
+    assert_upstream(fetch(), tiny_model.files())
+    assert hub.count(at, hub.faults[0].name) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("at", ["api", "head", "file"])
+def test_lasting_trouble_ends_as_unavailable(hub, fetch, tmp_path, at, status):
+    hub.faults = [Fault(at, status=status)]
+    with pytest.raises(RetryableError, match="hub unavailable"):
+        fetch()
+    assert hub.count(at) == ATTEMPTS
+    assert not (tmp_path / "base").exists()
+
+
+def test_retry_after_is_honoured(hub, fetch):
+    hub.faults = [Fault("api", times=1, status=429, headers={"Retry-After": "1"})]
+    start = time.monotonic()
+    fetch()
+    assert time.monotonic() - start >= 1
+
+
+def test_a_longer_wait_than_there_is_patience_for_ends_at_once(hub, fetch):
+    hub.faults = [Fault("api", status=429, headers={"Retry-After": "3600"})]
+    with pytest.raises(RetryableError, match="it asks to wait 3600 s"):
+        fetch()
+    assert hub.count("api") == 1
+
+
+@pytest.mark.parametrize("at", ["api", "head"])
+def test_silence_ends_as_unavailable(hub, fetch, at):
+    hub.faults = [Fault(at, stall_s=1.5)]
+    with pytest.raises(RetryableError, match=r"hub unavailable.*imeout"):
+        fetch(attempts=2)
+
+
+@pytest.mark.parametrize("endpoint", ["http://hub.invalid", "http://127.0.0.1:9"])
+def test_no_server_ends_as_unavailable(tmp_path, endpoint):
+    connection = Connection(endpoint, tmp_path / "cache", offline=False, attempts=2, wait_s=0.01)
+    with pytest.raises(RetryableError, match=f"hub unavailable.*{endpoint}"):
+        download.run(tiny_model.config(), tmp_path / "base", connection)
+
+
+def test_a_body_cut_every_time_ends_as_unavailable_and_the_next_run_is_good(hub, fetch, tmp_path):
+    hub.faults = [Fault("file", WEIGHTS, cut=100)]
+    with pytest.raises(RetryableError, match=f"hub unavailable.*{WEIGHTS}"):
+        fetch()
+    assert hub.count("file", WEIGHTS) == ATTEMPTS
+    assert not (tmp_path / "base").exists()
+    hub.faults = []
+    assert_upstream(fetch(), tiny_model.files())
+
+
+@pytest.mark.parametrize("how", [{}, {"ignore_range": True}, {"gzipped": True}])
+def test_a_cut_download_goes_on_where_it_stopped(hub, fetch, how):
+    # Larger than the 10 MiB blocks in which huggingface_hub writes.
+    hub.files[WEIGHTS] = save({"embeddings": np.arange(3 << 20, dtype=np.float32)})
+    hub.faults = [Fault("file", WEIGHTS, times=1, cut=11 << 20), Fault("file", WEIGHTS, **how)]
+    assert_upstream(fetch(contents=hub.files), hub.files)
+    assert [hit.range for hit in hub.hits if hit.at == "file" and hit.name == WEIGHTS] == [None, "bytes=10485760-"]
+
+
+def test_a_partial_download_of_other_bytes_is_dropped(hub, fetch, tmp_path):
+    hub.faults = [Fault("head", WEIGHTS, times=1, size=99)]
+    assert_upstream(fetch(), tiny_model.files())
+
+
+def test_a_compressed_body_is_taken_right(hub, fetch):
+    hub.faults = [Fault("file", gzipped=True)]
+    assert_upstream(fetch(), tiny_model.files())
+
+
+def test_an_answer_without_etag_is_refused(hub, fetch):
+    hub.faults = [Fault("head", drop_etag=True)]
+    with pytest.raises(IntegrityError, match="names no commit, ETag or size"):
+        fetch()
+
+
+def test_too_small_a_disk_is_refused_before_any_file(hub, fetch, tmp_path):
+    hub.faults = [Fault("api", size=10**15)]
+    with pytest.raises(RetryableError, match="of free disk, has"):
+        fetch()
+    assert hub.count("head") == hub.count("file") == 0
+
+
+@pytest.fixture
+def command(hub, tmp_path):
+    """Return a function that runs `python -m stages.download` as DVC does, with the hub in the environment."""
+    repository = Path(download.__file__).parent.parent
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"model": tiny_model.config().model_dump()}))
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+
+    def run(**more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.download"],
+            cwd=tmp_path,
+            env=os.environ | settings | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_the_command_reads_the_environment_and_works_offline_afterwards(hub, command, tmp_path):
+    code, said = command()
+    assert (code, TOKEN in said) == (0, False), said
+    assert "hub: model.safetensors" in said
+    assert_upstream(tmp_path / "models" / "base", tiny_model.files())
+    hub.hits.clear()
+    assert command(HF_HUB_OFFLINE="1")[0] == 0
+    assert hub.hits == []
+
+
+EXITS = {
+    "wrong bytes": (Fault("file", corrupt=True), 3),
+    "gated": (Fault("head", status=403, headers={"X-Error-Code": "GatedRepo"}), 5),
+    "no commit": (Fault("api", status=404, headers={"X-Error-Code": "RevisionNotFound"}), 5),
+    "busy": (Fault("api", status=503, headers={"Retry-After": "3600"}), 75),
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_the_command_ends_with_the_documented_code_and_one_line(hub, command, tmp_path, case):
+    fault, expected = EXITS[case]
+    hub.faults = [fault]
+    code, said = command()
+    assert code == expected, said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in said
+    assert TOKEN not in said
+    assert not (tmp_path / "models" / "base").exists()
