@@ -10,7 +10,8 @@ UV_VERSION = $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 build: $(VENV)/.ready
 	python -m stages.machine --refresh
 	dvc repro
-	embed-foundry verify release
+	@cat report/verdict.txt
+	@embed-foundry verify release
 
 test: $(VENV)/.ready
 	pytest

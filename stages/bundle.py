@@ -1,7 +1,8 @@
 """bundle: the passing variants, with everything needed to trust and run them, as one folder.
 
-In: catalog/, variants/, quality/, latency/, gate/, report/, the runtime's source. Out: release/: bundle.json, variants/, probes/
-with golden vectors, evidence/, runtime/ (the wheel), LICENSE, NOTICE, SHA256SUMS, manifest.json.
+In: catalog/, variants/, quality/, latency/, gate/, report/, the runtime's source.
+Out: release/: bundle.json, variants/, probes/ with golden vectors, evidence/, runtime/ (the wheel), LICENSE, NOTICE,
+SHA256SUMS, manifest.json.
 Fails: 3 an input differs from its manifest or the verdict is about other bytes, 4 the gate did not pass.
 """
 

@@ -29,9 +29,9 @@ def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
     Raises:
         IntegrityError: a named variant is missing or differs from its manifest.
     """
-    for folder in sorted(path for path in variants.iterdir() if path.is_dir()):
-        if folder.name not in names and (folder / manifest.NAME).exists():
-            shutil.rmtree(folder)
+    for found in sorted(variants.glob(f"[!.]*/{manifest.NAME}")):  # hidden folders belong to conversions that run
+        if found.parent.name not in names:
+            shutil.rmtree(found.parent)
     inputs = {name: variants / name for name in names}
     with publish(out, stage="catalog", parameters={}, inputs=inputs) as work:
         digests = {name: manifest.read(folder)["digest"] for name, folder in inputs.items()}

@@ -28,11 +28,13 @@ def compose(overrides: list[str], conf: Path = CONF) -> bytes:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    if not (conf / "config.yaml").is_file():
+        raise InputError(f"{conf / 'config.yaml'}: missing; run this in the repository root.")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "params.yaml")
         try:
             compose_and_dump(str(out), str(conf.resolve()), None, "config", folder, overrides)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             reasons = " ".join(str(part).strip() for part in (error, error.__cause__) if part)
             raise InputError(f"cannot compose {' '.join(overrides)}: {reasons}{_options(conf)}") from None
         answer = out.read_bytes()

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
-from stages.common.config import Model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+
+from stages import download
+from stages.common.config import Model
 
 REPO, REVISION = "someone/tiny", "0123456789abcdef0123456789abcdef01234567"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
@@ -61,5 +64,29 @@ def config(contents: dict[str, bytes] | None = None, *, pinned: bool = True, **c
     return Model.model_validate(values | changes)
 
 
+def write(folder: Path, contents: dict[str, bytes] | None = None) -> Path:
+    """Write files under a folder, the model's own by default, and return the folder."""
+    for name, data in (contents or files()).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def take(folder: Path, out: Path, *, pinned: bool = False, **changes: Any) -> download.Report:
+    """Run the stage with source=folder."""
+    return download.run(config(source="folder", folder=str(folder), pinned=pinned, **changes), out)
+
+
+def edited(name: str, **changes: Any) -> bytes:
+    """Return one of the model's JSON objects with keys changed."""
+    return dump(json.loads(files()[name]) | changes)
+
+
+def with_module(**entry: Any) -> bytes:
+    """Return modules.json with one more module."""
+    return dump([*json.loads(files()["modules.json"]), {"idx": 4, "name": "4", "path": "", **entry}])
+
+
 def dump(value: Any) -> bytes:
+    """Return JSON."""
     return json.dumps(value).encode()

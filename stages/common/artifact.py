@@ -46,12 +46,15 @@ def publish(
         InputError: `out` cannot be written.
     """
     digests = {name: manifest.verify(folder)["digest"] for name, folder in inputs.items()}
-    work = out.with_name(f".{out.name}.partial")
+    work, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _lock(out.with_name(f".{out.name}.lock"), out):
             _require_space(out.parent, needs_bytes)
-            shutil.rmtree(work, ignore_errors=True)  # left by a killed run; the lock says nobody uses it
+            # What is left was left by a killed run; the lock says nobody uses it.
+            _put_back(old, out)
+            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             try:
                 yield work
@@ -59,10 +62,12 @@ def publish(
                 manifest.write(work, facts)
                 _sync(work)
                 if out.exists():
-                    shutil.rmtree(out)
+                    out.rename(old)  # removed in place, it would be a broken folder until it is gone
                 work.rename(out)
                 _sync_folder(out.parent)
+                shutil.rmtree(old, ignore_errors=True)
             except BaseException:
+                _put_back(old, out)
                 shutil.rmtree(work, ignore_errors=True)
                 raise
     except OSError as error:
@@ -115,6 +120,12 @@ def _lock(path: Path, out: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Undo the first of the two renames of a replacement."""
+    if old.exists() and not out.exists():
+        old.rename(out)
 
 
 def _require_space(folder: Path, needed: int) -> None:

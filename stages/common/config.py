@@ -222,6 +222,13 @@ class Params(Strict):
             raise ValueError(
                 f"baseline {self.baseline!r} must be of kind torch: it is what conversions are compared to"
             )
+        known = {*self.variants, *self.target.candidates, "default"}
+        if unknown := sorted(set(self.target.limits) - known):
+            raise ValueError(f"target.limits of {unknown} would judge nothing; limits may be set for {sorted(known)}")
+        if self.target.required > len(set(self.target.candidates)):
+            raise ValueError(
+                f"target.required is {self.target.required}, more than the candidates {self.target.candidates}"
+            )
         return self
 
 

@@ -4,7 +4,9 @@ Linux in full; other systems as far as psutil and py-cpuinfo know them.
 """
 
 import hashlib
+import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ FLAGS = (
     *("amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme"),
 )
+# Share of the measured threads' CPUs that others may take before figures suffer.
+CROWDED = 0.1
+# Kinds of CPU time that count as work; Linux counts guests' time in user's.
+BUSY = ("user", "nice", "system", "irq", "softirq")
 # Files of a cgroup CPU controller: version 2, version 1.
 QUOTA_V2, QUOTA_V1, PERIOD_V1, STAT = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.stat"
 
@@ -54,23 +60,43 @@ def digest(machine: dict[str, Any]) -> str:
 def watch() -> Callable[[], dict[str, float]]:
     """Start watching the machine; the returned function says what happened since.
 
-    Its keys: load_before and load_after (1-minute load averages); throttled_s (seconds that this process's cgroup
-    stood still for its quota) and steal_s (CPU seconds a hypervisor gave to others), each only where it can be read.
+    Its keys: load_before and load_after (1-minute load averages); others_cpus (CPUs that processes other than this one
+    and its ended children kept busy, on average); throttled_s (seconds that this process's cgroup stood still for its
+    quota) and steal_s (CPU seconds that a hypervisor gave to other guests), each only where it can be read.
     """
     import psutil
 
     groups, load = _cpu_groups(), psutil.getloadavg()[0]
-    throttled, steal = throttled_s(groups), getattr(psutil.cpu_times(), "steal", None)
+    throttled, before, mine, start = throttled_s(groups), psutil.cpu_times(), _own_s(), time.monotonic()
 
     def since() -> dict[str, float]:
-        seen = {"load_before": round(load, 2), "load_after": round(psutil.getloadavg()[0], 2)}
+        now = psutil.cpu_times()
+        spent = {name: getattr(now, name) - getattr(before, name) for name in now._fields}
+        busy = sum(spent.get(name, 0.0) for name in BUSY) - (_own_s() - mine)
+        seen = {
+            "load_before": round(load, 2),
+            "load_after": round(psutil.getloadavg()[0], 2),
+            "others_cpus": round(max(0.0, busy / (time.monotonic() - start)), 2),
+        }
         if throttled is not None:
             seen["throttled_s"] = round((throttled_s(groups) or 0.0) - throttled, 3)
-        if steal is not None:
-            seen["steal_s"] = round(psutil.cpu_times().steal - steal, 2)
+        if "steal" in spent:
+            seen["steal_s"] = round(spent["steal"], 2)
         return seen
 
     return since
+
+
+def crowded(seen: dict[str, float], threads: int) -> bool:
+    """Return whether other processes took CPUs that `threads` needed, by what `watch` saw.
+
+    Threads that wait for each other suffer out of proportion: with one busy process beside it on two CPUs, torch took
+    300 ms for what takes 12.
+    """
+    import psutil
+
+    spare = max(0, (psutil.cpu_count() or threads) - threads)
+    return seen["others_cpus"] > spare + CROWDED * threads
 
 
 def quota_cpus(groups: list[Path]) -> float | None:
@@ -100,6 +126,11 @@ def throttled_s(groups: list[Path]) -> float | None:
         elif "throttled_time" in stat:  # version 1, nanoseconds
             seconds.append(int(stat["throttled_time"]) / 1e9)
     return sum(seconds) if seconds else None
+
+
+def _own_s() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def _cpu_groups() -> list[Path]:

@@ -26,7 +26,7 @@ def convert(base: Path, recipe: OnnxVariant, work: Path) -> Draft:
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(dir=work.parent, prefix=".", suffix=".partial") as scratch:
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
         graph = _export(base, Path(scratch), recipe.opset)
         dimensions = _name_outputs(graph, base)
         exported = Path(scratch, "named.onnx")

@@ -1,20 +1,22 @@
 """latency: all variants against the baseline, interleaved, each in its own process with pinned threads.
 
 In: the catalogued variants, data/ (documents that inputs are cut from), machine.json.
-Out: latency/samples.csv (variant,tokens,batch,round,ms: every kept call) and latency/latency.json:
+Out: latency/samples.csv (variant,tokens,batch,round,ms,after_pause_ms: every kept call) and latency/latency.json:
 
     machine, machine_digest   the fingerprint
     threads, baseline         as configured
-    host                      load_before, load_after, throttled_s?, steal_s?: what else went on (common/host.py)
+    host                      load_before, load_after, others_cpus, throttled_s?, steal_s?: what else went on
     variants.NAME             {"error": why}, or
-      lengths.TOKENS          one text a call: n, median_ms, p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and
-                              p99_ms_upper? (n >= 299), speedup {median, low, high}
+      lengths.TOKENS          one text a call: n, median_ms, after_pause_ms (the call before each sample, straight
+                              after a pause), p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and p99_ms_upper?
+                              (n >= 299), speedup {median, low, high}
       batch                   size, tokens, n, median_ms, texts_per_s, tokens_per_s, speedup {median, low, high}
       cold_start_s            median, values: process start to first vector, files possibly in the page cache
       peak_rss_mb             of the process after all of the above, 10^6 bytes
 
 A key with "?" is absent where it cannot be known. speedup is the median over rounds of baseline time / own time, low
 and high its 95 % interval; p95_ms_upper is the 95 % upper bound of that percentile (common/stats.py).
+Warns: other processes took the CPUs that were measured.
 Fails: 2 machine.json is of another machine, no texts; 3 an input differs from its manifest, or the baseline's encoder
 fails; 75 the baseline's process dies or hangs. Any other variant's failure is its result, and fails at the gate.
 """
@@ -22,6 +24,7 @@ fails; 75 the baseline's process dies or hangs. Any other variant's failure is i
 import csv
 import json
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -35,7 +38,7 @@ from stages.common import host
 from stages.common.artifact import publish
 from stages.common.config import Latency
 from stages.latency import figures, texts, timing
-from stages.latency.progress import bar
+from stages.common.progress import bar
 from stages.latency.team import Team
 from stages.latency.timing import Sample, Series
 
@@ -76,10 +79,17 @@ def run(
         since = host.watch()
         with Team(variants, baseline, threads) as team:
             measured, samples = measure(config, team, data)
+        seen = since()
         report = {"machine": found, "machine_digest": digest, "threads": threads, "baseline": baseline}
-        report |= {"host": since(), "variants": measured}
+        report |= {"host": seen, "variants": measured}
         (work / NAME).write_bytes(manifest.canonical(report))
         _table(work / SAMPLES, [sample for sample in samples if sample.variant not in team.errors])
+    if host.crowded(seen, threads):
+        warnings.warn(
+            f"latency: other processes kept {seen['others_cpus']} CPUs busy meanwhile, which slows {threads} threads "
+            "unevenly. For figures to decide on, close them, then: dvc repro --force --single-item latency.",
+            stacklevel=2,
+        )
     return report
 
 
@@ -157,4 +167,6 @@ def _table(path: Path, samples: Sequence[Sample]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Sample))
-        writer.writerows({**asdict(sample), "ms": round(sample.ms, 4)}.values() for sample in samples)
+        for sample in samples:
+            row = asdict(sample).values()
+            writer.writerow(round(value, 4) if isinstance(value, float) else value for value in row)

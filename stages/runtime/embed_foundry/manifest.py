@@ -80,9 +80,10 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         body: dict[str, Any] = json.loads(raw)
         digest = body.pop("digest")
+        # A number beyond floats or a lone surrogate reads as JSON, but cannot be written as such.
+        intact = hashlib.sha256(canonical(body)).hexdigest() == digest and canonical(body | {"digest": digest}) == raw
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise IntegrityError(f"{path}: not a readable manifest ({error}).{_rebuild(folder)}") from None
-    intact = hashlib.sha256(canonical(body)).hexdigest() == digest and canonical(body | {"digest": digest}) == raw
     if not intact:
         raise IntegrityError(f"{path}: changed since it was written (own digest differs).{_rebuild(folder)}")
     if body.get("schema") != SCHEMA:

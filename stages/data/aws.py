@@ -1,0 +1,139 @@
+"""Three tasks from the API documentation that botocore carries (Apache-2.0): retrieval, classification, clustering.
+
+An operation's documentation is split in its first sentence and the rest. Operations are drawn once and shared out:
+those of the retrieval corpus are in no other task, and classification's training and test operations are disjoint.
+"""
+
+import random
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+from embed_foundry.errors import InputError
+
+from stages.common.config import Suite
+from stages.data import Record
+from stages.data.tables import csv_file, json_lines
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+# Shorter queries name nothing; shorter documents say nothing that the query does not.
+QUERY_MIN, DOCUMENT_MIN = 30, 100
+# Operations a service gives to classification: training, then test.
+TRAIN, TEST = 16, 20
+_BREAKS = {"p", "li", "ul", "note", "br", "dt", "dd", "title"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One documented operation: its service, name, first sentence and the rest."""
+
+    service: str
+    name: str
+    summary: str
+    details: str
+
+
+def write(suite: Suite, work: Path) -> list[Record]:
+    """Write the three tasks' files under `work` and return their records.
+
+    Raises:
+        InputError: botocore documents fewer operations than the suite asks for.
+    """
+    found = operations()
+    if len(found) < suite.corpus or suite.queries > suite.corpus:
+        raise InputError(
+            f"suite: corpus {suite.corpus} and queries {suite.queries} are too many; botocore documents {len(found)} "
+            "operations, and each query needs its document. Lower them."
+        )
+    rng = random.Random(suite.seed)  # noqa: S311 - a sample, not a secret
+    rng.shuffle(found)
+    _retrieval(found[: suite.corpus], suite.queries, work / "AwsOperationRetrieval")
+    groups = _by_service(found[suite.corpus :], suite.services)
+    train = [op for ops in groups.values() for op in ops[:TRAIN]]
+    test = [op for ops in groups.values() for op in ops[TRAIN : TRAIN + TEST]]
+    labels = {service: at for at, service in enumerate(groups)}
+    for split, chosen in (("train", train), ("test", test)):
+        rows = [(op.summary, labels[op.service]) for op in chosen]
+        csv_file(work / "AwsServiceClassification" / f"{split}.csv", ("text", "label"), rows)
+    rows = [(op.details, labels[op.service]) for op in test]
+    csv_file(work / "AwsServiceClustering" / "test.csv", ("sentences", "labels"), rows)
+    return [
+        _record("AwsOperationRetrieval", "Retrieval", "ndcg_at_10", "First sentence of an operation to the rest."),
+        _record("AwsServiceClassification", "Classification", "accuracy", "First sentence to its service."),
+        _record("AwsServiceClustering", "Clustering", "v_measure", "Operations grouped by service."),
+    ]
+
+
+def operations() -> list[Operation]:
+    """Return all operations with a usable first sentence and a rest, unique in both, in the order of their names."""
+    from botocore.loaders import Loader
+
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    kept: dict[tuple[str, str], Operation] = {}
+    seen: dict[str, int] = defaultdict(int)
+    for service in sorted(loader.list_available_services("service-2")):
+        for name, body in sorted(loader.load_service_model(service, "service-2")["operations"].items()):
+            summary, *rest = SENTENCE_END.split(_plain(body.get("documentation", "")), maxsplit=1)
+            details = rest[0] if rest else ""
+            if len(summary) >= QUERY_MIN and len(details) >= DOCUMENT_MIN:
+                kept[service, name] = Operation(service, name, summary, details)
+                seen[summary] += 1
+                seen[details] += 1
+    return [op for op in kept.values() if seen[op.summary] == seen[op.details] == 1]
+
+
+def _retrieval(corpus: list[Operation], queries: int, folder: Path) -> None:
+    ids = {op: f"{op.service}.{op.name}" for op in corpus}
+    json_lines(folder / "corpus.jsonl", [{"id": ids[op], "title": "", "text": op.details} for op in corpus])
+    json_lines(folder / "queries.jsonl", [{"id": ids[op], "text": op.summary} for op in corpus[:queries]])
+    (folder / "qrels.tsv").write_bytes("".join(f"{ids[op]}\t{ids[op]}\t1\n" for op in corpus[:queries]).encode())
+
+
+def _by_service(found: list[Operation], services: int) -> dict[str, list[Operation]]:
+    """Return the operations of the services that have most, by service name."""
+    groups: dict[str, list[Operation]] = defaultdict(list)
+    for op in found:
+        groups[op.service].append(op)
+    largest = sorted(groups, key=lambda service: (-len(groups[service]), service))[:services]
+    if len(largest) < services or any(len(groups[service]) <= TRAIN for service in largest):
+        raise InputError(f"suite: services {services} is too many for what a corpus of this size leaves. Lower it.")
+    return {service: groups[service] for service in sorted(largest)}
+
+
+def _record(name: str, kind: str, metric: str, description: str) -> Record:
+    return Record(
+        name=name,
+        type=kind,
+        description=f"AWS API documentation: {description}",
+        main_score=metric,
+        languages={"default": ["eng-Latn"]},
+        license="apache-2.0",
+        reference="https://github.com/boto/botocore",
+        package="botocore",
+    )
+
+
+class _Text(HTMLParser):
+    """Collects the text of a piece of HTML, blocks apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        """Keep text."""
+        self.parts.append(data)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep blocks apart."""
+        if tag in _BREAKS:
+            self.parts.append(" ")
+
+
+def _plain(html: str) -> str:
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    return " ".join("".join(parser.parts).split())

@@ -1,0 +1,49 @@
+"""The runtime's encoder as mteb sees it: each text is encoded once at full length, then cut for every dimension."""
+
+from typing import Any
+
+import numpy as np
+from embed_foundry import Encoder
+from embed_foundry.encoder import Vectors, cut
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta
+
+
+class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
+    """One variant for mteb's tasks.
+
+    Args:
+        encoder: the encoder that ships.
+        revision: the variant's digest, recorded in mteb's results.
+        batch_size: texts per call of the encoder.
+    """
+
+    def __init__(self, encoder: Encoder, revision: str, batch_size: int) -> None:
+        variant = encoder.variant
+        self.encoder = encoder
+        self.batch_size = batch_size
+        self.dimensions = variant.dimensions
+        self.model_prompts = variant.prompts
+        self.mteb_model_meta = ModelMeta.create_empty(
+            overwrites={"name": f"{variant.model.partition('@')[0]}-{variant.name}", "revision": revision}
+        )
+        self._known: dict[tuple[str | None, str], Vectors] = {}
+
+    def encode(
+        self,
+        inputs: Any,  # noqa: ANN401 - a DataLoader of {"text": [...]}
+        *,
+        task_metadata: Any,  # noqa: ANN401
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,  # noqa: ANN401
+        **_: Any,  # noqa: ANN401
+    ) -> Vectors:
+        """Return the vectors of all texts of a DataLoader, cut to `self.dimensions`: float32 [n, dimensions]."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        prompt = self.get_prompt_name(task_metadata, prompt_type) if self.model_prompts else None
+        fresh = list(dict.fromkeys(text for text in texts if (prompt, text) not in self._known))
+        if fresh:
+            vectors = self.encoder.encode(fresh, prompt=prompt, batch_size=self.batch_size)
+            self._known |= {(prompt, text): vector for text, vector in zip(fresh, vectors, strict=True)}
+        return cut(np.stack([self._known[prompt, text] for text in texts]), self.dimensions)

@@ -1,0 +1,134 @@
+"""One cell = one variant on one task at all dimensions; finished cells are kept by the digest of all they depend on."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embed_foundry import IntegrityError, manifest
+
+from stages.common.artifact import versions
+from stages.quality import samples, tasks
+
+# Distributions that can change a score.
+LIBRARIES = ("mteb", "numpy", "onnxruntime", "scikit-learn", "scipy", "sentence-transformers", "tokenizers", "torch")
+# What mteb notes of a run that is no part of its result.
+_PASSING = ("evaluation_time", "date", "kg_co2_emissions", "evaluation_phases")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A variant's results on one task.
+
+    Attributes:
+        scores: dimension -> {type, metric, main_score, samples, subsets}.
+        samples: dimension -> subset -> name -> one value a sample.
+        results: dimension -> mteb's TaskResult, without times and dates.
+    """
+
+    scores: dict[str, Any]
+    samples: dict[str, Any]
+    results: dict[str, Any]
+
+
+def key(variant: Path, data: Path, record: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return the digest of everything that a cell's content depends on.
+
+    Args:
+        variant: the variant's folder.
+        data: the suite's folder.
+        record: the task's entry of tasks.json.
+        settings: dimensions, threads, batch size.
+    """
+    files = manifest.read(data)["files"]
+    mine = {name: fact["sha256"] for name, fact in files.items() if name.startswith(f"{record['name']}/")}
+    parts = {
+        "variant": manifest.read(variant)["digest"],
+        "task": dict(record),
+        "files": mine,
+        "settings": dict(settings),
+        "libraries": versions(LIBRARIES),
+        "code": _code(),
+    }
+    return hashlib.sha256(manifest.canonical(parts)).hexdigest()
+
+
+def cached(cache: Path, digest: str) -> Cell | None:
+    """Return a kept cell, or None if there is none or its bytes are not what was written."""
+    path = cache / f"{digest}.json"
+    try:
+        check, _, body = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(body).hexdigest() == check.decode():
+            return Cell(**json.loads(body))
+    except (OSError, ValueError, TypeError):
+        pass
+    return None
+
+
+def keep(cache: Path, digest: str, cell: Cell) -> None:
+    """Write a cell with its checksum, at once or not at all."""
+    cache.mkdir(parents=True, exist_ok=True)
+    body = manifest.canonical(vars(cell))
+    with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
+        file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    os.replace(file.name, cache / f"{digest}.json")  # noqa: PTH105 - atomic on every platform
+
+
+def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Sequence[int]) -> Cell:  # noqa: ANN401
+    """Run one task at every dimension.
+
+    Args:
+        adapter: the variant for mteb (quality.adapter.Adapter).
+        record: the task's entry of tasks.json.
+        data: the suite's folder.
+        dimensions: vector lengths, descending.
+
+    Raises:
+        IntegrityError: the encoder fails, or mteb's score is missing or not finite.
+    """
+    import mteb
+
+    cell = Cell({}, {}, {})
+    for dimension in dimensions:
+        task = tasks.task(record, data / record["name"])  # anew: clustering draws from the task's random state
+        adapter.dimensions = dimension
+        with tempfile.TemporaryDirectory() as predictions:
+            found = mteb.evaluate(
+                adapter, task, cache=None, co2_tracker=False, prediction_folder=predictions, show_progress_bar=False
+            )
+            result = json.loads(found.task_results[0].to_json()) if hasattr(found.task_results[0], "to_json") else None
+            result = found.task_results[0].model_dump(mode="json") if result is None else result
+            by_subset = {row["hf_subset"]: row for row in result["scores"]["test"]}
+            drawn = samples.values(task, Path(predictions), by_subset)
+        at = str(dimension)
+        cell.samples[at] = drawn
+        cell.results[at] = {name: value for name, value in result.items() if name not in _PASSING}
+        cell.scores[at] = _summary(record, by_subset, drawn)
+    return cell
+
+
+def _summary(record: Mapping[str, Any], by_subset: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    subsets = {name: float(row["main_score"]) for name, row in sorted(by_subset.items())}
+    if not subsets or any(not -1.0 <= score <= 1.0 for score in subsets.values()):
+        raise IntegrityError(f"task {record['name']}: mteb's scores {subsets} are missing or not finite.")
+    counts = [len(next(iter(values.values()))) for values in drawn.values()]
+    summary = {
+        "type": record["type"],
+        "metric": record["main_score"],
+        "main_score": round(sum(subsets.values()) / len(subsets), 6),
+        "samples": sum(counts),
+    }
+    return summary | ({"subsets": {name: round(score, 6) for name, score in subsets.items()}} if len(subsets) > 1 else {})
+
+
+def _code() -> str:
+    """Return a digest of this room and of the runtime's encoders: another way of measuring is another cell."""
+    import embed_foundry
+
+    folders = (Path(__file__).parent, Path(embed_foundry.__file__).parent)
+    files = sorted(path for folder in folders for path in folder.glob("*.py"))
+    return hashlib.sha256("".join(manifest.sha256(path) for path in files).encode()).hexdigest()

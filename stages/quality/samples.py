@@ -1,0 +1,67 @@
+"""Per-sample values from mteb's predictions: what a paired comparison of two variants needs.
+
+Ids and order depend on the task alone, so that two variants' values pair up by position.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DIGITS = 6
+Values = dict[str, list[float]]
+
+
+def values(task: Any, predictions: Path, scores: Mapping[str, Any]) -> dict[str, Values]:  # noqa: ANN401
+    """Return subset -> {name: values}: one value a sample.
+
+    Retrieval: "ndcg_at_10" a query, in the order of query ids. Classification: "accuracy" a test text, its mean over
+    mteb's experiments. BitextMining: "accuracy" a pair. STS: "cosine" and "gold" a pair. Clustering: "v_measure" a
+    bootstrap, for a single text has none.
+
+    Args:
+        task: the mteb task, evaluated.
+        predictions: the folder that mteb wrote its predictions to.
+        scores: mteb's scores by subset.
+    """
+    if task.metadata.type == "Clustering":
+        flat = {subset: sum(found["v_measures"].values(), []) for subset, found in scores.items()}
+        return {subset: {"v_measure": [round(value, DIGITS) for value in column]} for subset, column in flat.items()}
+    found = json.loads((predictions / f"{task.metadata.name}_predictions.json").read_text(encoding="utf-8"))
+    found.pop("mteb_model_meta", None)
+    result = {}
+    for subset, splits in sorted(found.items()):
+        split = task.dataset if subset == "default" and "default" not in task.dataset else task.dataset[subset]
+        rows = READERS[task.metadata.type](split["test"], splits["test"])
+        result[subset] = {name: [round(float(value), DIGITS) for value in column] for name, column in rows.items()}
+    return result
+
+
+def _retrieval(split: Mapping[str, Any], ranked: Mapping[str, Mapping[str, float]]) -> dict[str, Sequence[float]]:
+    import pytrec_eval
+
+    judged = pytrec_eval.RelevanceEvaluator(split["relevant_docs"], {"ndcg_cut.10"}).evaluate(ranked)
+    return {"ndcg_at_10": [judged[query]["ndcg_cut_10"] for query in sorted(judged)]}
+
+
+def _classification(split: Any, experiments: Sequence[Sequence[int]]) -> dict[str, Sequence[float]]:  # noqa: ANN401
+    labels = list(split["label"])
+    hits = [[guess == label for guess, label in zip(guesses, labels, strict=True)] for guesses in experiments]
+    return {"accuracy": [sum(column) / len(hits) for column in zip(*hits, strict=True)]}
+
+
+def _bitext(split: Any, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Sequence[float]]:  # noqa: ANN401
+    (nearest,) = found.values()
+    return {"accuracy": [float(row["corpus_id"] == at) for at, row in enumerate(nearest)]}
+
+
+def _sts(split: Any, scores: Mapping[str, Any]) -> dict[str, Sequence[float]]:  # noqa: ANN401
+    return {"cosine": scores["cosine_scores"], "gold": list(split["score"])}
+
+
+READERS: dict[str, Any] = {
+    "Retrieval": _retrieval,
+    "Classification": _classification,
+    "BitextMining": _bitext,
+    "STS": _sts,
+}

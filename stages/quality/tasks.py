@@ -1,0 +1,117 @@
+"""Ordinary mteb task classes over the files of data/: one factory for all."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from embed_foundry import InputError
+
+# mteb's task type -> its abstract class in mteb.abstasks.
+CLASSES = {
+    "Retrieval": "AbsTaskRetrieval",
+    "Classification": "AbsTaskClassification",
+    "Clustering": "AbsTaskClustering",
+    "BitextMining": "AbsTaskBitextMining",
+    "STS": "AbsTaskSTS",
+}
+# Class attributes. mteb clusters samples of 4 % of large sets by default; ours are small, so all texts take part.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "Clustering": {"max_fraction_of_documents_to_embed": None, "max_documents_per_cluster": 1024},
+}
+
+
+def load(data: Path) -> list[Any]:
+    """Return one mteb task a record of tasks.json, its data loaded.
+
+    Raises:
+        InputError: there is no task, or a task's type or files are unknown.
+    """
+    records = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
+    if not records:
+        raise InputError(f"{data}/tasks.json: lists no task; a suite without tasks measures nothing. Add one.")
+    return [task(record, data / record["name"]) for record in records]
+
+
+def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb has no types
+    """Return the mteb task of one record, with the data of its folder.
+
+    Args:
+        record: an entry of tasks.json.
+        folder: the task's files; one folder a subset if it has several languages.
+
+    Raises:
+        InputError: the type is unknown, or a file is missing.
+    """
+    from mteb import abstasks
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    if record["type"] not in CLASSES:
+        raise InputError(f"task {record['name']}: type {record['type']!r} is unknown; there are {sorted(CLASSES)}.")
+    subsets = list(record["languages"])
+    several = subsets != ["default"]
+    metadata = TaskMetadata(
+        name=record["name"],
+        type=record["type"],
+        description=record["description"],
+        dataset={"path": f"local/{record['name']}", "revision": record["version"]},
+        reference=record["reference"],
+        eval_langs=record["languages"] if several else record["languages"]["default"],
+        main_score=record["main_score"],
+    )
+    kind = getattr(abstasks, CLASSES[record["type"]])
+    made = type(record["name"], (kind,), {"metadata": metadata, **SETTINGS.get(record["type"], {})})()
+    try:
+        loaded = {name: READERS[record["type"]](folder / name if several else folder) for name in subsets}
+    except FileNotFoundError as error:
+        raise InputError(f"task {record['name']}: {error.filename} is missing. Next: dvc repro data.") from None
+    made.dataset = loaded if several or record["type"] == "Retrieval" else loaded["default"]
+    made.data_loaded = True
+    return made
+
+
+def _columns(path: Path, **types: Callable[[str], Any]) -> Any:  # noqa: ANN401
+    from datasets import Dataset
+
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return Dataset.from_list([{name: cast(row[name]) for name, cast in types.items()} for row in rows])
+
+
+def _lines(path: Path) -> Any:  # noqa: ANN401
+    from datasets import Dataset
+
+    return Dataset.from_list([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+
+
+def _retrieval(folder: Path) -> dict[str, Any]:
+    relevant: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines():
+        query, document, score = line.split("\t")
+        relevant.setdefault(query, {})[document] = int(score)
+    split = {
+        "queries": _lines(folder / "queries.jsonl"),
+        "corpus": _lines(folder / "corpus.jsonl"),
+        "relevant_docs": relevant,
+        "top_ranked": None,
+    }
+    return {"test": split}
+
+
+def _splits(*names: str, **types: Callable[[str], Any]) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:  # noqa: ANN401
+        from datasets import DatasetDict
+
+        return DatasetDict({name: _columns(folder / f"{name}.csv", **types) for name in names})
+
+    return read
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "Retrieval": _retrieval,
+    "Classification": _splits("train", "test", text=str, label=int),
+    "Clustering": _splits("test", sentences=str, labels=int),
+    "BitextMining": _splits("test", sentence1=str, sentence2=str),
+    "STS": _splits("test", sentence1=str, sentence2=str, score=float),
+}

@@ -1,0 +1,89 @@
+"""Fixtures: the real default model and its conversions, each made once a session and only if a test asks for it."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "2"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import compose, convert, download
+from stages.common import config, texts
+
+ROOT = Path(__file__).resolve().parent.parent
+CONSOLE = Path(sys.executable).with_name("embed-foundry")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the repository root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def params() -> config.Params:
+    """Return what conf/ composes to by default, whatever params.yaml holds at the moment."""
+    return config.parse(yaml.safe_load(compose.compose([], ROOT / "conf")), "conf/")
+
+
+@pytest.fixture(scope="session")
+def base(params, tmp_path_factory) -> Path:
+    """Return the default model's verified folder, taken from its installed package."""
+    folder = tmp_path_factory.mktemp("models") / "base"
+    download.run(params.model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converted(params, base, tmp_path_factory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a default variant, converted at its first use."""
+    variants = tmp_path_factory.mktemp("build") / "variants"
+
+    @functools.cache
+    def folder(name: str) -> Path:
+        convert.run(name, params.variants[name], params.model, base, variants / name)
+        return variants / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def probes() -> list[str]:
+    """Return the fifty parity texts."""
+    return texts.texts()
+
+
+@pytest.fixture(scope="session")
+def reference(base, probes) -> np.ndarray:
+    """Return what sentence-transformers itself makes of the fifty texts, each alone: float32 [50, 384]."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    return np.concatenate([model.encode([text], normalize_embeddings=True) for text in probes])
+
+
+@pytest.fixture
+def console() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the installed console script and gives its exit code and output."""
+
+    def run(*args: str | Path, cwd: Path = ROOT, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [CONSOLE, *args],
+            cwd=cwd,
+            input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run

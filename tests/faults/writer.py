@@ -1,0 +1,22 @@
+"""A stage that publishes one file: `writer.py OUT BYTES [wait]`. `wait`: stop halfway for a line on stdin."""
+
+import sys
+from pathlib import Path
+
+from stages.common.artifact import publish, run_stage
+
+
+def write(out: Path, size: int, *, wait: bool = False) -> None:
+    """Publish `size` bytes, in two halves; between them, say so."""
+    with publish(out, stage="writer", parameters={"size": size}, inputs={}) as work, (work / "data").open("wb") as file:
+        file.write(b"x" * (size // 2))
+        file.flush()
+        sys.audit("writer.half")
+        if wait:
+            print("half", flush=True)
+            sys.stdin.readline()
+        file.write(b"x" * (size - size // 2))
+
+
+if __name__ == "__main__":
+    run_stage(lambda: write(Path(sys.argv[1]), int(sys.argv[2]), wait=sys.argv[3:] == ["wait"]))

@@ -1,0 +1,81 @@
+"""catalog lists exactly the configured variants, removes what an earlier choice left, and binds readers to digests."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from embed_foundry import IntegrityError, manifest
+
+from stages import catalog
+from stages.common import catalog as reading
+
+
+@pytest.fixture
+def variants(tmp_path) -> Path:
+    """Return a folder of three small artifacts; a catalog asks nothing else of a variant."""
+    for name in ("fp32", "int8", "static"):
+        make(tmp_path / "variants" / name, name)
+    return tmp_path / "variants"
+
+
+def make(folder: Path, content: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights").write_text(content)
+    manifest.write(folder, {"stage": f"convert@{folder.name}"})
+
+
+def test_lists_the_named_variants_in_their_order_by_digest(variants, tmp_path):
+    digests = catalog.run(["static", "fp32", "int8"], variants, tmp_path / "catalog")
+    assert digests == {name: manifest.read(variants / name)["digest"] for name in ("static", "fp32", "int8")}
+    assert json.loads((tmp_path / "catalog" / reading.NAME).read_text()) == digests
+    assert reading.listed(tmp_path / "catalog", variants) == {name: variants / name for name in sorted(digests)}
+
+
+def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
+    make(variants / ".other.partial", "a conversion that runs")
+    (variants / "notes").mkdir()
+    (variants / "README").write_text("mine")
+    catalog.run(["fp32"], variants, tmp_path / "catalog")
+    assert {path.name for path in variants.iterdir()} == {"fp32", ".other.partial", "notes", "README"}
+    assert list(reading.listed(tmp_path / "catalog", variants)) == ["fp32"]
+
+
+def test_same_variants_give_the_same_bytes_whatever_else_lies_there(variants, tmp_path):
+    catalog.run(["fp32", "int8"], variants, tmp_path / "a")
+    shutil.rmtree(variants / "int8")
+    make(variants / "int8", "int8")
+    make(variants / "stray", "stray")
+    catalog.run(["fp32", "int8"], variants, tmp_path / "b")
+    assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
+
+
+@pytest.mark.parametrize("missing", ["one", "all"])
+def test_a_missing_variant_names_what_to_run(variants, tmp_path, missing):
+    shutil.rmtree(variants / "int8" if missing == "one" else variants)
+    with pytest.raises(IntegrityError, match=r"int8.manifest\.json: missing"):
+        catalog.run(["int8", "fp32"], variants, tmp_path / "catalog")
+    assert not (tmp_path / "catalog").exists()
+
+
+def test_a_changed_variant_is_refused_with_its_stage(variants, tmp_path):
+    (variants / "int8" / "weights").write_text("int9")
+    with pytest.raises(IntegrityError, match=r"weights: has sha256 .* convert@int8"):
+        catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
+
+
+def test_readers_refuse_a_variant_that_is_not_the_catalogued_one(variants, tmp_path):
+    catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
+    make(variants / "int8", "another conversion, whole in itself")
+    with pytest.raises(
+        IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"
+    ):
+        reading.listed(tmp_path / "catalog", variants)
+
+
+def test_readers_refuse_a_changed_catalog(variants, tmp_path):
+    catalog.run(["fp32"], variants, tmp_path / "catalog")
+    path = tmp_path / "catalog" / reading.NAME
+    path.write_text(path.read_text().replace("fp32", "fp23"))
+    with pytest.raises(IntegrityError, match=r"catalog\.json: has sha256"):
+        reading.listed(tmp_path / "catalog", variants)

@@ -1,0 +1,192 @@
+"""compose: params.yaml is what conf/ and the overrides make, byte for byte as DVC makes it; nonsense ends with 2."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from embed_foundry.errors import InputError
+
+from stages import compose
+from stages.common import config
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OVERRIDES = {
+    "defaults": [],
+    "target with its own variants": ["target=railway_cpu"],
+    "variants win over the target's": ["target=railway_cpu", "variant=[fp32,static]"],
+    "another model": ["model=bge_small_en_v15"],
+    "values": ["latency.rounds=300", "variants.static.dimensions=128", "baseline=bf16", "target.required=1"],
+    "a limit added": ["+target.limits.static.cosine_min_min=0.5", "~target.limits.onnx_fp32"],
+}
+
+
+@pytest.fixture(scope="module")
+def clone(root, tmp_path_factory) -> Path:
+    """Return a git and DVC repository with this one's configuration and graph, and stages that do nothing."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(root / "conf", folder / "conf")
+    stage = {"cmd": "true", "params": ["model", "target", "variants", "baseline", "latency"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"all": stage}}))
+    compose.write([], conf=folder / "conf", params=folder / "params.yaml")
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(folder, "git", "init", "--quiet")
+    run(folder, sys.executable, "-m", "dvc", "init", "--quiet")
+    shutil.copy(root / ".dvc" / "config", folder / ".dvc" / "config")
+    run(folder, "git", "add", ".")
+    run(folder, "git", *author, "commit", "--quiet", "--message", "start")
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("case", ["target with its own variants", "variants win over the target's", "a limit added"])
+def test_is_what_dvc_itself_writes(clone, case):
+    overrides = OVERRIDES[case]
+    settings = [part for override in overrides for part in ("-S", override)]
+    run(clone, sys.executable, "-m", "dvc", "exp", "run", "--quiet", *settings)
+    assert (clone / "params.yaml").read_bytes() == compose.compose(overrides, clone / "conf")
+
+
+@pytest.mark.parametrize("case", OVERRIDES)
+def test_composes_to_a_whole_configuration(root, case):
+    answer = yaml.safe_load(compose.compose(OVERRIDES[case], root / "conf"))
+    config.parse(answer, case)
+    assert "${" not in str(answer), "DVC does not resolve interpolations in params.yaml"
+
+
+def test_a_target_brings_its_variants_and_the_command_line_wins(root):
+    def names(*overrides: str) -> list[str]:
+        return list(yaml.safe_load(compose.compose(list(overrides), root / "conf"))["variants"])
+
+    assert names() == ["fp32", "bf16", "onnx_fp32", "onnx_int8", "static"]
+    assert names("target=railway_cpu") == ["fp32", "onnx_fp32", "onnx_int8", "static"]
+    assert names("target=railway_cpu", "variant=[fp32,static]") == ["fp32", "static"]
+
+
+def test_the_committed_params_are_composed_from_conf(root, console):
+    done = console("compose", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "params.yaml: up to date\n"
+
+
+def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
+    shutil.copytree(root / "conf", tmp_path / "conf")
+    assert console("compose", "target=railway_cpu", cwd=tmp_path).returncode == 0
+    written = (tmp_path / "params.yaml").read_bytes()
+    assert console("compose", "--check", "target=railway_cpu", cwd=tmp_path).returncode == 0
+    for drift in (written.replace(b"memory_mb: 1024", b"memory_mb: 2048"), written + b"# by hand\n", b"", None):
+        if drift is None:
+            (tmp_path / "params.yaml").unlink()
+        else:
+            (tmp_path / "params.yaml").write_bytes(drift)
+        done = console("compose", "--check", "target=railway_cpu", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "run `embed-foundry compose target=railway_cpu`" in done.stderr
+        assert (tmp_path / "params.yaml").exists() == (drift is not None)
+    assert console("compose", "target=railway_cpu", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "params.yaml").read_bytes() == written
+
+
+# Override -> what the message must say beside naming the override. `real` ones also go through the console script.
+GROUPS = ("local_cpu, railway_cpu", "bf16, fp32, onnx_fp32, onnx_int8, static")
+REFUSED = {
+    "target=nowhere": ("target/nowhere", *GROUPS),
+    "variant=[fp32,fp33]": ("variant/fp33", *GROUPS),
+    "model=minilm6": ("model/minilm6", "bge_small_en_v15, embeddinggemma_300m"),
+    "targte=local_cpu": ("Could not override 'targte'", *GROUPS),
+    "latency.round=3": ("Could not override 'latency.round'",),
+    "+latency.round=3": ("latency.round: Extra inputs are not permitted",),
+    "+latenzy.rounds=60": ("latenzy: Extra inputs are not permitted",),
+    "latency.rounds=many": ("latency.rounds: Input should be a valid integer (got 'many')",),
+    "latency.rounds=6.5": ("latency.rounds: Input should be a valid integer",),
+    "latency.rounds=true": ("latency.rounds: Input should be a valid integer (got True)",),
+    "latency.rounds='60'": ("latency.rounds: Input should be a valid integer",),
+    "latency.rounds=null": ("latency.rounds: Input should be a valid integer",),
+    "target.resources.threads=0": ("target.resources.threads: Input should be greater than 0",),
+    "target.limits.static.size_mb_max=nan": ("static.size_mb_max: Value error, a limit must be a finite number",),
+    "target.limits.static.size_mb_max=inf": ("a limit must be a finite number",),
+    "target.limits.default.retention_min.STS=-inf": ("a limit must be a finite number",),
+    "target.limits.onnx_int8.speedup_min={128: nan}": ("onnx_int8.speedup_min.128: Value error",),
+    "+target.limits.default.retention_min.Retrievel=0.9": ("'Retrieval', 'Classification', 'Clustering'",),
+    "+target.limits.onnx_in8.size_mb_max=30": ("limits of ['onnx_in8'] would judge nothing", "onnx_int8"),
+    "target.required=4": ("target.required is 4, more than the candidates",),
+    "target.candidates=[]": ("target.candidates: List should have at least 1 item",),
+    "model.revision=main": ("model.revision: Value error, expected the 40 hex digits", "(got 'main')"),
+    "model.revision=8b3219a": ("expected the 40 hex digits",),
+    f"model.revision={COMMIT.upper()}": ("expected the 40 hex digits",),
+    "model.package=null": ("source=package needs model.package",),
+    "model.source=folder": ("source=folder needs model.folder=PATH",),
+    "model.source=web": ("model.source: Input should be 'package', 'hub' or 'folder'",),
+    "model.matryoshka=[512]": ("matryoshka dimensions must be between 1 and 384",),
+    "model.files={config.json: abc}": ("model.files.config.json: String should match pattern",),
+    "+model.files={model.py: null}": ("a base model takes .json",),
+    "baseline=nope": ("baseline 'nope' is not among the variants",),
+    "baseline=static": ("baseline 'static' must be of kind torch",),
+    "variant=[onnx_fp32]": ("baseline 'fp32' is not among the variants",),
+    "variants.static.kind=tflite": ("'torch', 'onnx', 'static'",),
+    "variants.fp32.precision=fp16": ("Input should be 'fp32' or 'bf16'",),
+    "variants.onnx_int8.quantize=null": ("quantize settings belong to precision int8",),
+    "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
+    "variant=[": ("cannot compose variant=[",),
+    "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu",),
+    "no assignment": ("cannot compose no assignment",),
+}
+REAL = [
+    "target=nowhere",
+    "targte=local_cpu",
+    "latency.rounds=many",
+    "target.limits.static.size_mb_max=nan",
+    "model.revision=8b3219a",
+    "model.package=null",
+    "variant=[",
+]
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_nonsense_is_refused_with_what_would_do(root, override):
+    with pytest.raises(InputError) as caught:
+        compose.compose([override], root / "conf")
+    assert caught.value.code == 2
+    for words in (override.partition("=")[0].lstrip("+").partition(".")[0], *REFUSED[override]):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("override", REAL)
+def test_nonsense_ends_the_command_with_2_and_leaves_params_alone(root, console, tmp_path, override):
+    shutil.copytree(root / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text("before: 1\n")
+    done = console("compose", override, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for words in REFUSED[override]:
+        assert words in done.stderr
+    assert (tmp_path / "params.yaml").read_text() == "before: 1\n"
+
+
+def test_several_faults_are_told_at_once(root):
+    with pytest.raises(InputError, match=r"(?s)latency\.rounds.*target\.required"):
+        compose.compose(["latency.rounds=x", "target.required=y"], root / "conf")
+
+
+def test_outside_a_clone_it_says_where_to_run(console, tmp_path):
+    done = console("compose", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "conf/config.yaml: missing; run this in the repository root" in done.stderr
+
+
+def test_a_broken_option_file_is_named(root, console, tmp_path):
+    shutil.copytree(root / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "target" / "mine.yaml").write_text("name: [mine\n")
+    done = console("compose", "target=mine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "mine.yaml" in done.stderr

@@ -1,0 +1,75 @@
+"""`python -m stages.download`, as DVC runs it, against a local hub: environment, exit codes, one-line errors."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_model
+import yaml
+from embed_foundry import manifest
+from hub_server import Fault, HubServer
+
+from stages import download
+
+TOKEN = "hf_aVerySecretToken"
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
+        yield server
+
+
+@pytest.fixture
+def command(hub, tmp_path):
+    """Return a function that runs `python -m stages.download` as DVC does, with the hub in the environment."""
+    repository = Path(download.__file__).parent.parent
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"model": tiny_model.config().model_dump()}))
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+
+    def run(**more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.download"],
+            cwd=tmp_path,
+            env=os.environ | settings | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_the_command_reads_the_environment_and_works_offline_afterwards(hub, command, tmp_path):
+    code, said = command()
+    assert (code, TOKEN in said) == (0, False), said
+    assert "hub: model.safetensors" in said
+    assert sorted(manifest.verify(tmp_path / "models" / "base")["files"]) == sorted(tiny_model.files())
+    hub.hits.clear()
+    assert command(HF_HUB_OFFLINE="1")[0] == 0
+    assert hub.hits == []
+
+
+EXITS = {
+    "wrong bytes": (Fault("file", corrupt=True), 3),
+    "gated": (Fault("head", status=403, headers={"X-Error-Code": "GatedRepo"}), 5),
+    "no commit": (Fault("api", status=404, headers={"X-Error-Code": "RevisionNotFound"}), 5),
+    "busy": (Fault("api", status=503, headers={"Retry-After": "3600"}), 75),
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_the_command_ends_with_the_documented_code_and_one_line(hub, command, tmp_path, case):
+    fault, expected = EXITS[case]
+    hub.faults = [fault]
+    code, said = command()
+    assert code == expected, said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in said
+    assert TOKEN not in said
+    assert not (tmp_path / "models" / "base").exists()
