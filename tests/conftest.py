@@ -72,6 +72,15 @@ def reference(base, probes) -> np.ndarray:
 
 
 @pytest.fixture
+def workplace(base, tmp_path) -> Path:
+    """Return a folder in which `python -m stages.convert NAME` runs as in the repository."""
+    (tmp_path / "params.yaml").write_bytes(compose.compose([], ROOT / "conf"))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "base").symlink_to(base)
+    return tmp_path
+
+
+@pytest.fixture
 def console() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs the installed console script and gives its exit code and output."""
 

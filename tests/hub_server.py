@@ -115,7 +115,11 @@ class HubServer:
         if path == f"/api/models/{self.repo}/revision/{self.revision}":
             self._serve(request, "api", None)
         elif match := re.fullmatch(f"/{self.repo}/resolve/{self.revision}/(.+)|/store/(.+)", path):
-            self._serve(request, "head" if request.command == "HEAD" else "file", match[1] or match[2])
+            name = match[1] or match[2]
+            if request.command == "GET" and match[1] and len(self.files.get(name, b"")) >= self.large:
+                _reply(request, 302, {"Location": f"{self.store}/store/{name}"}, b"")
+            else:
+                self._serve(request, "head" if request.command == "HEAD" else "file", name)
         elif path.startswith((f"/api/models/{self.repo}/", f"/{self.repo}/")):
             self._refuse(request, 404, {"X-Error-Code": "RevisionNotFound"})
         else:

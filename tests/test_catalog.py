@@ -67,9 +67,7 @@ def test_a_changed_variant_is_refused_with_its_stage(variants, tmp_path):
 def test_readers_refuse_a_variant_that_is_not_the_catalogued_one(variants, tmp_path):
     catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
     make(variants / "int8", "another conversion, whole in itself")
-    with pytest.raises(
-        IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"
-    ):
+    with pytest.raises(IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"):
         reading.listed(tmp_path / "catalog", variants)
 
 

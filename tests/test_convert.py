@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embed_foundry import IntegrityError, Variant, manifest, open_variant
+import yaml
+from embed_foundry import Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 
-from stages import compose, convert
+from stages import convert
 from stages.common.config import StaticVariant
 
 # What a sound conversion of MiniLM reaches at least; measured values lie above: 1.0, 0.99987, 1.0, 0.981.
@@ -70,8 +71,6 @@ def test_folder_says_all_about_itself(converted, params, base, name):
 
 def test_records_only_what_dvc_would_convert_again_for(converted, root):
     """A value that is recorded but is no parameter of the stage would change bytes without a re-run."""
-    import yaml
-
     declared = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["convert"]["do"]["params"]
     recorded = manifest.read(converted("fp32"))["parameters"]["model"]
     assert {f"model.{key}" for key in recorded} <= set(declared)
@@ -102,13 +101,87 @@ def test_torch_copies_the_original_byte_for_byte(converted, base):
     assert all(manifest.sha256(copied / name) == manifest.sha256(base / name) for name in manifest.files_of(base))
 
 
-@pytest.mark.parametrize("name", ["bf16", "onnx_int8", "static"])
-def test_converting_twice_gives_the_same_bytes(converted, params, base, tmp_path, name):
+@pytest.mark.parametrize("name", ["onnx_int8", "static"])
+def test_converting_twice_gives_the_same_bytes(converted, workplace, name):
     """In another process, folder, time zone, locale and hash seed."""
-    (tmp_path / "params.yaml").write_bytes((converted(name).parent / "params.yaml").read_bytes())
-    (tmp_path / "models").mkdir()
-    shutil.copytree(base, tmp_path / "models" / "base")
-    odd = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "stages.convert", name]
-    subprocess.run(command, cwd=tmp_path, env=os.environ | odd, check=True, capture_output=True)
-    assert (tmp_path / "variants" / name / manifest.NAME).read_bytes() == (converted(name) / manifest.NAME).read_bytes()
+    odd = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(workplace)}
+    done = command(workplace, name, **odd)
+    assert done.returncode == 0, done.stderr
+    made = workplace / "variants" / name
+    assert (made / manifest.NAME).read_bytes() == (converted(name) / manifest.NAME).read_bytes()
+    manifest.verify(made)
+    assert {path.name for path in made.parent.iterdir()} == {name, f".{name}.lock"}, "scratch was left behind"
+
+
+def command(workplace: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the stage as DVC does."""
+    words = [sys.executable, "-m", "stages.convert", *args]
+    return subprocess.run(
+        words, cwd=workplace, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("args", [["fp33"], [], ["fp32", "bf16"]])
+def test_unknown_name_ends_with_2_and_lists_the_variants(workplace, args):
+    done = command(workplace, *args)
+    assert done.returncode == 2
+    assert "expected one of ['bf16', 'fp32', 'onnx_fp32', 'onnx_int8', 'static']" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_flipped_bit_in_the_original_ends_with_3_and_names_what_to_run(workplace, base):
+    copy = workplace / "models" / "base"
+    copy.unlink()
+    shutil.copytree(base, copy)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(50_000_000)
+        byte = file.read(1)[0]
+        file.seek(50_000_000)
+        file.write(bytes([byte ^ 1]))
+    done = command(workplace, "static")
+    assert done.returncode == 3
+    assert "models/base/model.safetensors: has sha256" in done.stderr
+    assert "download" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (workplace / "variants" / "static").exists()
+
+
+def test_a_missing_original_ends_with_3(workplace):
+    (workplace / "models" / "base").unlink()
+    done = command(workplace, "static")
+    assert done.returncode == 3
+    assert "models/base/manifest.json: missing" in done.stderr
+
+
+def test_static_refuses_more_dimensions_than_the_model_has(params, base, tmp_path):
+    recipe = StaticVariant(kind="static", precision="int8", dimensions=385, sif_coefficient=1e-4)
+    with pytest.raises(InputError, match="dimensions 385 exceeds the model's 384"):
+        convert.run("static", recipe, params.model, base, tmp_path / "static")
+    assert list(tmp_path.glob("static*")) == []
+
+
+def test_static_refuses_heads_that_it_would_skip(params, base, tmp_path):
+    headed = tmp_path / "headed"
+    shutil.copytree(base, headed)
+    modules = json.loads((headed / "modules.json").read_text())
+    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (headed / "modules.json").write_text(json.dumps(modules))
+    (headed / "2_Dense").mkdir()
+    (headed / "2_Dense" / "config.json").write_text("{}")
+    manifest.write(headed, {"stage": "download"})
+    with pytest.raises(InputError, match="has heads"):
+        convert.run("static", params.variants["static"], params.model, headed, tmp_path / "static")
+
+
+def test_space_changes_with_what_defines_it(params, base, tmp_path):
+    spaces = {convert.space_id(base, params.model, None), convert.space_id(base, params.model, {"dimensions": 128})}
+    prompted = params.model.model_copy(update={"prompts": {"query": "query: "}})
+    spaces.add(convert.space_id(base, prompted, None))
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    (other / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    manifest.write(other, {"stage": "download"})
+    spaces.add(convert.space_id(other, params.model, None))
+    assert len(spaces) == 4
+    renamed = params.model.model_copy(update={"name": "x", "source": "hub", "matryoshka": [384]})
+    assert convert.space_id(base, renamed, None) in spaces

@@ -26,6 +26,9 @@ from stages.common import config
 from stages.latency import texts
 from stages.latency.team import Worker, WorkerError
 
+# What else runs on the machine is none of these tests' business.
+pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
+
 SETTINGS = config.Latency(
     lengths=[8, 32], rounds=60, gap_ms=0, batch_size=4, batch_length=16, batch_rounds=6, cold_starts=2, seed=0
 )
@@ -187,7 +190,6 @@ def test_texts_have_exactly_their_length_and_differ(place):
         texts.exact(documents[:2], 100_000, 5, encoder.count_tokens)
 
 
-@pytest.mark.filterwarnings("ignore:latency. other processes")
 def test_a_killed_worker_is_its_variants_result_and_the_others_go_on(place):
     with killed("twin"):
         report = measure(place, gap_ms=20, cold_starts=1)
@@ -281,7 +283,7 @@ def test_what_a_library_prints_does_not_disturb_the_answers(place):
 @pytest.fixture
 def stage(place, params):
     """Return a function that starts `python -m stages.latency` in a folder laid out as a clone."""
-    params = params.model_dump(mode="json")
+    params = params.model_dump()
     params |= {"variants": {name: {"kind": "torch", "precision": "fp32"} for name in ("base", "twin")}}
     params |= {"baseline": "base", "latency": SETTINGS.model_dump(mode="json") | {"cold_starts": 1, "rounds": 6}}
 
@@ -313,7 +315,7 @@ def test_the_stage_runs_on_what_params_yaml_says(place, stage):
 def test_workers_end_with_the_stage_however_it_ends(place, stage, end):
     with stage(rounds=100_000) as running:
         deadline = time.monotonic() + 60
-        while len(found := workers(running.pid)) < 2 and time.monotonic() < deadline:
+        while len(found := workers(running.pid)) < 2 and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
         assert len(found) == 2

@@ -24,6 +24,8 @@ FAMILIES = {
     "onnx": ("stages.convert.onnx", ("onnx", "onnxruntime", "optimum-onnx", "torch", "transformers")),
     "static": ("stages.convert.static", ("model2vec", "scikit-learn", "tokenizers", "torch", "transformers")),
 }
+# What of the model's configuration shapes a variant; dvc.yaml names the same as parameters of the stage.
+USED = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
 # Threads during conversion and parity. Sums depend on how they are split, so this is fixed, not the host's number.
 THREADS = 2
 
@@ -72,7 +74,7 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
     module, libraries = FAMILIES[recipe.kind]
     family: Family = import_module(module)
     settings = recipe.model_dump(mode="json")
-    parameters = {"variant": settings, "model": model.model_dump(mode="json", exclude={"source", "package", "folder"})}
+    parameters = {"variant": settings, "model": model.model_dump(mode="json", include=USED)}
     with publish(
         out,
         stage=f"convert@{name}",

@@ -100,8 +100,7 @@ def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Seq
             found = mteb.evaluate(
                 adapter, task, cache=None, co2_tracker=False, prediction_folder=predictions, show_progress_bar=False
             )
-            result = json.loads(found.task_results[0].to_json()) if hasattr(found.task_results[0], "to_json") else None
-            result = found.task_results[0].model_dump(mode="json") if result is None else result
+            result = found.task_results[0].model_dump(mode="json")
             by_subset = {row["hf_subset"]: row for row in result["scores"]["test"]}
             drawn = samples.values(task, Path(predictions), by_subset)
         at = str(dimension)
@@ -122,7 +121,9 @@ def _summary(record: Mapping[str, Any], by_subset: Mapping[str, Any], drawn: Map
         "main_score": round(sum(subsets.values()) / len(subsets), 6),
         "samples": sum(counts),
     }
-    return summary | ({"subsets": {name: round(score, 6) for name, score in subsets.items()}} if len(subsets) > 1 else {})
+    return summary | (
+        {"subsets": {name: round(score, 6) for name, score in subsets.items()}} if len(subsets) > 1 else {}
+    )
 
 
 def _code() -> str:

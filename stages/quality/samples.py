@@ -5,6 +5,7 @@ Ids and order depend on the task alone, so that two variants' values pair up by 
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def values(task: Any, predictions: Path, scores: Mapping[str, Any]) -> dict[str,
         scores: mteb's scores by subset.
     """
     if task.metadata.type == "Clustering":
-        flat = {subset: sum(found["v_measures"].values(), []) for subset, found in scores.items()}
-        return {subset: {"v_measure": [round(value, DIGITS) for value in column]} for subset, column in flat.items()}
+        levels = {subset: chain.from_iterable(found["v_measures"].values()) for subset, found in scores.items()}
+        return {subset: {"v_measure": [round(value, DIGITS) for value in flat]} for subset, flat in levels.items()}
     found = json.loads((predictions / f"{task.metadata.name}_predictions.json").read_text(encoding="utf-8"))
     found.pop("mteb_model_meta", None)
     result = {}

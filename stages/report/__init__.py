@@ -13,7 +13,6 @@ from embed_foundry import IntegrityError, manifest
 
 from stages.common.artifact import publish
 from stages.common.config import Model
-from stages.report import facts
 
 PAGE = "index.html"
 TEXT = "verdict.txt"
@@ -36,7 +35,7 @@ def run(
     Raises:
         IntegrityError: an input differs from its manifest, or the gate judged other inputs than these.
     """
-    from stages.report import page, text
+    from stages.report import gather, page, text
 
     inputs = {"quality": quality, "latency": latency, "gate": gate}
     parameters = {"model": model.model_dump(mode="json"), "target": target}
@@ -45,10 +44,10 @@ def run(
         out, stage="report", parameters=parameters, inputs=inputs | dict(variants), libraries=libraries
     ) as work:
         _require_judged(gate, {"quality": quality, "latency": latency})
-        seen = facts.gather(model, target, variants, quality, latency, gate)
-        table = text.render(seen)
+        facts = gather.gather(model, target, variants, quality, latency, gate)
+        table = text.render(facts)
         (work / TEXT).write_text(table, encoding="utf-8")
-        (work / PAGE).write_text(page.render(seen), encoding="utf-8")
+        (work / PAGE).write_text(page.render(facts), encoding="utf-8")
     return table
 
 

@@ -1,5 +1,6 @@
 """`python -m stages.report`: write the report and print its verdict table, the build's visible result."""
 
+import sys
 from pathlib import Path
 
 from stages import report
@@ -10,8 +11,9 @@ from stages.common.artifact import run_stage
 def _main() -> None:
     params = config.load()
     variants = catalog.listed(Path("catalog"), Path("variants"))
-    inputs = [Path(name) for name in ("quality", "latency", "gate")]
-    print(report.run(params.model, params.target.name, variants, *inputs, Path("report")), end="")  # noqa: T201
+    quality, latency, gate, out = (Path(name) for name in ("quality", "latency", "gate", "report"))
+    table = report.run(params.model, params.target.name, variants, quality, latency, gate, out)
+    sys.stdout.buffer.write(f"\n{table}".encode())  # not print: a message in it may not fit the terminal's encoding
 
 
 if __name__ == "__main__":

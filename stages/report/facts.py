@@ -1,26 +1,30 @@
-"""Everything the report shows, gathered from the stages' folders into one typed value; no formatting here."""
+"""Everything the report shows, as one typed value: what was found, not how it is written."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from embed_foundry import IntegrityError, Variant, manifest
+from embed_foundry import Variant
 
 from stages.common.config import Model
-
-# What can fail about a variant while the build goes on: each part then holds {"error": why}.
-PARTS = ("parity", "quality", "latency")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the suite: its name, mteb type and main metric."""
+    """One task of the suite.
+
+    Attributes:
+        name: mteb's or the suite's name.
+        type: mteb's task type.
+        metric: mteb's name of the main score.
+        samples: how many were judged.
+        subsets: e.g. languages; empty where there is one.
+    """
 
     name: str
     type: str
     metric: str
+    samples: int
+    subsets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,6 @@ class Seen:
 
     Attributes:
         variant: the variant's own record.
-        digest: of its folder.
-        libraries: that shaped its bytes, with versions.
         size_mb: of all its files, in 10^6 bytes.
         judged: the gate's words on it: candidate, passes, reasons, checks.
         parity, quality, latency: figures as their stage wrote them; empty where that part failed.
@@ -38,8 +40,6 @@ class Seen:
     """
 
     variant: Variant
-    digest: str
-    libraries: dict[str, str]
     size_mb: float
     judged: dict[str, Any]
     parity: dict[str, Any]
@@ -63,6 +63,11 @@ class Seen:
         """Return the main score of a task at a dimension (None: the full one); None if it was not measured."""
         found = self.quality.get(str(dimensions or self.variant.dimensions), {}).get(task)
         return None if found is None else float(found["main_score"])
+
+    def subset(self, task: str, subset: str) -> float | None:
+        """Return the score of a task's subset at the full dimension, or None."""
+        found = self.quality.get(str(self.variant.dimensions), {}).get(task, {}).get("subsets", {}).get(subset)
+        return None if found is None else float(found)
 
     def timed(self, tokens: int) -> dict[str, Any]:
         """Return the figures at one text length; empty if it was not measured."""
@@ -90,13 +95,12 @@ class Facts:
         model: the base model's configuration.
         target: the target's name.
         verdict: the content of gate/verdict.json.
-        variants: in the catalog's order.
+        variants: the baseline, then the other references, then what may ship; by name among their like.
         tasks: in the order of their type, then name.
         dimensions: that were scored, descending.
         lengths: in tokens, ascending.
         latency: the content of latency/latency.json, without its variants.
-        libraries: versions, of the measuring stages by stage.
-        digests: of the folders this report was made from.
+        sources: name, digest and library versions of the folders this report was made from.
     """
 
     model: Model
@@ -107,8 +111,7 @@ class Facts:
     dimensions: tuple[int, ...]
     lengths: tuple[int, ...]
     latency: dict[str, Any]
-    libraries: dict[str, dict[str, str]]
-    digests: dict[str, str]
+    sources: tuple[tuple[str, str, dict[str, str]], ...]
 
     @property
     def baseline(self) -> Seen:
@@ -134,74 +137,13 @@ class Facts:
         known = [value for value in found if value is not None]
         return min(known) if known and len(known) == len(found) else None
 
+    def missed_quality(self, seen: Seen, kind: str) -> bool:
+        """Return whether the gate found a quality limit missed on any task of a type."""
+        tasks = [task.name for task in self.tasks if task.type == kind]
+        return any(seen.missed(limit, task) for limit in ("retention_min", "score_min") for task in tasks)
+
     def mean_retention(self, seen: Seen) -> float | None:
         """Return the mean retention over all tasks at the full dimension; None if one is missing."""
         found = [self.retention(seen, task.name) for task in self.tasks]
         known = [value for value in found if value is not None]
         return sum(known) / len(known) if known and len(known) == len(found) else None
-
-
-def gather(
-    model: Model, target: str, variants: Mapping[str, Path], quality: Path, latency: Path, gate: Path
-) -> Facts:
-    """Read the stages' folders.
-
-    Args:
-        model: the base model's configuration.
-        target: the target's name.
-        variants: name to folder of every catalogued variant.
-        quality: the quality stage's folder.
-        latency: the latency stage's folder.
-        gate: the gate folder.
-
-    Raises:
-        IntegrityError: the gate's verdict is about other variants or another target.
-    """
-    verdict, sizes = _json(gate / "verdict.json"), _json(gate / "metrics.json")
-    if set(verdict["variants"]) != set(variants) or verdict["target"] != target:
-        raise IntegrityError(
-            f"{gate}: is about {sorted(verdict['variants'])} at {verdict['target']}, "
-            f"this build has {sorted(variants)} at {target}. Next: dvc repro gate."
-        )
-    scores, times = _json(quality / "scores.json"), _json(latency / "latency.json")
-    seen = tuple(
-        _seen(folder, verdict["variants"][name], float(sizes[name]["size_mb"]), scores, times)
-        for name, folder in variants.items()
-    )
-    found = {
-        Task(name, score["type"], score["metric"])
-        for one in seen
-        for tasks in one.quality.values()
-        for name, score in tasks.items()
-    }
-    return Facts(
-        model=model,
-        target=target,
-        verdict=verdict,
-        variants=seen,
-        tasks=tuple(sorted(found, key=lambda task: (task.type, task.name))),
-        dimensions=tuple(sorted({int(key) for one in seen for key in one.quality}, reverse=True)),
-        lengths=tuple(sorted({int(key) for one in seen for key in one.latency.get("lengths", {})})),
-        latency={key: value for key, value in times.items() if key != "variants"},
-        libraries={folder.name: manifest.read(folder)["libraries"] for folder in (quality, latency)},
-        digests={folder.name: manifest.read(folder)["digest"] for folder in (quality, latency, gate)},
-    )
-
-
-def _seen(
-    folder: Path, judged: dict[str, Any], size_mb: float, scores: Mapping[str, Any], times: Mapping[str, Any]
-) -> Seen:
-    variant, made = Variant.load(folder), manifest.read(folder)
-    found = {
-        "parity": variant.parity,
-        "quality": scores.get(variant.name, {"error": "not measured"}),
-        "latency": times["variants"].get(variant.name, {"error": "not measured"}),
-    }
-    errors = {part: str(found[part]["error"]) for part in PARTS if "error" in found[part]}
-    parts = {part: {} if part in errors else found[part] for part in PARTS}
-    return Seen(variant, made["digest"], made["libraries"], size_mb, judged, errors=errors, **parts)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

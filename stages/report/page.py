@@ -7,16 +7,16 @@ from typing import Any
 from stages.report import plots
 from stages.report.facts import Facts
 
-TEMPLATE = "page.html.jinja"
+TEMPLATE = "page.html.jinja"  # includes page.css
 MISSING = "–"
 # A limit's name in words, the unit of its values and their decimals. Names not here are shown as they are.
 LIMITS = {
     "size_mb_max": ("size", "MB", 1),
-    "cosine_mean_min": ("mean cosine to the baseline", "", 5),
-    "cosine_min_min": ("least cosine to the baseline", "", 5),
-    "retention_min": ("retention of the baseline", "%", 2),
+    "cosine_mean_min": ("mean cosine", "", 5),
+    "cosine_min_min": ("least cosine", "", 5),
+    "retention_min": ("retention", "%", 2),
     "score_min": ("score", "", 4),
-    "speedup_min": ("speed-up over the baseline", "×", 2),
+    "speedup_min": ("speed-up", "×", 2),
     "peak_rss_mb_max": ("peak memory", "MB", 0),
     "cold_start_s_max": ("cold start", "s", 2),
 }
@@ -29,6 +29,21 @@ PARITY = {
     "padded_batch_min": "least, padded batch",
     "batch_shift_max": "batch shift",
     "similarity_spearman": "rank correlation",
+}
+# Percentiles and their keys in latency.json.
+TAILS = {"P95": "p95_ms", "P99": "p99_ms"}
+# Keys of the machine's facts that do not explain themselves.
+WORDS = {
+    "cpus": "CPUs it may use",
+    "cores": "physical cores",
+    "quota_cpus": "CPU quota",
+    "memory_gib": "memory, GiB",
+    "flags": "instruction sets",
+    "load_before": "load average before",
+    "load_after": "load average after",
+    "others_cpus": "CPUs busy with others",
+    "steal_s": "CPU time other guests took, s",
+    "throttled_s": "time throttled, s",
 }
 
 
@@ -44,7 +59,7 @@ def render(facts: Facts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "limit": limit}
+    environment.filters |= {"number": number, "percent": percent, "limit": limit, "plain": plain}
     drawn = {name: Markup(svg) for name, svg in plots.draw(facts).items()}  # noqa: S704 - matplotlib escapes texts
     return environment.get_template(TEMPLATE).render(
         facts=facts,
@@ -52,6 +67,9 @@ def render(facts: Facts) -> str:
         looks={one.name: plots.look(facts, one)["color"] for one in facts.variants},
         middle=plots.middle(facts) if facts.lengths else None,
         parity=PARITY,
+        tails={name: key for name, key in TAILS.items() if _measured(facts, key)},
+        words=WORDS,
+        mark=lambda missed: Markup(' class="missed"') if missed else "",
         missing=MISSING,
     )
 
@@ -69,12 +87,21 @@ def percent(value: float | None, decimals: int = 1) -> str:
     return number(None if value is None else 100 * value, decimals)
 
 
+def plain(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a JSON value as prose."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or MISSING
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value) or MISSING
+    return "none" if value is None else str(value)
+
+
 def limit(check: Mapping[str, Any]) -> dict[str, str]:
     """Return a check of the gate in words: what, value, bound and margin, the margin also relative to the bound."""
     name, unit, decimals = LIMITS.get(check["limit"], (check["limit"], "", 4))
     scale = 100 if unit == "%" else 1
 
-    def shown(value: float | None) -> str:
+    def shown(value: float | None, unit: str = unit) -> str:
         return number(None if value is None else scale * value, decimals, unit)
 
     margin, bound = check["margin"], check["bound"]
@@ -83,6 +110,10 @@ def limit(check: Mapping[str, Any]) -> dict[str, str]:
         "on": check["on"],
         "value": "not measured" if check["value"] is None else shown(check["value"]),
         "bound": f"{'≤' if check['limit'].endswith('_max') else '≥'} {shown(bound)}",
-        "margin": f"{'+' if margin is not None and margin >= 0 else ''}{shown(margin)}",
-        "share": MISSING if margin is None or not bound else f"{number(100 * margin / abs(bound), 1)} %",
+        "margin": f"{'+' if margin is not None and margin >= 0 else ''}{shown(margin, 'pp' if unit == '%' else unit)}",
+        "share": MISSING if margin is None or not bound else number(100 * margin / abs(bound), 1, "%"),
     }
+
+
+def _measured(facts: Facts, key: str) -> bool:
+    return any(key in one.timed(tokens) for one in facts.variants for tokens in facts.lengths)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stages.report.facts import Facts, Seen
@@ -14,6 +14,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#3a4149"
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -57,88 +58,86 @@ def look(facts: Facts, seen: Seen) -> dict[str, str]:
     return {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
 
 
-def tradeoff(facts: Facts, figure: Any) -> bool:  # noqa: ANN401 - matplotlib is imported late
+def tradeoff(facts: Facts, figure: Any) -> None:  # noqa: ANN401 - matplotlib is imported late
     """Mean retention over the tasks against the median time of one text, with the front that nothing dominates."""
-    if not facts.lengths:
-        return False
-    length = middle(facts)
+    length = middle(facts) if facts.lengths else 0
     points = [
         (one.timed(length)["median_ms"], 100 * quality, one)
         for one in facts.variants
         if one.timed(length) and (quality := facts.mean_retention(one)) is not None
     ]
-    axes = _axes(figure, 3.3)
     front: list[tuple[float, float]] = []
     for time, quality, _ in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or quality > front[-1][1]:
             front.append((time, quality))
-    axes.step(*zip(*front, strict=True), where="post", color="#c3cad1", zorder=1) if front else None
+    axes = _axes(figure, 3.3)
+    _line(axes, front, drawstyle="steps-post", color="#c3cad1", zorder=1)
     for time, quality, one in points:
-        axes.plot(time, quality, linestyle="", markersize=8, label=one.name, **look(facts, one))
-    _log(axes.xaxis)
+        _line(axes, [(time, quality)], linestyle="", markersize=8, label=one.name, **look(facts, one))
+    _log(axes, "x")
     axes.margins(x=0.12, y=0.14)
     axes.set(xlabel=f"median time of one text of {length} tokens, ms", ylabel=f"mean retention, % of {_base(facts)}")
-    return bool(points)
 
 
-def latency(facts: Facts, figure: Any) -> bool:  # noqa: ANN401
+def latency(facts: Facts, figure: Any) -> None:  # noqa: ANN401
     """Median time of one text by its length."""
     axes = _axes(figure, 3.3)
     for one in facts.variants:
-        known = [(tokens, one.timed(tokens)["median_ms"]) for tokens in facts.lengths if one.timed(tokens)]
-        if known:
-            axes.plot(*zip(*known, strict=True), label=one.name, **look(facts, one))
-    _log(axes.yaxis)
-    _log(axes.xaxis, facts.lengths)
+        timed = [(tokens, one.timed(tokens).get("median_ms")) for tokens in facts.lengths]
+        _line(axes, timed, label=one.name, **look(facts, one))
+    _log(axes, "y")
+    _log(axes, "x", facts.lengths)
     axes.set(xlabel="length of the text, tokens", ylabel="median time, ms (this machine)")
-    return bool(facts.lengths)
 
 
-def retention(facts: Facts, figure: Any) -> bool:  # noqa: ANN401
+def retention(facts: Facts, figure: Any) -> None:  # noqa: ANN401
     """Retention by task, each variant at its full dimension, with its limit as a stroke of the same colour."""
-    axes = _axes(figure, 1.3 + 0.5 * len(facts.tasks))
+    axes = _axes(figure, 1.1 + 0.62 * len(facts.tasks))
+    names = [task.name for task in facts.tasks]
     step = 0.7 / max(1, len(facts.variants) - 1)
     for at, one in enumerate(facts.variants):
-        bounds = {c["on"]: c["bound"] for c in one.judged["checks"] if c["limit"] == "retention_min"}
-        rows = [(row, facts.retention(one, task.name)) for row, task in enumerate(facts.tasks)]
-        known = [(100 * value, row - 0.35 + at * step) for row, value in rows if value is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), linestyle="", label=one.name, **look(facts, one))
-        limits = [(100 * bounds[facts.tasks[row].name], row - 0.35 + at * step) for row, _ in rows
-                  if facts.tasks[row].name in bounds]  # fmt: skip
-        if limits:
-            colour = look(facts, one)["color"]
-            axes.plot(*zip(*limits, strict=True), linestyle="", marker="|", markersize=9, markeredgecolor=colour)
-    axes.set_yticks(range(len(facts.tasks)), [_short(task.name) for task in facts.tasks])
-    axes.set_ylim(len(facts.tasks) - 0.4, -0.6)
+        style = look(facts, one)
+        rows = [(row - 0.35 + at * step, task) for row, task in enumerate(names)]
+        kept = {task: facts.retention(one, task) for task in names}
+        bounds = {check["on"]: check["bound"] for check in one.judged["checks"] if check["limit"] == "retention_min"}
+        _line(axes, [(_percent(kept[task]), row) for row, task in rows], linestyle="", label=one.name, **style)
+        stroke = {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "markeredgecolor": style["color"]}
+        _line(axes, [(_percent(bounds.get(task)), row) for row, task in rows], linestyle="", **stroke)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color=STYLE["grid.color"], linewidth=STYLE["grid.linewidth"])
     axes.set(xlabel=f"% of {_base(facts)}; the stroke is the variant's limit")
-    return bool(facts.tasks)
 
 
-def matryoshka(facts: Facts, figure: Any) -> bool:  # noqa: ANN401
+def matryoshka(facts: Facts, figure: Any) -> None:  # noqa: ANN401
     """Score by dimension, one panel a task."""
-    rows = -(-len(facts.tasks) // PANELS)
-    if not facts.dimensions or not rows:
-        return False
+    rows = max(1, -(-len(facts.tasks) // PANELS))
     figure.set_size_inches(WIDTH, 0.8 + 1.55 * rows)
     panels = figure.subplots(rows, PANELS, sharex=True, squeeze=False).flatten()
     for axes, task in zip(panels, facts.tasks, strict=False):
         for one in facts.variants:
-            scored = [(dim, one.score(task.name, dim)) for dim in facts.dimensions]
-            known = [(dim, value) for dim, value in scored if value is not None]
-            if known:
-                axes.plot(*zip(*known, strict=True), label=one.name, **look(facts, one))
+            scored = [(kept, one.score(task.name, kept)) for kept in facts.dimensions]
+            _line(axes, scored, label=one.name, **look(facts, one))
         axes.set_title(f"{_short(task.name)}\n{task.metric}", loc="left")
-        _log(axes.xaxis, facts.dimensions)
+        _log(axes, "x", facts.dimensions)
         axes.margins(y=0.15)
     for axes in panels[len(facts.tasks) :]:
         axes.set_visible(False)
-    figure.supxlabel("dimensions kept", fontsize=STYLE["font.size"], color=INK)
-    return True
+    for axes in panels[max(0, len(facts.tasks) - PANELS) : len(facts.tasks)]:  # the lowest of each column
+        axes.set_xlabel("dimensions kept")
+        axes.tick_params(labelbottom=True)
 
 
-def _svg(plot: Callable[[Facts, Any], bool], facts: Facts) -> str:
+def _line(axes: Any, points: Sequence[tuple[float | None, float | None]], **style: Any) -> None:  # noqa: ANN401
+    """Plot the points of which both coordinates are known; nothing, and nothing in the legend, if there are none."""
+    known = [point for point in points if None not in point]
+    if known:
+        axes.plot(*zip(*known, strict=True), **style)
+
+
+def _svg(plot: Callable[[Facts, Any], None], facts: Facts) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -146,13 +145,16 @@ def _svg(plot: Callable[[Facts, Any], bool], facts: Facts) -> str:
         mpl.rcdefaults()  # a matplotlibrc of the user's must not shape the bytes
         mpl.rcParams.update(STYLE | {"svg.hashsalt": plot.__name__})
         figure = Figure(layout="constrained")
-        if not plot(facts, figure):
-            return ""
+        plot(facts, figure)
         handles = {
-            label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)),
-                      columnspacing=1.2, handletextpad=0.4)  # fmt: skip
+        if not handles:
+            return ""
+        tight = {"columnspacing": 1.1, "handletextpad": 0.3, "handlelength": 1.4}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), **tight)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     text = written.getvalue()
@@ -164,15 +166,22 @@ def _axes(figure: Any, height: float) -> Any:  # noqa: ANN401
     return figure.subplots()
 
 
-def _log(axis: Any, ticks: tuple[int, ...] = ()) -> None:  # noqa: ANN401
-    """Make an axis logarithmic, with plain numbers on it: the ticks given, or 1-2-5 steps."""
+def _log(axes: Any, which: str, ticks: tuple[int, ...] = ()) -> None:  # noqa: ANN401
+    """Make an axis logarithmic, with plain numbers on it: the ticks given, or some in every decade."""
     from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
-    axis._set_axes_scale("log")
-    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=(1, 2, 5)))
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_data_interval()
+    steps = (1, 2, 5) if high > 10 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=steps))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(which="minor", size=0)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _base(facts: Facts) -> str:

@@ -41,9 +41,7 @@ def _rows(facts: Facts) -> Iterator[list[str]]:
 
 def _retention(facts: Facts, one: Seen, kind: str) -> str:
     value = facts.least_retention(one, kind)
-    tasks = [task.name for task in facts.tasks if task.type == kind]
-    missed = any(one.missed(limit, task) for limit in ("retention_min", "score_min") for task in tasks)
-    return _cell(None if value is None else 100 * value, ".1f", missed)
+    return _cell(None if value is None else 100 * value, ".1f", facts.missed_quality(one, kind))
 
 
 def _cell(value: float | None, form: str, missed: bool, unit: str = "") -> str:

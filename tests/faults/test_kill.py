@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from embed_foundry import manifest
 
-from stages import compose
-
 SWEEP = Path(__file__).with_name("sweep.py")
 
 
@@ -28,15 +26,6 @@ def test_killed_before_every_file_system_call_of_a_publication(tmp_path, mode):
     assert {run["again"] for run in runs} == {"new"}
     assert [run["litter"] for run in runs if run["litter"]] == []
     assert (runs[-1]["killed"], runs[-1]["left"]) == (False, "new")
-
-
-@pytest.fixture
-def workplace(tmp_path, root, base) -> Path:
-    """Return a folder in which `python -m stages.convert` runs as in the repository."""
-    (tmp_path / "params.yaml").write_bytes(compose.compose([], root / "conf"))
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "base").symlink_to(base)
-    return tmp_path
 
 
 def stop(workplace: Path, name: str, sent: signal.Signals, when: str) -> str:
