@@ -71,7 +71,8 @@ def run(
     """
     folders = catalogs.listed(catalog, variants)
     inputs = {"catalog": catalog, "quality": quality, "latency": latency}
-    with publish(out, stage="gate", parameters={"target": target.model_dump(mode="json")}, inputs=inputs) as work:
+    parameters = {"target": target.model_dump(mode="json"), "baseline": baseline}
+    with publish(out, stage="gate", parameters=parameters, inputs=inputs) as work:
         scores, times = _json(quality / "scores.json"), _json(latency / "latency.json")
         facts = {name: gather(folder, scores, times) for name, folder in folders.items()}
         verdict = decide(target, baseline, facts) | {"catalog": manifest.read(catalog)["digest"]}
@@ -139,7 +140,8 @@ def judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> I
             for task in tasks or [kind]:  # no task of that type: missing, so it fails
                 value, reference = _at(mine, task, "main_score"), _at(theirs, task, "main_score")
                 if name == "retention_min":
-                    value = value / reference if value is not None and reference else None
+                    # A baseline at or below zero retains nothing that a ratio could tell.
+                    value = value / reference if value is not None and reference and reference > 0 else None
                 yield check(name, task, bound, value)
     for tokens, bound in sorted(limits.speedup_min.items()):
         yield check(
@@ -163,15 +165,11 @@ def metrics(verdict: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]]) 
         row: dict[str, Any] = {
             "size_mb": fact["size_mb"],
             "limits_missed": len(verdict["variants"][name]["reasons"]),
-            "cosine_min": fact["parity"].get("cosine_min"),
-            "quality": {
-                f"{task}@{dimension}": round(score["main_score"], 6) for dimension, task, score in _scores(fact)
-            },
-            "speedup": {
-                tokens: _at(timed, "speedup", "median") for tokens, timed in latency.get("lengths", {}).items()
-            },
-            "median_ms": {tokens: timed["median_ms"] for tokens, timed in latency.get("lengths", {}).items()},
-            "peak_rss_mb": latency.get("peak_rss_mb"),
+            "cosine_min": _at(fact, "parity", "cosine_min"),
+            "quality": {f"{task}@{dimension}": round(score, 6) for dimension, task, score in _scores(fact)},
+            "speedup": {tokens: speedup for tokens, speedup, _ in _times(fact) if speedup is not None},
+            "median_ms": {tokens: median for tokens, _, median in _times(fact) if median is not None},
+            "peak_rss_mb": _at(latency, "peak_rss_mb"),
             "cold_start_s": _at(latency, "cold_start_s", "median"),
         }
         rows[name] = {key: value for key, value in row.items() if value not in (None, {})}
@@ -189,29 +187,39 @@ def _full(fact: Mapping[str, Any]) -> Mapping[str, Any]:
     return scores
 
 
-def _scores(fact: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _scores(fact: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Yield dimension, task and score, where there is a score."""
     if "error" not in fact["quality"]:
         for dimension in sorted(fact["quality"], key=int, reverse=True):
             for task, score in sorted(fact["quality"][dimension].items()):
-                yield dimension, task, score
+                if (value := _at(score, "main_score")) is not None:
+                    yield dimension, task, value
+
+
+def _times(fact: Mapping[str, Any]) -> Iterator[tuple[str, float | None, float | None]]:
+    """Yield tokens, median speed-up and median milliseconds, by length."""
+    for tokens, timed in sorted(fact["latency"].get("lengths", {}).items(), key=lambda item: int(item[0])):
+        yield tokens, _at(timed, "speedup", "median"), _at(timed, "median_ms")
 
 
 def _at(value: Any, *path: str) -> float | None:  # noqa: ANN401 - nested JSON
+    """Return the number at a path; None if it is missing, no number, or not finite."""
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
 
 
 def _quality_rows(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
     for name, fact in facts.items():
         for dimension, task, score in _scores(fact):
-            yield name, task, dimension, round(score["main_score"], 6)
+            yield name, task, dimension, round(score, 6)
 
 
 def _latency_rows(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
     for name, fact in facts.items():
-        for tokens, timed in sorted(fact["latency"].get("lengths", {}).items(), key=lambda item: int(item[0])):
-            yield name, tokens, _at(timed, "speedup", "median"), timed["median_ms"]
+        for tokens, speedup, median in _times(fact):
+            yield name, tokens, speedup, median
 
 
 def _table(path: Path, header: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> None:

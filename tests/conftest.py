@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import release
 import yaml
 
 from stages import compose, convert, download
@@ -69,6 +70,14 @@ def reference(base, probes) -> np.ndarray:
 
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     return np.concatenate([model.encode([text], normalize_embeddings=True) for text in probes])
+
+
+@pytest.fixture(scope="session")
+def released(converted, params, tmp_path_factory) -> release.Build:
+    """Return a build with its release; tests that change something take a copy."""
+    build = release.start(tmp_path_factory.mktemp("release"), converted, params.model, params.target, ROOT)
+    build.release()
+    return build
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 from embed_foundry import Variant
 
 from stages.common.config import Model
+from stages.common.host import CROWDED
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ class Facts:
     sources: tuple[tuple[str, str, dict[str, str]], ...]
 
     @property
+    def crowded(self) -> bool:
+        """Whether other processes took CPUs that the measured threads needed: host.crowded, on the machine measured."""
+        threads = self.latency["threads"]
+        spare = max(0, self.latency["machine"]["cpus"] - threads)
+        return bool(self.latency["host"]["others_cpus"] > spare + CROWDED * threads)
+
+    @property
     def baseline(self) -> Seen:
         """The variant that retention and speed-up are relative to."""
         return next(seen for seen in self.variants if seen.name == self.verdict["baseline"])
@@ -126,10 +134,11 @@ class Facts:
     def retention(self, seen: Seen, task: str, dimensions: int | None = None) -> float | None:
         """Return a score as a fraction of the baseline's at the baseline's full dimension; None if either is missing.
 
-        One reference for all dimensions, so that the figure says what truncating costs too.
+        One reference for all dimensions, so that the figure says what truncating costs too. As in the gate, a baseline at
+        or below zero retains nothing that a ratio could tell.
         """
         value, reference = seen.score(task, dimensions), self.baseline.score(task)
-        return value / reference if value is not None and reference else None
+        return value / reference if value is not None and reference and reference > 0 else None
 
     def least_retention(self, seen: Seen, kind: str) -> float | None:
         """Return the least retention among the tasks of a type at the full dimension; None if one is missing."""

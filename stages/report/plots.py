@@ -15,6 +15,7 @@ INK = "#3a4149"
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: texts are measured alike everywhere
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,7 +39,7 @@ STYLE = {
 }
 WIDTH = 4.9
 PANELS = 2
-_ID = re.compile(r' id="[A-Za-z0-9]+_\d+"')  # figure_1, text_2 …: nothing refers to them, and pages hold many figures
+_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')  # figure_1, text_2 …: nothing refers to them, and pages hold many figures
 
 
 def draw(facts: Facts) -> dict[str, str]:

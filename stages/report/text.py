@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from stages.report.facts import Facts, Seen
 
 GAP = "  "
+CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before deciding on them"
 
 
 def render(facts: Facts) -> str:
@@ -13,6 +14,7 @@ def render(facts: Facts) -> str:
     header = [
         f"{facts.model.repo}@{facts.model.revision[:12]} for {facts.target}",
         f"release: {'PASS' if release['passes'] else 'FAIL'} ({release['reason']})",
+        *([CROWDED] if facts.crowded else []),
         "",
     ]
     return "\n".join([*header, *_aligned(list(_rows(facts))), *_reasons(facts)]) + "\n"

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import importlib.util
+import io
 import json
 import sys
 import warnings
@@ -73,7 +74,9 @@ def encode(args: argparse.Namespace) -> None:
     """Write one JSON array a line of standard input."""
     from .bundle import open_bundle
 
-    texts = [line.rstrip("\n") for line in sys.stdin]
+    # UTF-8 whatever the locale says; invalid bytes become lone surrogates, which the encoder refuses by line.
+    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
+    texts = [line.rstrip("\n") for line in lines]
     encoder = open_bundle(args.bundle, args.variant)
     for row in encoder.encode(texts, prompt=args.prompt, dimensions=args.dimensions):
         print(json.dumps([float(value) for value in row]))

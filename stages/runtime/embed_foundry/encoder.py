@@ -36,7 +36,7 @@ class Encoder(ABC):
         threads: CPU threads to use; None means one per CPU this process may run on.
     """
 
-    # What a row without any token gets: a tokenizer adds special tokens for most models, so this is rare.
+    # Texts per call of the library underneath, where the caller does not say.
     default_batch: ClassVar[int] = 32
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
@@ -61,23 +61,25 @@ class Encoder(ABC):
             batch_size: texts per call of the library underneath; texts are batched by length.
 
         Raises:
-            InputError: a text is not a string or holds a lone surrogate; unknown prompt; dimensions out of range.
+            InputError: a text is not a string or holds a lone surrogate; unknown prompt; dimensions or batch size
+                out of range.
             IntegrityError: the library returned a wrong shape, a non-finite or a zero vector.
 
         Warns:
             TruncationWarning: texts longer than the variant's `max_tokens` were cut.
         """
-        prefix = self._prefix(prompt)
         width = self._width(dimensions)
-        rows = [prefix + _checked(text, at) for at, text in enumerate(texts)]
+        rows = self._rows(texts, prompt)
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size {batch_size} is out of range: at least 1.")
         if not rows:
             return np.zeros((0, width), dtype=np.float32)
         return cut(self._vectors(rows, batch_size or self.default_batch), width)
 
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
         """Return each text's length in tokens before truncation, prompt and special tokens included."""
-        prefix = self._prefix(prompt)
-        return self._count([prefix + _checked(text, at) for at, text in enumerate(texts)])
+        rows = self._rows(texts, prompt)
+        return self._count(rows) if rows else []
 
     def _vectors(self, rows: list[str], batch_size: int) -> Vectors:
         """Embed rows in batches of similar length, so that little is computed on padding."""
@@ -111,6 +113,12 @@ class Encoder(ABC):
     def _count(self, rows: list[str]) -> list[int]:
         """Return the untruncated token count of each row."""
 
+    def _rows(self, texts: Sequence[str], prompt: str | None) -> list[str]:
+        if isinstance(texts, str):  # a sequence of strings too: its letters
+            raise InputError("texts is one string; expected a list of strings.")
+        prefix = self._prefix(prompt)
+        return [prefix + _checked(text, at) for at, text in enumerate(texts)]
+
     def _prefix(self, prompt: str | None) -> str:
         if prompt is None:
             return ""
@@ -139,20 +147,25 @@ class TokenizedEncoder(Encoder):
 
         # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self.tokenizer = Tokenizer.from_file(str(folder / self.variant.files["tokenizer"]))
+        path = folder / self.variant.files["tokenizer"]
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
+        # Set once: a tokenizer that another thread uses cannot be changed ("Already borrowed").
         self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.tokenizer.enable_truncation(self.variant.max_tokens)
 
     def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
         """Return token ids per row, cut to `max_tokens`, and the positions of the rows that were cut."""
-        limit = self.variant.max_tokens
-        self.tokenizer.enable_truncation(limit)
         encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
-        self.tokenizer.no_truncation()
         return [item.ids for item in encodings], [at for at, item in enumerate(encodings) if item.overflowing]
 
     def _count(self, rows: list[str]) -> list[int]:
-        return [len(item.ids) for item in self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)]
+        special = self.tokenizer.num_special_tokens_to_add(is_pair=False) if self.special_tokens else 0
+        encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
+        # What was cut off comes in pieces, each with special tokens of its own.
+        return [len(item.ids) + sum(len(part.ids) - special for part in item.overflowing) for item in encodings]
 
 
 def open_variant(folder: Path, threads: int | None = None) -> Encoder:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from .encoder import TokenizedEncoder, Vectors
@@ -21,7 +22,10 @@ class StaticEncoder(TokenizedEncoder):
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
         path = folder / self.variant.files["table"]
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(f"{path}: safetensors cannot load it ({error}). Build the variant again.") from None
         if "embeddings" not in tensors:
             raise IntegrityError(f"{path}: expected a tensor 'embeddings', found {sorted(tensors)}. Build it again.")
         self.table = tensors["embeddings"]

@@ -58,6 +58,8 @@ class Variant:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise IntegrityError(f"{path}: not readable as JSON ({error}). Build the variant again.") from None
+        if not isinstance(raw, dict):
+            raise IntegrityError(f"{path}: expected an object, found a {type(raw).__name__}. Build the variant again.")
         if raw.get("schema") != SCHEMA:
             raise IntegrityError(
                 f"{path}: has schema {raw.get('schema')}, this runtime reads {SCHEMA}. "

@@ -1,0 +1,76 @@
+"""A release as the build assembles it: real variants, the real gate and bundle, figures that meet every limit."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embed_foundry import Variant, manifest
+
+from stages import bundle, catalog, gate
+from stages.common.config import Model, Target
+
+NAMES = ("fp32", "onnx_fp32", "onnx_int8", "static")
+TASKS = {"Retrieval": 0.6, "Classification": 0.8, "Clustering": 0.4, "BitextMining": 0.3, "STS": 0.7}
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build's folders and configuration, up to the release."""
+
+    model: Model
+    target: Target
+    sources: bundle.Sources
+
+    @property
+    def folder(self) -> Path:
+        """Return where `release` puts the bundle."""
+        return self.sources.catalog.parent / "release"
+
+    def judge(self, target: Target | None = None) -> None:
+        """Run the gate."""
+        it = self.sources
+        gate.run(target or self.target, "fp32", it.catalog, it.variants, it.quality, it.latency, it.gate)
+
+    def release(self, out: Path | None = None) -> Path:
+        """Run the bundle stage and return the bundle."""
+        bundle.run(self.model, self.target, self.sources, out or self.folder)
+        return out or self.folder
+
+
+def start(folder: Path, converted: Callable[[str], Path], model: Model, target: Target, project: Path) -> Build:
+    """Catalog copies of real variants and measure them well, up to the verdict."""
+    for name in NAMES:
+        shutil.copytree(converted(name), folder / "variants" / name)
+    catalog.run(NAMES, folder / "variants", folder / "catalog")
+    sources = bundle.Sources(
+        **{name: folder / name for name in ("catalog", "variants", *bundle.EVIDENCE)}, project=project
+    )
+    write(sources.quality, "scores.json", {name: scores(folder / "variants" / name) for name in NAMES})
+    write(sources.latency, "latency.json", {"variants": {name: times() for name in NAMES}})
+    for name in bundle.EVIDENCE["report"]:
+        write(sources.report, name, "a page")
+    build = Build(model, target, sources)
+    build.judge()
+    return build
+
+
+def scores(variant: Path) -> dict[str, Any]:
+    """Return scores like the baseline's at the variant's full dimension."""
+    tasks = {f"{kind}Task": {"type": kind, "main_score": score} for kind, score in TASKS.items()}
+    return {str(Variant.load(variant).dimensions): tasks}
+
+
+def times(speedup: float = 50.0) -> dict[str, Any]:
+    """Return the times of a fast variant."""
+    lengths = {length: {"speedup": {"median": speedup}, "median_ms": 1.0} for length in ("32", "128")}
+    return {"lengths": lengths, "cold_start_s": {"median": 1.0}, "peak_rss_mb": 100.0}
+
+
+def write(folder: Path, name: str, content: Any) -> None:
+    """Write a measuring stage's file and its manifest."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(content))
+    manifest.write(folder, {"stage": folder.name, "inputs": {}})

@@ -1,0 +1,330 @@
+"""gate: a variant passes only if each limit is met by a finite measured value; everything else fails, with a reason."""
+
+import copy
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from embed_foundry import IntegrityError, Variant, manifest
+
+from stages import catalog, gate
+from stages.common.config import Limits, Target
+
+GOOD: dict[str, Any] = {
+    "size_mb": 20.0,
+    "dimensions": 384,
+    "space_id": "a",
+    "parity": {"cosine_mean": 0.99, "cosine_min": 0.95},
+    "quality": {
+        "384": {
+            "Find": {"type": "Retrieval", "main_score": 0.6},
+            "Sort": {"type": "Classification", "main_score": 0.8},
+            "Rank": {"type": "STS", "main_score": 0.7},
+            "Rate": {"type": "STS", "main_score": 0.5},
+        },
+        "128": {"Find": {"type": "Retrieval", "main_score": 0.4}},
+    },
+    "latency": {
+        "lengths": {
+            "32": {"speedup": {"median": 2.0, "low": 1.8, "high": 2.2}, "median_ms": 5.0},
+            "128": {"speedup": {"median": 1.5, "low": 1.4, "high": 1.6}, "median_ms": 9.0},
+        },
+        "cold_start_s": {"median": 2.0, "values": [2.0]},
+        "peak_rss_mb": 300.0,
+    },
+}
+# Every limit, each exactly at the value that GOOD has.
+EXACT: dict[str, Any] = {
+    "size_mb_max": 20,
+    "cosine_mean_min": 0.99,
+    "cosine_min_min": 0.95,
+    "retention_min": {"Retrieval": 1.0, "Classification": 1.0, "STS": 1.0},
+    "score_min": {"Retrieval": 0.6, "Classification": 0.8, "STS": 0.5},
+    "speedup_min": {32: 2.0, 128: 1.5},
+    "peak_rss_mb_max": 300,
+    "cold_start_s_max": 2.0,
+}
+CHECKS = 15  # STS has two tasks, each judged by itself
+ABSENT = object()
+
+
+def target(limits: dict[str, Any] | None = None, candidates: tuple[str, ...] = ("it",), required: int = 1) -> Target:
+    return Target.model_validate(
+        {
+            "name": "here",
+            "resources": {"threads": 1, "memory_mb": 1},
+            "candidates": list(candidates),
+            "required": required,
+            "limits": {"it": EXACT if limits is None else limits},
+        }
+    )
+
+
+def changed(path: str, value: Any, fact: dict[str, Any] = GOOD) -> dict[str, Any]:
+    """Return a copy of a fact with the value at a dotted path replaced, or removed where it is ABSENT."""
+    new = copy.deepcopy(fact)
+    *parents, last = path.split(".")
+    inner = new
+    for part in parents:
+        inner = inner[part]
+    if value is ABSENT:
+        del inner[last]
+    else:
+        inner[last] = value
+    return new
+
+
+def judged(fact: dict[str, Any], limits: dict[str, Any] | None = None, base: dict[str, Any] = GOOD) -> dict[str, Any]:
+    verdict = gate.decide(target(limits), "fp32", {"fp32": base, "it": fact})
+    assert verdict["release"]["passes"] == verdict["variants"]["it"]["passes"]
+    manifest.canonical(verdict)
+    return verdict["variants"]["it"]
+
+
+def test_a_value_exactly_on_its_limit_passes():
+    found = judged(GOOD)
+    assert (found["passes"], found["reasons"]) == (True, [])
+    assert len(found["checks"]) == CHECKS
+    loose = [check["on"] for check in found["checks"] if check["margin"] != 0.0]
+    assert loose == ["Rank"], "the score floor of STS is the lesser of its two tasks"
+
+
+# What is measured -> a value just outside of the limit, the limit's name, what it is judged on.
+OUTSIDE = {
+    "size_mb": (20.001, "size_mb_max", ""),
+    "parity.cosine_mean": (0.98999, "cosine_mean_min", ""),
+    "parity.cosine_min": (0.94999, "cosine_min_min", ""),
+    "quality.384.Find.main_score": (0.59999, "retention_min", "Find"),
+    "quality.384.Sort.main_score": (0.79999, "score_min", "Sort"),
+    "quality.384.Rate.main_score": (0.49999, "retention_min", "Rate"),
+    "latency.lengths.32.speedup.median": (1.99, "speedup_min", "32 tokens"),
+    "latency.lengths.128.speedup.median": (1.49, "speedup_min", "128 tokens"),
+    "latency.peak_rss_mb": (300.1, "peak_rss_mb_max", ""),
+    "latency.cold_start_s.median": (2.01, "cold_start_s_max", ""),
+}
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_value_outside_its_limit_fails_with_value_limit_and_a_negative_margin(path):
+    value, limit, on = OUTSIDE[path]
+    found = judged(changed(path, value))
+    missed = {(check["limit"], check["on"]): check for check in found["checks"] if not check["passes"]}
+    assert not found["passes"]
+    assert missed[limit, on]["margin"] < 0
+    assert len(found["reasons"]) == len(missed) == (2 if path.startswith("quality") else 1)
+    assert any(reason.startswith(f"{limit} {on}".strip()) and ", limit " in reason for reason in found["reasons"])
+
+
+@pytest.mark.parametrize("bad", [ABSENT, None, math.nan, math.inf, -math.inf, "0.99", True, [1]])
+@pytest.mark.parametrize("path", [path for path in OUTSIDE if path != "size_mb"])
+def test_what_is_missing_or_no_finite_number_fails(path, bad):
+    found = judged(changed(path, bad))
+    assert not found["passes"]
+    missed = [check for check in found["checks"] if not check["passes"]]
+    assert missed
+    assert all((check["value"], check["margin"]) == (None, None) for check in missed)
+    assert all("not measured" in reason for reason in found["reasons"])
+
+
+@pytest.mark.parametrize("path", ["quality.384.Find", "quality.384", "latency.lengths.32", "latency.lengths", "parity"])
+def test_a_missing_part_fails(path):
+    fact = changed(path, {} if path == "parity" else ABSENT)
+    assert not judged(fact)["passes"]
+
+
+@pytest.mark.parametrize("part", ["parity", "quality", "latency"])
+def test_a_part_that_failed_fails_the_variant_even_without_limits(part):
+    found = judged(changed(part, {"error": "vectors are not finite"}), limits={})
+    assert (found["passes"], found["reasons"]) == (False, [f"{part}: vectors are not finite"])
+
+
+def test_a_task_type_that_nobody_measured_fails():
+    found = judged(GOOD, {"retention_min": {"Clustering": 0.1}, "score_min": {"BitextMining": 0.1}})
+    assert [check["on"] for check in found["checks"]] == ["Clustering", "BitextMining"]
+    assert not found["passes"]
+
+
+@pytest.mark.parametrize("score", [0.0, -0.2, math.nan, None])
+def test_retention_of_a_baseline_without_a_positive_score_fails(score):
+    """Two negative scores would divide to a fine-looking ratio."""
+    base = changed("quality.384.Find.main_score", score)
+    fact = changed("quality.384.Find.main_score", -0.4)
+    assert not judged(fact, {"retention_min": {"Retrieval": 0.9}}, base)["passes"]
+
+
+def test_quality_is_judged_at_the_variants_own_full_dimension():
+    fact = changed("dimensions", 128)
+    found = judged(fact, {"score_min": {"Retrieval": 0.4}})
+    assert [check["value"] for check in found["checks"]] == [0.4]
+    assert found["passes"]
+
+
+def test_default_limits_hold_for_variants_without_their_own():
+    limits = {"default": Limits(size_mb_max=10), "it": Limits(size_mb_max=30)}
+    aim = target().model_copy(update={"limits": limits})
+    verdict = gate.decide(aim, "fp32", {"fp32": GOOD, "it": GOOD, "other": GOOD})
+    assert {name: found["passes"] for name, found in verdict["variants"].items()} == {
+        "fp32": False,
+        "it": True,
+        "other": False,
+    }
+
+
+def test_the_release_needs_its_number_of_candidates_in_the_targets_order():
+    facts = {"fp32": GOOD, "a": GOOD, "b": changed("size_mb", 99.0), "c": GOOD, "bystander": GOOD}
+    limits = {"default": Limits(size_mb_max=20)}
+
+    def release(candidates: tuple[str, ...], required: int) -> tuple[bool, list[str]]:
+        aim = target({}, candidates, required).model_copy(update={"limits": limits})
+        verdict = gate.decide(aim, "fp32", facts)
+        assert verdict["variants"]["bystander"]["candidate"] is False
+        return verdict["release"]["passes"], verdict["release"]["passing"]
+
+    assert release(("c", "b", "a"), 2) == (True, ["c", "a"])
+    assert release(("c", "b", "a"), 3) == (False, ["c", "a"])
+    assert release(("b",), 1) == (False, [])
+    assert release(("never_built", "a"), 1) == (True, ["a"])
+    assert release(("never_built", "a"), 2) == (False, ["a"])
+
+
+def test_decide_is_pure():
+    facts = {"fp32": copy.deepcopy(GOOD), "it": copy.deepcopy(GOOD)}
+    first = gate.decide(target(), "fp32", facts)
+    assert facts == {"fp32": GOOD, "it": GOOD}
+    assert gate.decide(target(), "fp32", facts) == first
+
+
+def test_better_values_and_looser_limits_never_fail_what_passed():
+    """Random facts and limits: moving any one value or limit to the good side keeps a pass a pass."""
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(400):
+        fact, limits = copy.deepcopy(GOOD), copy.deepcopy(EXACT)
+        for path in OUTSIDE:  # near the limits, so that both outcomes happen
+            fact = changed(path, value_at(fact, path) * (1 + rng.normal(0.012, 0.01) * better(path)), fact)
+        before = judged(fact, limits)["passes"]
+        passed += before
+        path = rng.choice(list(OUTSIDE))
+        improved = changed(path, value_at(fact, path) * (1 + abs(rng.normal(0, 0.1)) * better(path)), fact)
+        name = rng.choice(["size_mb_max", "cosine_min_min", "peak_rss_mb_max", "cold_start_s_max"])
+        looser = limits | {name: limits[name] * (1.1 if name.endswith("_max") else 0.9)}
+        if before:
+            assert judged(improved, limits)["passes"], path
+            assert judged(fact, looser)["passes"], name
+    assert 40 < passed < 360, "the sweep saw one outcome only"
+
+
+def value_at(fact: Any, path: str) -> float:
+    for part in path.split("."):
+        fact = fact[part]
+    return fact
+
+
+def better(path: str) -> int:
+    return -1 if path in ("size_mb", "latency.peak_rss_mb", "latency.cold_start_s.median") else 1
+
+
+@pytest.fixture
+def build(tmp_path) -> dict[str, Path]:
+    """Return the folders of a small build: two variants, their scores and times."""
+    for name in ("fp32", "it"):
+        folder = tmp_path / "variants" / name
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(bytes(20_000))
+        record = Variant(name, "onnx", "fp32", "m@0", "a", 384, (384, 128), 256, {}, {}, parity=GOOD["parity"])
+        (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
+        manifest.write(folder, {"stage": f"convert@{name}"})
+    catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
+    measured(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
+    measured(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
+    return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
+
+
+def measured(folder: Path, name: str, content: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(content))
+    manifest.write(folder, {"stage": folder.name, "inputs": {}})
+
+
+def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
+    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), "fp32", **build, out=tmp_path / "gate")
+    assert verdict["release"] == {
+        "passes": True,
+        "passing": ["it"],
+        "reason": "1 of the candidates ['it'] pass, 1 must",
+    }
+    assert verdict["catalog"] == manifest.read(build["catalog"])["digest"]
+    assert json.loads((tmp_path / "gate" / "verdict.json").read_text()) == verdict
+    metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
+    assert metrics["variants_passing"] == 1
+    assert metrics["it"] == {
+        "size_mb": 0.021,
+        "limits_missed": 0,
+        "cosine_min": 0.95,
+        "quality": {"Find@384": 0.6, "Sort@384": 0.8, "Rank@384": 0.7, "Rate@384": 0.5, "Find@128": 0.4},
+        "speedup": {"32": 2.0, "128": 1.5},
+        "median_ms": {"32": 5.0, "128": 9.0},
+        "peak_rss_mb": 300.0,
+        "cold_start_s": 2.0,
+    }
+    rows = list(csv.DictReader((tmp_path / "gate" / "quality.csv").open()))
+    assert len(rows) == 2 * 5
+    assert rows[0] == {"variant": "fp32", "task": "Find", "dimensions": "384", "score": "0.6"}
+    rows = list(csv.DictReader((tmp_path / "gate" / "latency.csv").open()))
+    assert rows[-1] == {"variant": "it", "tokens": "128", "speedup": "1.5", "median_ms": "9.0"}
+    assert manifest.verify(tmp_path / "gate")["inputs"]["catalog"] == verdict["catalog"]
+
+
+BROKEN = {
+    "an encoder that failed": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"error": "row 3"}}),
+    "a variant without scores": ("quality", "scores.json", {"fp32": GOOD["quality"]}),
+    "a score without a value": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"384": {"Find": {}}}}),
+    "NaN": (
+        "quality",
+        "scores.json",
+        {"fp32": GOOD["quality"], "it": changed("384.Find.main_score", math.nan, GOOD["quality"])},
+    ),
+    "a worker that died": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": {"error": "-9"}}}),
+    "a variant without times": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"]}}),
+    "an infinite time": (
+        "latency",
+        "latency.json",
+        {
+            "variants": {
+                "fp32": GOOD["latency"],
+                "it": changed("lengths.32.speedup.median", math.inf, GOOD["latency"]),
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
+    name, file, content = BROKEN[case]
+    measured(tmp_path / name, file, content)
+    verdict = gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+    assert not verdict["variants"]["it"]["passes"]
+    assert verdict["variants"]["it"]["reasons"]
+    assert not verdict["release"]["passes"]
+    metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
+    assert metrics["it"]["limits_missed"] == len(verdict["variants"]["it"]["reasons"])
+
+
+@pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
+def test_a_changed_input_is_refused(build, tmp_path, name):
+    path = next(path for path in build[name].iterdir() if path.name != manifest.NAME)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match=f"{name}.{path.name}"):
+        gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+    assert not (tmp_path / "gate").exists()
+
+
+def test_same_figures_give_the_same_bytes(build, tmp_path):
+    gate.run(target(), "fp32", **build, out=tmp_path / "a")
+    gate.run(target(), "fp32", **build, out=tmp_path / "b")
+    assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
