@@ -54,14 +54,15 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
 
     Raises:
         GateError: fewer variants passed than the target requires; the message lists every missed limit.
-        IntegrityError: an input differs from its manifest, or the verdict is about another catalog.
+        IntegrityError: an input differs from its manifest, or the verdict is about other figures or another target.
     """
     folders = catalogs.listed(sources.catalog, sources.variants)
     inputs = {name: getattr(sources, name) for name in ("catalog", *EVIDENCE)}
     for folder in inputs.values():
         manifest.verify(folder)
     verdict = json.loads((sources.gate / "verdict.json").read_text(encoding="utf-8"))
-    _require(verdict, manifest.read(sources.catalog)["digest"])
+    _require_same(sources, target)
+    _require_passed(verdict)
     order = verdict["release"]["passing"]
     inputs |= {name: folders[name] for name in order}
     with publish(
@@ -89,11 +90,17 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
     return facts
 
 
-def _require(verdict: dict[str, Any], catalog: str) -> None:
-    if verdict["catalog"] != catalog:
-        raise IntegrityError(
-            f"gate/verdict.json is about catalog {verdict['catalog']}, this is {catalog}. Next: dvc repro gate."
-        )
+def _require_same(sources: Sources, target: Target) -> None:
+    """Check that the gate judged these very figures, by these very limits."""
+    gate = manifest.read(sources.gate)
+    for name, judged in gate["inputs"].items():
+        if (found := manifest.read(getattr(sources, name))["digest"]) != judged:
+            raise IntegrityError(f"{sources.gate}: is about {name} {judged}, this is {found}. Next: dvc repro gate.")
+    if gate["parameters"]["target"] != target.model_dump(mode="json"):
+        raise IntegrityError(f"{sources.gate}: is about other limits than {target.name}'s. Next: dvc repro gate.")
+
+
+def _require_passed(verdict: dict[str, Any]) -> None:
     if not verdict["release"]["passes"]:
         faults = [
             f"  {name}: {reason}"

@@ -1,12 +1,13 @@
 """repair: remove every output and DVC cache object whose bytes are wrong, so that `dvc repro` builds them anew.
 
 DVC itself trusts its cache: a flipped bit is checked out silently, and even a forced re-run keeps the bad object.
-Not a DVC stage. In: .dvc/cache, the stages' outputs. Out: fewer files. Fails: 75 DVC is running.
+Not a DVC stage. In: .dvc/cache, the stages' outputs. Out: fewer files.
+Fails: 2 outside a repository, 75 DVC is running.
 """
 
 from pathlib import Path
 
-from embed_foundry import IntegrityError, RetryableError, manifest
+from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 from tqdm import tqdm
 
 
@@ -14,14 +15,20 @@ def run() -> list[str]:
     """Re-hash the local DVC cache and verify all stage outputs; delete what is wrong and return the deleted paths.
 
     Raises:
+        InputError: this is no DVC repository.
         RetryableError: DVC works in this repository right now.
     """
+    from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
     from dvc_data.hashfile.hash import fobj_md5
 
     removed: list[str] = []
-    with Repo() as repo:
+    try:
+        found = Repo()
+    except NotDvcRepoError:
+        raise InputError(f"{Path.cwd()}: no DVC repository; run this in the repository root.") from None
+    with found as repo:
         try:
             repo.lock.lock()
         except LockError:

@@ -126,7 +126,7 @@ def test_a_run_holds_what_it_documents(place):
     assert manifest.verify(place / "latency")["parameters"]["machine"] == report["machine_digest"]
     assert report["machine"] == json.loads((place / "machine.json").read_text())
     assert (report["baseline"], report["threads"], set(report["variants"])) == ("base", 1, {"base", "twin"})
-    assert {"load_before", "load_after", "others_cpus"} <= set(report["host"])
+    assert {"load_before", "load_after", "others_cpus", "crowded"} <= set(report["host"])
     for figures in report["variants"].values():
         assert set(figures) == {"lengths", "batch", "cold_start_s", "peak_rss_mb"}
         assert set(figures["lengths"]) == {"8", "32"}

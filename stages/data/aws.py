@@ -20,6 +20,8 @@ from stages.data.tables import csv_file, json_lines
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 # Shorter queries name nothing; shorter documents say nothing that the query does not.
 QUERY_MIN, DOCUMENT_MIN = 30, 100
+# Longest text to classify, in characters: about 200 tokens, which every model takes in.
+LONGEST = 1000
 # Operations a service gives to classification: training, then test.
 TRAIN, TEST = 16, 20
 _BREAKS = {"p", "li", "ul", "note", "br", "dt", "dd", "title"}
@@ -55,13 +57,15 @@ def write(suite: Suite, work: Path) -> list[Record]:
     test = [op for ops in groups.values() for op in ops[TRAIN : TRAIN + TEST]]
     labels = {service: at for at, service in enumerate(groups)}
     for split, chosen in (("train", train), ("test", test)):
-        rows = [(op.summary, labels[op.service]) for op in chosen]
+        rows = [(_description(op), labels[op.service]) for op in chosen]
         csv_file(work / "AwsServiceClassification" / f"{split}.csv", ("text", "label"), rows)
-    rows = [(op.details, labels[op.service]) for op in test]
+    rows = [(_description(op), labels[op.service]) for op in test]
     csv_file(work / "AwsServiceClustering" / "test.csv", ("sentences", "labels"), rows)
     return [
         _record("AwsOperationRetrieval", "Retrieval", "ndcg_at_10", "First sentence of an operation to the rest."),
-        _record("AwsServiceClassification", "Classification", "accuracy", "First sentence to its service."),
+        _record(
+            "AwsServiceClassification", "Classification", "accuracy", "Description of an operation to its service."
+        ),
         _record("AwsServiceClustering", "Clustering", "v_measure", "Operations grouped by service."),
     ]
 
@@ -82,6 +86,15 @@ def operations() -> list[Operation]:
                 seen[summary] += 1
                 seen[details] += 1
     return [op for op in kept.values() if seen[op.summary] == seen[op.details] == 1]
+
+
+def _description(op: Operation) -> str:
+    """Return the whole text, cut after a word: classification and clustering share it, so it is encoded for both.
+
+    On it variants differ most (accuracy of fp32 and static 0.73 and 0.59; on first sentences 0.60 and 0.54).
+    """
+    text = f"{op.summary} {op.details}"
+    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(" ")[0]
 
 
 def _retrieval(corpus: list[Operation], queries: int, folder: Path) -> None:

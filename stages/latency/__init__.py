@@ -6,6 +6,7 @@ Out: latency/samples.csv (variant,tokens,batch,round,ms,after_pause_ms: every ke
     machine, machine_digest   the fingerprint
     threads, baseline         as configured
     host                      load_before, load_after, others_cpus, throttled_s?, steal_s?: what else went on
+                              (common/host.py); crowded: others took the CPUs, so the figures mislead
     variants.NAME             {"error": why}, or
       lengths.TOKENS          one text a call: n, median_ms, after_pause_ms (the call before each sample, straight
                               after a pause), p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and p99_ms_upper?
@@ -80,11 +81,12 @@ def run(
         with Team(variants, baseline, threads) as team:
             measured, samples = measure(config, team, data)
         seen = since()
+        crowded = host.crowded(seen, threads)
         report = {"machine": found, "machine_digest": digest, "threads": threads, "baseline": baseline}
-        report |= {"host": seen, "variants": measured}
+        report |= {"host": seen | {"crowded": crowded}, "variants": measured}
         (work / NAME).write_bytes(manifest.canonical(report))
         _table(work / SAMPLES, [sample for sample in samples if sample.variant not in team.errors])
-    if host.crowded(seen, threads):
+    if crowded:
         warnings.warn(
             f"latency: other processes kept {seen['others_cpus']} CPUs busy meanwhile, which slows {threads} threads "
             "unevenly. For figures to decide on, close them, then: dvc repro --force --single-item latency.",

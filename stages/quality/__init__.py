@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import FoundryError, TruncationWarning, manifest, open_variant
+from embed_foundry import IntegrityError, TruncationWarning, manifest, open_variant
 from embed_foundry.errors import InputError
 
 from stages.common.artifact import publish
@@ -99,7 +99,7 @@ def _variant(
                 cells.keep(cache, digest, cell)
             found[record["name"]] = cell
             step()
-    except FoundryError as error:
+    except IntegrityError as error:  # anything else is no fault of the variant: it ends the run
         return str(error)
     return found
 

@@ -7,6 +7,7 @@ from embed_foundry import Encoder
 from embed_foundry.encoder import Vectors, cut
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
+from threadpoolctl import threadpool_limits
 
 
 class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
@@ -44,6 +45,7 @@ class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
         prompt = self.get_prompt_name(task_metadata, prompt_type) if self.model_prompts else None
         fresh = list(dict.fromkeys(text for text in texts if (prompt, text) not in self._known))
         if fresh:
-            vectors = self.encoder.encode(fresh, prompt=prompt, batch_size=self.batch_size)
+            with threadpool_limits(self.encoder.threads):  # scoring around it runs on one
+                vectors = self.encoder.encode(fresh, prompt=prompt, batch_size=self.batch_size)
             self._known |= {(prompt, text): vector for text, vector in zip(fresh, vectors, strict=True)}
         return cut(np.stack([self._known[prompt, text] for text in texts]), self.dimensions)

@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from embed_foundry import IntegrityError
+
 DIGITS = 6
 Values = dict[str, list[float]]
 
@@ -24,6 +26,9 @@ def values(task: Any, predictions: Path, scores: Mapping[str, Any]) -> dict[str,
         task: the mteb task, evaluated.
         predictions: the folder that mteb wrote its predictions to.
         scores: mteb's scores by subset.
+
+    Raises:
+        IntegrityError: mteb predicted for more or fewer samples than the task has.
     """
     if task.metadata.type == "Clustering":
         levels = {subset: chain.from_iterable(found["v_measures"].values()) for subset, found in scores.items()}
@@ -34,6 +39,9 @@ def values(task: Any, predictions: Path, scores: Mapping[str, Any]) -> dict[str,
     for subset, splits in sorted(found.items()):
         split = task.dataset if subset == "default" and "default" not in task.dataset else task.dataset[subset]
         rows = READERS[task.metadata.type](split["test"], splits["test"])
+        expected = len(split["test"]["queries"] if task.metadata.type == "Retrieval" else split["test"])
+        if wrong := {name: len(column) for name, column in rows.items() if len(column) != expected}:
+            raise IntegrityError(f"task {task.metadata.name}/{subset}: {wrong} predictions, expected {expected}.")
         result[subset] = {name: [round(float(value), DIGITS) for value in column] for name, column in rows.items()}
     return result
 

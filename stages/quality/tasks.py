@@ -18,6 +18,7 @@ CLASSES = {
 }
 # Class attributes. mteb clusters samples of 4 % of large sets by default; ours are small, so all texts take part.
 SETTINGS: dict[str, dict[str, Any]] = {
+    "Retrieval": {"k_values": (1, 3, 5, 10, 20, 100)},
     "Clustering": {"max_fraction_of_documents_to_embed": None, "max_documents_per_cluster": 1024},
 }
 

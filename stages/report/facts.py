@@ -134,8 +134,8 @@ class Facts:
     def retention(self, seen: Seen, task: str, dimensions: int | None = None) -> float | None:
         """Return a score as a fraction of the baseline's at the baseline's full dimension; None if either is missing.
 
-        One reference for all dimensions, so that the figure says what truncating costs too. As in the gate, a baseline at
-        or below zero retains nothing that a ratio could tell.
+        One reference for all dimensions, so that the figure says what truncating costs too. As in the gate, a baseline
+        at or below zero retains nothing that a ratio could tell.
         """
         value, reference = seen.score(task, dimensions), self.baseline.score(task)
         return value / reference if value is not None and reference and reference > 0 else None

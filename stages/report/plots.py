@@ -189,5 +189,5 @@ def _base(facts: Facts) -> str:
     return facts.baseline.name
 
 
-def _short(name: str, most: int = 24) -> str:
+def _short(name: str, most: int = 27) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"

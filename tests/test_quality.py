@@ -1,0 +1,167 @@
+"""quality: scores of real encoders on a small suite, the cell cache, and variants that are broken on purpose."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from embed_foundry import InputError, manifest
+from safetensors.numpy import load_file, save_file
+
+from stages import data, quality
+
+TASKS = 6
+
+
+@pytest.fixture(scope="module")
+def suite(params, tmp_path_factory):
+    small = {"queries": 20, "corpus": 100, "services": 5, "languages": ["de", "fr"]}
+    out = tmp_path_factory.mktemp("data") / "data"
+    data.run(params.suite.model_copy(update=small), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def static(converted):
+    return converted("static")
+
+
+@pytest.fixture
+def measure(params, suite, tmp_path):
+    """Return a function that measures variants into a new folder, by default with one cell cache for the test."""
+
+    def run(variants, out="quality", *, dimensions=(384, 256, 128), folder=suite, cache="cache"):
+        return quality.run(params.quality, variants, dimensions, folder, tmp_path / out, 2, tmp_path / cache)
+
+    return run
+
+
+def broken(source, target, change):
+    """Return a copy of a static variant with its table changed; its manifest is right, only its vectors are not."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "table.safetensors")
+    save_file(tensors | {"embeddings": change(tensors["embeddings"].astype(np.float32))}, target / "table.safetensors")
+    return renamed(target)
+
+
+def renamed(folder):
+    """Give a copied variant its folder's name, and a manifest that fits."""
+    record = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
+    (folder / "variant.json").write_bytes(manifest.canonical(record | {"name": folder.name}))
+    (folder / "manifest.json").unlink()
+    manifest.write(folder, {"stage": f"convert@{folder.name}"})
+    return folder
+
+
+def changed(source, target, name, text):
+    """Return a copy of a suite with one file replaced, or removed if `text` is None."""
+    shutil.copytree(source, target)
+    (target / name).unlink() if text is None else (target / name).write_text(text, encoding="utf-8")
+    (target / "manifest.json").unlink()
+    manifest.write(target, {"stage": "data"})
+    return target
+
+
+def test_same_bytes_twice_cold_and_from_cells(measure, static, tmp_path):
+    measure({"static": static}, "first")
+    measure({"static": static}, "cold", cache="other")
+    measure({"static": static}, "kept")
+    digests = {manifest.verify(tmp_path / out)["digest"] for out in ("first", "cold", "kept")}
+    assert len(digests) == 1
+
+
+def test_every_task_is_scored_at_full_length_and_below(measure, static):
+    found = measure({"static": static})["static"]
+    assert set(found) == {"256", "128"}  # the static table's own full length, not the model's 384
+    for scores in found.values():
+        assert len(scores) == TASKS
+        assert all(np.isfinite(score["main_score"]) and score["samples"] > 0 for score in scores.values())
+    assert set(found["256"]["DjangoMessagesBitextMining"]["subsets"]) == {"en-de", "en-fr"}
+
+
+def test_samples_average_to_the_score(measure, static, tmp_path):
+    scores = measure({"static": static})["static"]["256"]
+    drawn = json.loads((tmp_path / "quality/samples/static.json").read_text(encoding="utf-8"))["256"]
+    for task, name in (("AwsOperationRetrieval", "ndcg_at_10"), ("AwsServiceClassification", "accuracy")):
+        assert np.mean(drawn[task]["default"][name]) == pytest.approx(scores[task]["main_score"], abs=1e-4)
+    pairs = drawn["WordSim353STS"]["default"]
+    assert len(pairs["cosine"]) == len(pairs["gold"]) == 353
+
+
+def test_mteb_results_carry_no_clock(measure, static, tmp_path):
+    measure({"static": static})
+    result = json.loads((tmp_path / "quality/results/static/256/WordSim353STS.json").read_text(encoding="utf-8"))
+    assert result["task_name"] == "WordSim353STS"
+    assert not {"date", "evaluation_time", "evaluation_phases"} & set(result)
+
+
+def test_rows_under_wrong_tokens_show_in_the_scores(measure, static, tmp_path):
+    def permuted(table):
+        filled = np.flatnonzero(np.abs(table).sum(axis=1))
+        table[filled] = table[np.random.default_rng(0).permutation(filled)]
+        return table
+
+    found = measure({"static": static, "permuted": broken(static, tmp_path / "permuted", permuted)})
+    right, wrong = (found[name]["256"]["WordSim353STS"]["main_score"] for name in ("static", "permuted"))
+    assert right > 0.6
+    assert wrong < 0.2
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(np.nan, "not finite"), (0.0, "no length"), (1.0, "all alike")], ids=["nan", "zero", "alike"]
+)
+def test_a_broken_variant_is_an_error_and_the_others_go_on(measure, static, tmp_path, value, why):
+    bad = broken(static, tmp_path / "bad", lambda table: np.full_like(table, value))
+    found = measure({"bad": bad, "static": static}, dimensions=[])
+    assert why in found["bad"]["error"]
+    assert "error" not in found["static"]
+    assert not (tmp_path / "quality/samples/bad.json").exists()
+
+
+def test_one_changed_variant_measures_only_that_one(measure, static, tmp_path):
+    measure({"static": static}, dimensions=[])
+    cells = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    other = broken(static, tmp_path / "other", lambda table: table * np.float32(2))
+    found = measure({"static": static, "other": other}, dimensions=[])
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert len(cells) == TASKS
+    assert len(after) == 2 * TASKS
+    assert cells.items() <= after.items()
+    assert found["static"] == found["other"]  # unit norm removes the factor
+
+
+@pytest.mark.parametrize("damage", [lambda body: body[:-9], lambda body: body[:200] + b"7" + body[201:], lambda _: b""])
+def test_a_damaged_cell_is_measured_again(measure, static, tmp_path, damage):
+    first = measure({"static": static}, dimensions=[])
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(damage(path.read_bytes()))
+    assert measure({"static": static}, dimensions=[]) == first
+
+
+def test_other_task_files_are_other_cells(measure, static, suite, tmp_path):
+    first = measure({"static": static}, dimensions=[])["static"]["256"]
+    text = (suite / "WordSim353STS/test.csv").read_text(encoding="utf-8")
+    half = changed(suite, tmp_path / "half", "WordSim353STS/test.csv", "".join(text.splitlines(keepends=True)[:200]))
+    second = measure({"static": static}, dimensions=[], folder=half)["static"]["256"]
+    assert second["WordSim353STS"]["samples"] == 199
+    assert {name: score for name, score in second.items() if score == first[name]}.keys() == first.keys() - {
+        "WordSim353STS"
+    }
+
+
+def test_an_empty_suite_is_refused(measure, static, suite, tmp_path):
+    with pytest.raises(InputError, match="no task"):
+        measure({"static": static}, folder=changed(suite, tmp_path / "empty", "tasks.json", "[]\n"))
+    assert not (tmp_path / "quality").exists()
+
+
+def test_a_missing_task_file_is_no_fault_of_the_variant(measure, static, suite, tmp_path):
+    with pytest.raises(InputError, match="WordSim353STS"):
+        measure({"static": static}, folder=changed(suite, tmp_path / "less", "WordSim353STS/test.csv", None))
+
+
+def test_fp32_is_better_than_its_static_copy(measure, converted):
+    found = measure({name: converted(name) for name in ("fp32", "static")}, dimensions=[])
+    best, fast = found["fp32"]["384"], found["static"]["256"]
+    for task in ("AwsOperationRetrieval", "AwsServiceClassification", "DjangoMessagesBitextMining"):
+        assert best[task]["main_score"] > fast[task]["main_score"]
