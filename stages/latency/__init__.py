@@ -38,8 +38,8 @@ from embed_foundry.errors import InputError
 from stages.common import host
 from stages.common.artifact import publish
 from stages.common.config import Latency
-from stages.latency import figures, texts, timing
 from stages.common.progress import bar
+from stages.latency import figures, texts, timing
 from stages.latency.team import Team
 from stages.latency.timing import Sample, Series
 
