@@ -88,7 +88,9 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"  # libraries' bars fill a log; ours (common/progress.py) write plain lines
     signal.signal(signal.SIGTERM, _terminate)
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)

@@ -25,6 +25,8 @@ def bar(what: str, total: int) -> "tqdm[Never]":
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        return tqdm(desc=what, total=total, leave=False)
+        return tqdm(desc=what, total=total, leave=False, disable=False)
     form = "{desc}: {n_fmt}/{total_fmt}, {elapsed} gone, {remaining} left"
-    return tqdm(desc=what, total=total, file=_Lines(), mininterval=LINE_S, maxinterval=LINE_S, bar_format=form)
+    return tqdm(
+        desc=what, total=total, file=_Lines(), mininterval=LINE_S, maxinterval=LINE_S, bar_format=form, disable=False
+    )

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import IntegrityError, TruncationWarning, manifest, open_variant
+from embed_foundry import IntegrityError, manifest, open_variant
 from embed_foundry.errors import InputError
 
 from stages.common.artifact import publish
@@ -94,7 +94,8 @@ def _variant(
                     encoder = open_variant(folder, threads)
                     adapter = Adapter(encoder, manifest.read(folder)["digest"], config.batch_size)
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", TruncationWarning)  # long documents are cut for all variants alike
+                    # Long documents are cut for all variants alike; mteb's and sklearn's remarks concern no score.
+                    warnings.simplefilter("ignore")
                     cell = cells.measure(adapter, record, data, lengths)
                 cells.keep(cache, digest, cell)
             found[record["name"]] = cell

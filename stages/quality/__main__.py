@@ -1,5 +1,6 @@
 """`python -m stages.quality`."""
 
+import os
 from pathlib import Path
 
 from stages import quality
@@ -8,6 +9,8 @@ from stages.common.artifact import run_stage
 
 
 def _main() -> None:
+    # mteb and datasets would draw their own bars inside ours.
+    os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     params = config.load()
     quality.run(
         params.quality,
