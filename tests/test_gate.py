@@ -130,6 +130,12 @@ def test_what_is_missing_or_no_finite_number_fails(path, bad):
     assert all("not measured" in reason for reason in found["reasons"])
 
 
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("limit", ["size_mb_max", "cosine_min_min"])
+def test_a_check_passes_on_finite_values_only(limit, value):
+    assert gate.check(limit, "", 1.0, value) == gate.Check(limit, "", 1.0, None, None, passes=False)
+
+
 @pytest.mark.parametrize("path", ["quality.384.Find", "quality.384", "latency.lengths.32", "latency.lengths", "parity"])
 def test_a_missing_part_fails(path):
     fact = changed(path, {} if path == "parity" else ABSENT)
@@ -255,7 +261,7 @@ def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
     assert verdict["release"] == {
         "passes": True,
         "passing": ["it"],
-        "reason": "1 of the candidates ['it'] pass, 1 must",
+        "reason": "1 of the candidates it pass, 1 must",
     }
     assert verdict["catalog"] == manifest.read(build["catalog"])["digest"]
     assert json.loads((tmp_path / "gate" / "verdict.json").read_text()) == verdict

@@ -21,7 +21,10 @@ from stages.common.config import Variant as Recipe
 # kind -> the room that converts it, and the distributions whose versions shape its bytes.
 FAMILIES = {
     "torch": ("stages.convert.torch", ("safetensors", "sentence-transformers", "torch", "transformers")),
-    "onnx": ("stages.convert.onnx", ("onnx", "onnxruntime", "optimum-onnx", "torch", "transformers")),
+    "onnx": (
+        "stages.convert.onnx",
+        ("onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "torch", "transformers"),
+    ),
     "static": ("stages.convert.static", ("model2vec", "scikit-learn", "tokenizers", "torch", "transformers")),
 }
 # What of the model's configuration shapes a variant; dvc.yaml names the same as parameters of the stage.

@@ -1,5 +1,6 @@
 """Static variants: Model2Vec distils the base model's output for every token into one table."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
     from threadpoolctl import threadpool_limits
     from transformers import AutoModel, AutoTokenizer
 
-    if heads := sorted(path.name for path in base.glob("*_Dense")):
+    modules = json.loads((base / "modules.json").read_text(encoding="utf-8"))
+    if heads := [module["path"] for module in modules if module["type"].endswith("Dense")]:
         raise InputError(f"{base}: has heads {heads}, which Model2Vec would skip. Leave static out of `variant`.")
     torch.set_num_threads(THREADS)
     encoder = AutoModel.from_pretrained(str(base), local_files_only=True)

@@ -1,8 +1,10 @@
 """Publishes over and over, each time killed (SIGKILL) before one further file-system call, until one run ends whole.
 
-`sweep.py FOLDER fresh|replace` prints one JSON line a run: what was left, and what a plain run afterwards made of it.
+`sweep.py FOLDER fresh|replace` prints one JSON line a run: what was left, and what a failing and then a plain run made
+of it.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +14,8 @@ from pathlib import Path
 
 from embed_foundry import IntegrityError, manifest
 from writer import write
+
+from stages.common.artifact import publish
 
 OLD, NEW = 10, 20  # bytes, so that the two outputs differ
 CALLS = ("open", "os.", "shutil.", "fcntl.", "writer.")
@@ -27,10 +31,18 @@ def sweep(folder: Path, *, replace: bool) -> None:
             _fork(lambda: write(out, OLD))  # noqa: B023 - runs at once
         killed = _fork(lambda: _dies_before(at, out))  # noqa: B023
         left = _state(out)
+        _fork(lambda: _fails(out))  # noqa: B023
+        kept = _state(out)
         _fork(lambda: write(out, NEW))  # noqa: B023
         litter = sorted(path.name for path in folder.iterdir() if path.name not in ("out", ".out.lock"))
-        print(json.dumps({"at": at, "killed": killed, "left": left, "again": _state(out), "litter": litter}))
+        told = {"at": at, "killed": killed, "left": left, "kept": kept, "again": _state(out), "litter": litter}
+        print(json.dumps(told))
         at += 1
+
+
+def _fails(out: Path) -> None:
+    with contextlib.suppress(RuntimeError), publish(out, stage="writer", parameters={}, inputs={}):
+        raise RuntimeError
 
 
 def _dies_before(at: int, out: Path) -> None:

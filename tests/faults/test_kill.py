@@ -21,8 +21,10 @@ def test_killed_before_every_file_system_call_of_a_publication(tmp_path, mode):
     killed = [run for run in runs if run["killed"]]
     assert len(killed) > 15, "the sweep saw too few calls to say anything"
     assert {run["left"] for run in runs} == ({"absent", "new"} if mode == "fresh" else {"absent", "old", "new"})
-    # Of a replacement, one kill may fall between its two renames; the next run puts the previous output back first.
+    # Of a replacement, one kill may fall between its two renames; the next run puts the previous output back first,
+    # so that it is still there if that run fails.
     assert sum(run["left"] == "absent" for run in killed) <= (1 if mode == "replace" else len(killed))
+    assert {run["kept"] for run in runs} == {"absent" if mode == "fresh" else "old", "new"}
     assert {run["again"] for run in runs} == {"new"}
     assert [run["litter"] for run in runs if run["litter"]] == []
     assert (runs[-1]["killed"], runs[-1]["left"]) == (False, "new")
