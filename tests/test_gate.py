@@ -334,3 +334,13 @@ def test_same_figures_give_the_same_bytes(build, tmp_path):
     gate.run(target(), "fp32", **build, out=tmp_path / "a")
     gate.run(target(), "fp32", **build, out=tmp_path / "b")
     assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
+
+
+def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
+    facts = {"base": copy.deepcopy(GOOD), "it": copy.deepcopy(GOOD) | {"crowded": True}}
+    verdict = gate.decide(target(EXACT), "base", facts)["variants"]["it"]
+    assert not verdict["passes"]
+    assert gate.CROWDED in verdict["reasons"]
+    assert {check["limit"] for check in verdict["checks"] if not check["passes"]} == {"speedup_min"}
+    without = gate.decide(target({"size_mb_max": 20}), "base", facts)["variants"]["it"]
+    assert without["passes"], "limits that need no timing are judged all the same"
