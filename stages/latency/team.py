@@ -95,8 +95,9 @@ class Worker:
             self.process.kill()
 
         watchdog = threading.Timer(self.timeout_s, expire)
-        watchdog.start()
+        watchdog.daemon = True  # an interrupt just here must not leave the process waiting for its own watchdog
         try:
+            watchdog.start()
             stdin.write(request)
             stdin.flush()
             line = stdout.readline()
