@@ -38,6 +38,14 @@ def params() -> config.Params:
 
 
 @pytest.fixture(scope="session")
+def recipes() -> dict[str, config.Variant]:
+    """Return every recipe of conf/variant, by name."""
+    names = sorted(path.stem for path in (ROOT / "conf" / "variant").glob("*.yaml"))
+    composed = compose.compose([f"variant=[{','.join(names)}]"], ROOT / "conf")
+    return config.parse(yaml.safe_load(composed), "conf/").variants
+
+
+@pytest.fixture(scope="session")
 def base(params, tmp_path_factory) -> Path:
     """Return the default model's verified folder, taken from its installed package."""
     folder = tmp_path_factory.mktemp("models") / "base"
@@ -46,13 +54,13 @@ def base(params, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def converted(params, base, tmp_path_factory) -> Callable[[str], Path]:
+def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
     """Return a function that gives the folder of a default variant, converted at its first use."""
     variants = tmp_path_factory.mktemp("build") / "variants"
 
     @functools.cache
     def folder(name: str) -> Path:
-        convert.run(name, params.variants[name], params.model, base, variants / name)
+        convert.run(name, recipes[name], params.model, base, variants / name)
         return variants / name
 
     return folder

@@ -65,8 +65,8 @@ def test_a_target_brings_its_variants_and_the_command_line_wins(root):
     def names(*overrides: str) -> list[str]:
         return list(yaml.safe_load(compose.compose(list(overrides), root / "conf"))["variants"])
 
-    assert names() == ["fp32", "bf16", "onnx_fp32", "onnx_int8", "static"]
-    assert names("target=railway_cpu") == ["fp32", "onnx_fp32", "onnx_int8", "static"]
+    assert names() == ["fp32", "bf16", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
+    assert names("target=railway_cpu") == ["fp32", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
     assert names("target=railway_cpu", "variant=[fp32,static]") == ["fp32", "static"]
 
 
@@ -95,7 +95,7 @@ def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
 
 
 # Override -> what the message must say beside naming the override. `real` ones also go through the console script.
-GROUPS = ("local_cpu, railway_cpu", "bf16, fp32, onnx_fp32, onnx_int8, static")
+GROUPS = ("local_cpu, railway_cpu", "bf16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8")
 REFUSED = {
     "target=nowhere": ("target/nowhere", *GROUPS),
     "variant=[fp32,fp33]": ("variant/fp33", *GROUPS),
@@ -116,7 +116,7 @@ REFUSED = {
     "target.limits.onnx_int8.speedup_min={128: nan}": ("onnx_int8.speedup_min.128: Value error",),
     "+target.limits.default.retention_min.Retrievel=0.9": ("'Retrieval', 'Classification', 'Clustering'",),
     "+target.limits.onnx_in8.size_mb_max=30": ("limits of ['onnx_in8'] would judge nothing", "onnx_int8"),
-    "target.required=4": ("target.required is 4, more than the candidates",),
+    "target.required=5": ("target.required is 5, more than the candidates",),
     "target.candidates=[]": ("target.candidates: List should have at least 1 item",),
     "model.revision=main": ("model.revision: Value error, expected the 40 hex digits", "(got 'main')"),
     "model.revision=8b3219a": ("expected the 40 hex digits",),
@@ -130,9 +130,9 @@ REFUSED = {
     "baseline=nope": ("baseline 'nope' is not among the variants",),
     "baseline=static": ("baseline 'static' must be of kind torch",),
     "variant=[onnx_fp32]": ("baseline 'fp32' is not among the variants",),
-    "variants.static.kind=tflite": ("'torch', 'onnx', 'static'",),
+    "variants.static.kind=tflite": ("'torch', 'onnx', 'openvino', 'static'",),
     "variants.fp32.precision=fp16": ("Input should be 'fp32' or 'bf16'",),
-    "variants.onnx_int8.quantize=null": ("quantize settings belong to precision int8",),
+    "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
     "variant=[": ("cannot compose variant=[",),
     "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu",),

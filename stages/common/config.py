@@ -3,22 +3,18 @@
 `load` is the only reader of params.yaml; conf/ holds the choices and the comments that say when to change a value.
 """
 
-import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
 from embed_foundry.errors import InputError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from stages.common.recipes import TorchVariant, Variant
+from stages.common.strict import Limit, Strict
 
 PARAMS = Path("params.yaml")
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("a limit must be a finite number")
-    return value
 
 
 def _commit(value: str) -> str:
@@ -38,17 +34,10 @@ def _model_file(value: str) -> str:
 
 # What a base model's files may be: data formats that nothing executes or unpickles.
 MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
-Limit = Annotated[float, AfterValidator(_finite)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, AfterValidator(_commit)]
 ModelFile = Annotated[str, AfterValidator(_model_file)]
 TaskType = Literal["Retrieval", "Classification", "Clustering", "BitextMining", "STS"]
-
-
-class Strict(BaseModel):
-    """Frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class License(Strict):
@@ -86,48 +75,6 @@ class Model(Strict):
         return self
 
 
-class TorchVariant(Strict):
-    """A reference precision in PyTorch."""
-
-    kind: Literal["torch"]
-    precision: Literal["fp32", "bf16"]
-
-
-class OnnxQuantize(Strict):
-    """Settings of onnxruntime.quantization.quantize_dynamic."""
-
-    per_channel: bool
-    reduce_range: bool
-    operators: list[str] = Field(min_length=1)
-
-
-class OnnxVariant(Strict):
-    """An ONNX graph for ONNX Runtime, int8 by dynamic quantization."""
-
-    kind: Literal["onnx"]
-    precision: Literal["fp32", "int8"]
-    opset: int = Field(ge=17)
-    quantize: OnnxQuantize | None
-
-    @model_validator(mode="after")
-    def _settings(self) -> "OnnxVariant":
-        if (self.precision == "int8") != (self.quantize is not None):
-            raise ValueError("quantize settings belong to precision int8, and only there")
-        return self
-
-
-class StaticVariant(Strict):
-    """A Model2Vec token table."""
-
-    kind: Literal["static"]
-    precision: Literal["fp32", "int8"]
-    dimensions: int = Field(gt=0)
-    sif_coefficient: Limit
-
-
-Variant = Annotated[TorchVariant | OnnxVariant | StaticVariant, Field(discriminator="kind")]
-
-
 class Resources(Strict):
     """What the target gives a process."""
 
@@ -141,9 +88,9 @@ class Limits(Strict):
     size_mb_max: Limit | None = None
     cosine_mean_min: Limit | None = None
     cosine_min_min: Limit | None = None
-    retention_min: dict[TaskType, Limit] = {}
-    score_min: dict[TaskType, Limit] = {}
-    speedup_min: dict[int, Limit] = {}
+    retention_min: dict[TaskType, Limit] = Field(default={})
+    score_min: dict[TaskType, Limit] = Field(default={})
+    speedup_min: dict[int, Limit] = Field(default={})
     peak_rss_mb_max: Limit | None = None
     cold_start_s_max: Limit | None = None
 

@@ -6,6 +6,9 @@ Target: the same bytes every time.
 """
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,14 +19,37 @@ from embed_foundry.variant import NAME as VARIANT_JSON
 
 from stages.common.artifact import folder_size, publish
 from stages.common.config import Model
-from stages.common.config import Variant as Recipe
+from stages.common.recipes import Variant as Recipe
 
 # kind -> the room that converts it, and the distributions whose versions shape its bytes.
 FAMILIES = {
     "torch": ("stages.convert.torch", ("safetensors", "sentence-transformers", "torch", "transformers")),
     "onnx": (
         "stages.convert.onnx",
-        ("onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "torch", "transformers"),
+        (
+            "onnx",
+            "onnxruntime",
+            "onnxscript",
+            "optimum",
+            "optimum-onnx",
+            "sentence-transformers",
+            "torch",
+            "transformers",
+        ),
+    ),
+    "openvino": (
+        "stages.convert.openvino",
+        (
+            "nncf",
+            "onnx",
+            "onnxscript",
+            "openvino",
+            "optimum",
+            "optimum-onnx",
+            "sentence-transformers",
+            "torch",
+            "transformers",
+        ),
     ),
     "static": ("stages.convert.static", ("model2vec", "scikit-learn", "tokenizers", "torch", "transformers")),
 }
@@ -42,12 +68,14 @@ class Draft:
         dimensions: length of a full vector.
         facts: further facts for variant.json's recipe.
         own_space: the vectors cannot be compared with the base model's.
+        batching: which texts may share a call, as in the variant's record.
     """
 
     files: dict[str, str]
     dimensions: int
     facts: dict[str, Any] = field(default_factory=dict)
     own_space: bool = False
+    batching: str = "padded"
 
 
 class Family(Protocol):
@@ -86,7 +114,8 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
         libraries=libraries,
         needs_bytes=3 * folder_size(base),  # the exported graph, its quantised copy, room for a temporary one
     ) as work:
-        draft = family.convert(base, recipe, work)
+        with _quiet():
+            draft = family.convert(base, recipe, work)
         variant = Variant(
             name=name,
             kind=recipe.kind,
@@ -99,12 +128,23 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
             prompts=model.prompts,
             files=draft.files,
             recipe=settings | draft.facts,
+            batching=draft.batching,
         )
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
         figures = parity.measure(base, work, own_space=draft.own_space)
         record.write_bytes(manifest.canonical(variant.to_json() | {"parity": figures}))
         return Variant.load(work)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what exporters and quantizers log: thousands of lines, a few for every node."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def space_id(base: Path, model: Model, own: dict[str, Any] | None) -> str:

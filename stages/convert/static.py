@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from embed_foundry.errors import InputError
 
-from stages.common.config import StaticVariant
+from stages.common.recipes import StaticVariant
 from stages.convert import THREADS, Draft
 
 TABLE = "table.safetensors"

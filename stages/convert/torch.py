@@ -5,7 +5,7 @@ from pathlib import Path
 
 from embed_foundry import manifest
 
-from stages.common.config import TorchVariant
+from stages.common.recipes import TorchVariant
 from stages.convert import Draft
 
 WEIGHTS = ".safetensors"

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from .encoder import TokenizedEncoder, Vectors
+from .encoder import GraphEncoder, Vectors
 from .errors import IntegrityError
 
 OUTPUT = "sentence_embedding"
 
 
-class OnnxEncoder(TokenizedEncoder):
+class OnnxEncoder(GraphEncoder):
     """Runs a graph that pools and normalises itself: int64 input_ids, attention_mask [b, s] -> sentence_embedding."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
@@ -29,14 +30,6 @@ class OnnxEncoder(TokenizedEncoder):
         if OUTPUT not in outputs:
             raise IntegrityError(f"{path}: expected an output named {OUTPUT}, found {outputs}.")
 
-    def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
-        ids, truncated = self._ids(rows)
-        shape = (len(ids), max(map(len, ids)))
-        tokens = np.full(shape, self.variant.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for at, row in enumerate(ids):
-            tokens[at, : len(row)] = row
-            mask[at, : len(row)] = 1
-        feeds = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros(shape, dtype=np.int64)}
+    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> Vectors:
         vectors = self.session.run([OUTPUT], {name: feeds[name] for name in self.inputs})[0]
-        return np.asarray(vectors, dtype=np.float32), truncated
+        return np.asarray(vectors, dtype=np.float32)

@@ -34,7 +34,7 @@ class StaticEncoder(TokenizedEncoder):
         unknown = self.variant.recipe.get("unknown_id")
         self.unknown = unknown if isinstance(unknown, int) else None
 
-    def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
+    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         ids, truncated = self._ids(rows)
         out = np.empty((len(rows), self.table.shape[1]), dtype=np.float32)
         for at, row in enumerate(ids):

@@ -29,7 +29,7 @@ class TorchEncoder(Encoder):
         self.model.default_prompt_name = None
         self.model.eval()
 
-    def _embed(self, rows: list[str]) -> tuple[Vectors, list[int]]:
+    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         import torch
 
         with torch.inference_mode():

@@ -29,6 +29,7 @@ class Variant:
         recipe: the settings of the conversion.
         parity: figures of the conversion against the baseline encoder.
         pad_id: token id that fills shorter rows of a batch.
+        batching: which texts may share a call of a graph: "padded" (any), "equal_length", or "single" (none).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Variant:
     recipe: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     pad_id: int = 0
+    batching: str = "padded"
     schema: int = SCHEMA
 
     @classmethod

@@ -1,0 +1,92 @@
+"""The variants' recipes: one schema a kind; what each setting does stands in conf/variant."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.common.strict import Limit, Strict
+
+
+class TorchVariant(Strict):
+    """A reference precision in PyTorch."""
+
+    kind: Literal["torch"]
+    precision: Literal["fp32", "bf16"]
+
+
+class Blocks(Strict):
+    """Weights as integers with one scale for each block of a row."""
+
+    bits: Literal[4, 8]
+    block_size: Literal[16, 32, 64, 128, 256]
+
+
+class OnnxQuantize(Strict):
+    """What of an ONNX graph becomes integers: the embedding, matrices with dynamic activations, all other matrices."""
+
+    embedding: Blocks
+    weights: Blocks
+    dynamic: list[str]
+    keep_8_bit: list[str]
+    reduce_range: bool
+
+    @model_validator(mode="after")
+    def _patterns(self) -> "OnnxQuantize":
+        for pattern in (*self.dynamic, *self.keep_8_bit):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+        return self
+
+
+class OnnxVariant(Strict):
+    """An ONNX graph for ONNX Runtime, its weights in 8 or 4 bits where `quantize` is set."""
+
+    kind: Literal["onnx"]
+    precision: Literal["fp32", "int8", "q8", "q4"]
+    opset: int = Field(ge=17)
+    quantize: OnnxQuantize | None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "OnnxVariant":
+        if (self.precision == "fp32") != (self.quantize is None):
+            raise ValueError("quantize settings belong to every precision but fp32")
+        return self
+
+
+class OpenvinoCompress(Strict):
+    """What of an OpenVINO graph becomes integers; activations follow at run time, `activation_group` by scale."""
+
+    weights: Literal["int8_asym", "int8_sym"]
+    embedding_bits: Literal[4, 8]
+    activation_group: int = Field(ge=0)
+
+
+class OpenvinoVariant(Strict):
+    """An OpenVINO graph, its weights in 8 bits where `compress` is set."""
+
+    kind: Literal["openvino"]
+    precision: Literal["fp32", "int8"]
+    opset: int = Field(ge=17)
+    inference_precision: Literal["f32", "bf16"]
+    compress: OpenvinoCompress | None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "OpenvinoVariant":
+        if (self.precision == "fp32") != (self.compress is None):
+            raise ValueError("compress settings belong to every precision but fp32")
+        return self
+
+
+class StaticVariant(Strict):
+    """A Model2Vec token table."""
+
+    kind: Literal["static"]
+    precision: Literal["fp32", "int8"]
+    dimensions: int = Field(gt=0)
+    sif_coefficient: Limit
+
+
+Variant = Annotated[TorchVariant | OnnxVariant | OpenvinoVariant | StaticVariant, Field(discriminator="kind")]

@@ -1,0 +1,74 @@
+"""OpenVINO variants: the base model's graph as OpenVINO IR, in fp32 or compressed by NNCF."""
+
+import logging
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stages.common.recipes import OpenvinoCompress, OpenvinoVariant
+from stages.convert import Draft, graph
+from stages.convert.tokenizer import copy_tokenizer
+
+GRAPH = "model.xml"
+WEIGHTS = "model.bin"
+# Embedding weights that share one scale at 4 bits; at 8 bits a whole row does.
+EMBEDDING_GROUP = 32
+
+
+def convert(base: Path, recipe: OpenvinoVariant, work: Path) -> Draft:
+    """Write the graph as IR, with the inputs and outputs of the ONNX graph it is read from.
+
+    Raises:
+        InputError: the architecture cannot be exported; the message carries the exporter's reason.
+    """
+    import openvino
+
+    exported = graph.export(base, recipe.opset)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        source = Path(scratch, "model.onnx")
+        graph.save(exported, source)
+        dimensions = graph.dimensions(exported)
+        del exported  # gigabytes
+        model = openvino.Core().read_model(source)
+        if recipe.compress:
+            model = compress(model, recipe.compress)
+        openvino.save_model(model, work / GRAPH, compress_to_fp16=False)
+        del model  # it maps the scratch file
+    _number_layers(work / GRAPH)
+    exact = recipe.compress is None and recipe.inference_precision == "f32"
+    return Draft(
+        files={"graph": GRAPH, "weights": WEIGHTS} | copy_tokenizer(base, work),
+        dimensions=dimensions,
+        batching="padded" if exact else "equal_length",
+    )
+
+
+def compress(model: Any, settings: OpenvinoCompress) -> Any:  # noqa: ANN401 - openvino has no types for this
+    """Return the model with integer weights: no calibration data, one scale an output channel or an embedding group."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    body = {
+        "int8_asym": nncf.CompressWeightsMode.INT8_ASYM,
+        "int8_sym": nncf.CompressWeightsMode.INT8_SYM,
+    }[settings.weights]
+    lookups = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "Gather"]
+    if settings.embedding_bits == 4:
+        matrices = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"]
+        model = nncf.compress_weights(
+            model,
+            mode=nncf.CompressWeightsMode.INT4_SYM,
+            group_size=EMBEDDING_GROUP,
+            all_layers=True,
+            ignored_scope=nncf.IgnoredScope(names=matrices),
+        )
+        return nncf.compress_weights(model, mode=body, ignored_scope=nncf.IgnoredScope(names=lookups))
+    return nncf.compress_weights(model, mode=body)
+
+
+def _number_layers(path: Path) -> None:
+    """Name unnamed layers by their position: OpenVINO counts them over a process, so bytes would differ."""
+    unnamed = re.compile(r'<layer id="(\d+)" name="([A-Z][A-Za-z]*)_\d+"')
+    text = path.read_text(encoding="utf-8")
+    path.write_text(unnamed.sub(r'<layer id="\1" name="\2_\1"', text), encoding="utf-8")

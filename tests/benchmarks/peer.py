@@ -1,0 +1,120 @@
+"""One way to run a model, in a process of its own: `python peer.py WAY BASE FOLDER`, driven by peers.py.
+
+WAY is a key of WAYS, or `variant`, which opens FOLDER by our runtime. The first line out is {"ready": seconds from
+import to first vector}; each line in, {"texts": [...]}, is answered by {"ms": …}, and the vectors if asked.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+STARTED = time.perf_counter()
+THREADS = 2
+
+
+def sentence_transformers(base, folder, **arguments):
+    """The model as most users run it; backend and file say which of its own exports."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(THREADS)
+    model = SentenceTransformer(str(folder if "backend" in arguments else base), device="cpu", **arguments)
+    model.prompts = {}
+    return lambda texts: model.encode(texts, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
+
+
+def onnx_backend(file):
+    """Return a way through sentence-transformers' ONNX backend with `file` of its folder."""
+
+    def way(base, folder):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        settings = {"file_name": file, "provider": "CPUExecutionProvider", "session_options": options}
+        return sentence_transformers(base, folder, backend="onnx", model_kwargs=settings)
+
+    return way
+
+
+def openvino_backend(file):
+    """Return a way through sentence-transformers' OpenVINO backend with `file` of its folder; needs optimum-intel."""
+
+    def way(base, folder):
+        settings = {"file_name": file, "ov_config": {"INFERENCE_NUM_THREADS": str(THREADS)}}
+        return sentence_transformers(base, folder, backend="openvino", model_kwargs=settings)
+
+    return way
+
+
+def fastembed(base, folder):
+    """As fastembed runs a custom model: onnxruntime's last_hidden_state, mean and norm in numpy (no heads)."""
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(
+        str(folder / "onnx" / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.enable_padding()
+    wanted = [item.name for item in session.get_inputs()]
+
+    def encode(texts):
+        found = tokenizer.encode_batch(texts)
+        ids = np.array([item.ids for item in found], dtype=np.int64)
+        mask = np.array([item.attention_mask for item in found], dtype=np.int64)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        tokens = session.run(None, {name: feeds[name] for name in wanted})[0]
+        pooled = (tokens * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+
+    return encode
+
+
+def variant(_base, folder):
+    """One of our variants, by the runtime that ships."""
+    from embed_foundry import open_variant
+
+    encoder = open_variant(folder, THREADS)
+    return lambda texts: encoder.encode(texts, batch_size=len(texts))
+
+
+WAYS = {
+    "torch": sentence_transformers,
+    "st_onnx": onnx_backend("onnx/model.onnx"),
+    "st_onnx_O3": onnx_backend("onnx/model_O3.onnx"),
+    "st_onnx_int8": onnx_backend("onnx/model_qint8_avx512_vnni.onnx"),
+    "st_openvino_int8": openvino_backend("openvino/openvino_model_qint8_quantized.xml"),
+    "fastembed": fastembed,
+    "variant": variant,
+}
+
+
+def main(way, base, folder):
+    """Serve one way on standard input."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    encode = WAYS[way](Path(base), Path(folder))
+    encode(["What is the capital of France?"])
+    print(json.dumps({"ready": time.perf_counter() - STARTED}), file=out, flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        start = time.perf_counter_ns()
+        vectors = encode(asked["texts"])
+        answer = {"ms": (time.perf_counter_ns() - start) / 1e6}
+        if asked.get("vectors"):
+            answer["vectors"] = vectors.tolist()
+        if asked.get("rss"):
+            status = Path("/proc/self/status").read_text()
+            answer["rss"] = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

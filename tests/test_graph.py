@@ -1,0 +1,108 @@
+"""The exported graph of Gemma3: sentence-transformers' vectors at every length, its window, and optimum's as oracle."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_gemma
+from embed_foundry import open_variant
+from sentence_transformers import SentenceTransformer
+
+from stages import convert
+from stages.common.config import Model
+from stages.convert import graph
+
+TEXTS = ["cat", "Why is the sky blue?", *("the river " * n + f"ends after {n}" for n in (60, 125, 240, 300, 500))]
+VARIANTS = ["onnx_fp32", "onnx_q8", "onnx_int8", "onnx_int8_compact", "onnx_q4", "openvino_fp32", "openvino_int8"]
+# Random weights have no redundancy to hide rounding in, so these bounds are for this model, not for trained ones.
+COSINE_MIN = dict.fromkeys(VARIANTS, 0.95) | {"onnx_fp32": 0.999999, "openvino_fp32": 0.999999, "onnx_q4": 0.8}
+
+
+@pytest.fixture(scope="session")
+def gemma(base, tmp_path_factory) -> Path:
+    return tiny_gemma.write(tmp_path_factory.mktemp("gemma") / "base", base / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def model(params) -> Model:
+    changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "max_tokens": 1024}
+    return params.model.model_copy(update=changes | {"prompts": {"query": "task: search result | query: "}})
+
+
+@pytest.fixture(scope="session")
+def expected(gemma) -> np.ndarray:
+    original = SentenceTransformer(str(gemma), device="cpu")
+    return np.concatenate([original.encode([text], normalize_embeddings=True) for text in TEXTS])
+
+
+@pytest.fixture(scope="session")
+def variant(gemma, model, recipes, tmp_path_factory):
+    """Return a function that gives the folder of a variant of the small Gemma3."""
+    out = tmp_path_factory.mktemp("gemma_variants")
+
+    def folder(name: str) -> Path:
+        if not (out / name).exists():
+            convert.run(name, recipes[name], model, gemma, out / name)
+        return out / name
+
+    return folder
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gives_the_original_vectors_from_one_token_to_the_limit(variant, expected, name):
+    encoder = open_variant(variant(name), 2)
+    alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
+    assert (alone * expected).sum(axis=1).min() >= COSINE_MIN[name]
+    together = encoder.encode(TEXTS, batch_size=len(TEXTS))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    prompted = encoder.encode(["cat"], prompt="query")
+    np.testing.assert_allclose(prompted, encoder.encode(["task: search result | query: cat"]), atol=1e-6)
+
+
+def test_a_long_text_tells_the_window_from_a_wrong_one(gemma, base, expected, tmp_path):
+    """So that the comparison above would see a window that shrank in a save and reload."""
+    import json
+
+    path = gemma / "config.json"
+    assert json.loads(path.read_text())["sliding_window"] == tiny_gemma.WINDOW
+    shrunken = SentenceTransformer(str(gemma), device="cpu")
+    shrunken.save(str(tmp_path / "again"), create_model_card=False)
+    reloaded = SentenceTransformer(str(tmp_path / "again"), device="cpu")
+    cosines = (reloaded.encode(TEXTS, normalize_embeddings=True) * expected).sum(axis=1)
+    assert cosines[1] > 0.99999
+    assert cosines[-1] < 0.999, "transformers saves the window it loads: restoring 512 is no longer needed"
+
+
+def test_optimum_exports_the_same_vectors(gemma, expected, monkeypatch, tmp_path, params):
+    """The exporter that all other architectures take, on the architecture that has a room of its own."""
+    import onnxruntime
+
+    monkeypatch.setattr("stages.convert.graph.gemma3.fits", lambda config: False)
+    files = graph.save(graph.export(gemma, 18), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / files["graph"]), providers=["CPUExecutionProvider"])
+    tokenizer = SentenceTransformer(str(gemma), device="cpu").tokenizer
+    for text, vector in zip(TEXTS, expected, strict=True):
+        ids = np.array([tokenizer(text)["input_ids"]])
+        found = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+        assert float((found[0] * vector).sum()) > 0.99999
+
+
+def test_nothing_in_a_graph_tells_where_it_was_made(variant):
+    made = [path for name in VARIANTS for path in variant(name).iterdir() if path.suffix in {".onnx", ".xml"}]
+    assert len(made) == len(VARIANTS)
+    for path in made:
+        data = path.read_bytes()
+        assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py")), path
+
+
+@pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
+def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, tmp_path, name):
+    convert.run(name, recipes[name], model, gemma, tmp_path / name)
+    assert (tmp_path / name / "manifest.json").read_bytes() == (variant(name) / "manifest.json").read_bytes()
+
+
+def test_weights_lie_beside_a_large_graph(monkeypatch, gemma, tmp_path):
+    monkeypatch.setattr(graph, "EXTERNAL_BYTES", 1_000_000)
+    files = graph.save(graph.export(gemma, 20), tmp_path / "model.onnx")
+    assert files == {"graph": "model.onnx", "weights": "model.onnx.data"}
+    assert (tmp_path / "model.onnx").stat().st_size < 1_000_000 < (tmp_path / "model.onnx.data").stat().st_size
