@@ -277,7 +277,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_graph_that_breaks_the_contract_is_refused(converted, tmp_path, case):
     value, output, words = WRONG[case]
-    folder = altered(converted("onnx_int8"), tmp_path / "v")
+    folder = altered(converted("onnx_fp32"), tmp_path / "v")  # the kind that takes three texts in one call
     graph(folder, [constant(value, output)], [output])
     with pytest.raises(IntegrityError, match=words):
         open_variant(folder, 2).encode(["a", "b", "c"])
@@ -322,7 +322,9 @@ def test_a_broken_file_is_named(converted, tmp_path, case):
 
 
 def test_an_unknown_kind_lists_the_known_ones(converted, tmp_path):
-    with pytest.raises(InputError, match=r"kind 'tflite' is unknown; this runtime has \['onnx', 'static', 'torch'\]"):
+    with pytest.raises(
+        InputError, match=r"kind 'tflite' is unknown; this runtime has \['onnx', 'openvino', 'static', 'torch'\]"
+    ):
         open_variant(altered(converted("static"), tmp_path / "v", kind="tflite"))
 
 

@@ -69,6 +69,6 @@ def compress(model: Any, settings: OpenvinoCompress) -> Any:  # noqa: ANN401 - o
 
 def _number_layers(path: Path) -> None:
     """Name unnamed layers by their position: OpenVINO counts them over a process, so bytes would differ."""
-    unnamed = re.compile(r'<layer id="(\d+)" name="([A-Z][A-Za-z]*)_\d+"')
+    unnamed = re.compile(r'<layer id="(\d+)" name="([A-Z][A-Za-z]*)(?:_\d+)+"')
     text = path.read_text(encoding="utf-8")
     path.write_text(unnamed.sub(r'<layer id="\1" name="\2_\1"', text), encoding="utf-8")
