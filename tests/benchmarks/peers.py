@@ -75,31 +75,34 @@ def build(base, folder):
 
     made, failed = {}, {}
     steps = {
-        "st_onnx": ("onnx/model.onnx", "onnx", None),
-        "st_onnx_O3": ("onnx/model_O3.onnx", "onnx", lambda m: export_optimized_onnx_model(m, "O3", str(folder))),
-        "st_onnx_int8": (
-            "onnx/model_qint8_avx512_vnni.onnx",
-            "onnx",
-            lambda m: export_dynamic_quantized_onnx_model(m, "avx512_vnni", str(folder)),
-        ),
-        "st_openvino_int8": (
-            "openvino/openvino_model_qint8_quantized.xml",
-            "openvino",
-            lambda m: export_static_quantized_openvino_model(m, None, str(folder)),
-        ),
+        "onnx": {
+            "st_onnx": ("onnx/model.onnx", lambda model: model.save_pretrained(str(folder), create_model_card=False)),
+            "st_onnx_O3": ("onnx/model_O3.onnx", lambda model: export_optimized_onnx_model(model, "O3", str(folder))),
+            "st_onnx_int8": (
+                "onnx/model_qint8_avx512_vnni.onnx",
+                lambda model: export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder)),
+            ),
+        },
+        "openvino": {
+            "st_openvino_int8": (
+                "openvino/openvino_model_qint8_quantized.xml",
+                lambda model: export_static_quantized_openvino_model(model, None, str(folder)),
+            ),
+        },
     }
-    for way, (file, backend, export) in steps.items():
-        try:
-            if not (folder / file).exists():
-                source = folder if (folder / "modules.json").exists() else base
-                model = SentenceTransformer(str(source), backend=backend, device="cpu", model_kwargs={"export": True})
-                model.save_pretrained(str(folder), create_model_card=False)
-                if export:
+    for backend, ways in steps.items():
+        model = None
+        for way, (file, export) in ways.items():
+            try:
+                if not (folder / file).exists():
+                    model = model or SentenceTransformer(
+                        str(base), backend=backend, device="cpu", model_kwargs={"export": True}
+                    )
                     export(model)
-            stem = (folder / file).with_suffix("")
-            made[way] = sum(path.stat().st_size for path in stem.parent.glob(f"{stem.name}.*"))
-        except Exception as error:
-            failed[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+                stem = (folder / file).with_suffix("")
+                made[way] = sum(path.stat().st_size for path in stem.parent.glob(f"{stem.name}.*"))
+            except Exception as error:
+                failed[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
     if "st_onnx" in made:
         made["fastembed"] = made["st_onnx"]
     return made, failed
