@@ -1,6 +1,7 @@
-"""The build's commands, added to the console script in a clone: compose, repair."""
+"""The build's commands, added to the console script in a clone: compose, repair, search."""
 
 import argparse
+from pathlib import Path
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,6 +14,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "repair", help="remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds"
     )
     parser.set_defaults(run=_repair)
+    parser = commands.add_parser(
+        "search", help="convert and measure a list of recipes, and show which are worth having"
+    )
+    parser.add_argument("file", type=Path, help="YAML: lengths, rounds, recipes; see tests/benchmarks/recipes.yaml")
+    parser.add_argument("--out", type=Path, default=Path(".cache/search"), help="results and kept conversions")
+    parser.set_defaults(run=_search)
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -28,3 +35,12 @@ def _repair(_args: argparse.Namespace) -> None:
     for path in removed:
         print(f"removed {path}")
     print(f"{len(removed)} corrupt; next: dvc repro" if removed else "nothing corrupt")
+
+
+def _search(args: argparse.Namespace) -> None:
+    from stages import search
+    from stages.common import config
+
+    params = config.load()
+    print(search.run(args.file, params, Path(params.finetune.weights), Path("data"), args.out))
+    print(f"kept in {args.out}: table.md, pareto.png, results.json, variants/")
