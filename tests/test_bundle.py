@@ -259,7 +259,7 @@ def test_a_failed_gate_ends_with_4_and_every_missed_limit(build):
     said = refused(build, GateError)
     assert GateError.code == 4
     assert f"no release for {build.target.name}: 0 of the candidates" in said
-    for name in build.target.candidates:
+    for name in set(build.target.candidates) & set(release.NAMES):
         limits = build.target.limits[name].speedup_min
         for tokens, limit in limits.items():
             assert f"{name}: speedup_min {tokens} tokens: 0.5, limit {limit:g}" in said
