@@ -64,7 +64,7 @@ class Peer:
         return np.array([row for rows in calls for row in rows])
 
 
-def build(base, folder):
+def build(base, folder, only):
     """Export the peers' own files beside a link to the model; return folder and file by way, what failed by reason."""
     from sentence_transformers import (
         SentenceTransformer,
@@ -93,6 +93,8 @@ def build(base, folder):
     for backend, ways in steps.items():
         model = None
         for way, (file, export) in ways.items():
+            if only and way not in only:
+                continue
             try:
                 if not (folder / file).exists():
                     model = model or SentenceTransformer(
@@ -156,8 +158,8 @@ def main():
     from tokenizers import Tokenizer
 
     arguments.scratch.mkdir(parents=True, exist_ok=True)
-    made, failed = build(arguments.base, arguments.scratch)
     only = set(filter(None, arguments.only.split(",")))
+    made, failed = build(arguments.base, arguments.scratch, only)
     plan = [("torch", "torch", arguments.base, sum(p.stat().st_size for p in arguments.base.rglob("*.safetensors")))]
     plan += [(way, way, arguments.scratch, size) for way, size in made.items() if not only or way in only]
     for folder in sorted(path.parent for path in arguments.variants.glob("*/variant.json")):
