@@ -190,7 +190,9 @@ def main():
         print(f"{spec}: torch {np.median(times[:, 0]):.1f} ms, {len(times)} rounds", file=sys.stderr, flush=True)
     probes = (ROOT / "stages/common/texts.txt").read_text(encoding="utf-8").splitlines()
     reference = peers[0].vectors(probes)
-    cosines = [(peer.vectors(probes) * reference).sum(axis=1) for peer in peers]
+    found = [peer.vectors(probes) for peer in peers]
+    # Vectors of another length lie in a space of their own: no cosine.
+    cosines = [(v * reference).sum(axis=1) if v.shape == reference.shape else np.array([np.nan]) for v in found]
     columns["MB"] = [f"{peer.size / 1e6:.0f}" for peer in peers]
     columns["cosine mean / min"] = [f"{c.mean():.4f} / {c.min():.4f}" for c in cosines]
     columns["first vector s"] = [f"{peer.ready:.1f}" for peer in peers]
