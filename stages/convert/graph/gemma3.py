@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Longest text whose sliding layers are computed in one piece, and the query rows of a block in longer ones. Measured on
-# EmbeddingGemma: below, cutting costs more than the masked scores it saves.
+# Longest text whose sliding layers are computed in one piece, and the query rows of a block in longer ones: up to 512
+# tokens a block's keys (256 rows and 256 to either side) would be all of them. Other values were not tried.
 WHOLE, BLOCK = 512, 256
 # Positions that share a row of the coarse table of turns.
 FINE = 64
