@@ -1,11 +1,13 @@
 """EmbeddingGemma's architecture in a megabyte: bidirectional Gemma3, one full layer in three, two Dense heads."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from embed_foundry import manifest
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
@@ -62,6 +64,16 @@ def write(folder: Path, tokenizer: Path, **changes: Any) -> Path:
     _restore_window(folder)
     manifest.write(folder, {"stage": "download"})
     return folder
+
+
+def copy_with_loud_tokens(folder: Path, out: Path) -> None:
+    """Copy a model, with token vectors that fp16 still holds, and whose scaled copies inside the model it does not."""
+    shutil.copytree(folder, out)
+    path = out / "model.safetensors"
+    weights = load_file(path)
+    weights["embed_tokens.weight"] *= 30_000 / weights["embed_tokens.weight"].abs().max()
+    save_file(weights, path, {"format": "pt"})
+    manifest.write(out, {"stage": "download"})
 
 
 def _restore_window(folder: Path) -> None:

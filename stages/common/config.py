@@ -169,6 +169,15 @@ class Params(Strict):
             raise ValueError(
                 f"baseline {self.baseline!r} must be of kind torch: it is what conversions are compared to"
             )
+        halves = [
+            name
+            for name in self.target.candidates
+            if isinstance(recipe := self.variants.get(name), TorchVariant) and recipe.precision == "fp16"
+        ]
+        if halves:
+            raise ValueError(
+                f"candidates {halves} cannot ship: on a CPU, fp16 values over 65504 become NaN; choose fp32 or bf16"
+            )
         known = {*self.variants, *self.target.candidates, "default"}
         if unknown := sorted(set(self.target.limits) - known):
             raise ValueError(f"target.limits of {unknown} would judge nothing; limits may be set for {sorted(known)}")

@@ -12,7 +12,7 @@ class TorchVariant(Strict):
     """A reference precision in PyTorch."""
 
     kind: Literal["torch"]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Blocks(Strict):

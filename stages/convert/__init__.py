@@ -7,6 +7,7 @@ Target: the same bytes every time.
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class Draft:
         facts: further facts for variant.json's recipe.
         own_space: the vectors cannot be compared with the base model's.
         batching: which texts may share a call, as in the variant's record.
+        caveat: what speaks against the conversion of this model; told if its encoder fails.
     """
 
     files: dict[str, str]
@@ -76,6 +78,7 @@ class Draft:
     facts: dict[str, Any] = field(default_factory=dict)
     own_space: bool = False
     batching: str = "padded"
+    caveat: str = ""
 
 
 class Family(Protocol):
@@ -133,6 +136,9 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
         figures = parity.measure(base, work, own_space=draft.own_space)
+        if "error" in figures:
+            figures["error"] = f"{figures['error']} {draft.caveat}".rstrip()
+            warnings.warn(f"convert@{name}: {figures['error']} No gate lets this variant pass.", stacklevel=2)
         record.write_bytes(manifest.canonical(variant.to_json() | {"parity": figures}))
         return Variant.load(work)
 

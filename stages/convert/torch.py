@@ -1,34 +1,44 @@
-"""PyTorch reference variants: the base model's own files, with the weights cast where the precision asks for it."""
+"""PyTorch reference variants: the base model's own files, with the weights cast or rounded as the precision asks.
 
+Nothing else is loaded into transformers and saved again: re-saving changes configurations silently (Gemma3's
+sliding_window shrinks at every round).
+"""
+
+import json
 import shutil
 from pathlib import Path
 
 from embed_foundry import manifest
 
+from stages.common import texts
 from stages.common.recipes import TorchVariant
-from stages.convert import Draft
+from stages.convert import THREADS, Draft
+from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
 
 WEIGHTS = ".safetensors"
+CONFIG = "config.json"
+# Inputs that the fast tokenizer in tokenizer.json makes needless; an 8-bit variant is about size.
+SLOW_TOKENIZERS = {"tokenizer.model", "vocab.txt", TOKENIZER}
 
 
 def convert(base: Path, recipe: TorchVariant, work: Path) -> Draft:
-    """Copy the base model byte for byte, except weights that are cast to bf16.
-
-    Nothing is loaded into transformers and saved again: re-saving changes configurations silently (Gemma3's
-    sliding_window shrinks at every round).
-    """
+    """Copy the base model byte for byte, except for its weights."""
     folder = work / "model"
+    if recipe.precision == "int8":
+        return _to_int8(base, folder)
+    casts = {"bf16": "bfloat16", "fp16": "float16"}
     for name in manifest.files_of(base):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if recipe.precision == "bf16" and name.endswith(WEIGHTS):
-            _cast(base / name, target)
+        if recipe.precision in casts and name.endswith(WEIGHTS):
+            _cast(base / name, target, casts[recipe.precision])
         else:
             shutil.copyfile(base / name, target)
-    return Draft(files={"model": "model"}, dimensions=_dimensions(folder))
+    caveat = _peak(base) if recipe.precision == "fp16" else ""
+    return Draft(files={"model": "model"}, dimensions=_dimensions(folder), caveat=caveat)
 
 
-def _cast(source: Path, target: Path) -> None:
+def _cast(source: Path, target: Path, dtype: str) -> None:
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -36,10 +46,58 @@ def _cast(source: Path, target: Path) -> None:
     with safe_open(source, framework="pt") as file:
         metadata = file.metadata()
     tensors = {
-        name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        name: tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
         for name, tensor in load_file(source).items()
     }
     save_file(tensors, target, metadata)
+
+
+def _to_int8(base: Path, folder: Path) -> Draft:
+    """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
+    from embed_foundry.torch_int8 import METHOD, swap
+    from safetensors.torch import save_file
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    transformer = model[0].auto_model
+    swap(transformer, fill=True)
+    for name in manifest.files_of(base):
+        if name not in SLOW_TOKENIZERS:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(base / name, target)
+    copy_tokenizer(base, folder)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in transformer.state_dict().items()},
+        folder / f"model{WEIGHTS}",
+        {"format": "pt"},
+    )
+    config = json.loads((base / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
+    return Draft(files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length")
+
+
+def _peak(base: Path) -> str:
+    """Say where the base model's values are largest, in fp32 over the parity texts, and where fp16 ends."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(THREADS)
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    peak, where = 0.0, ""
+
+    def note(name: str, output: object) -> None:
+        nonlocal peak, where
+        value = output[0] if isinstance(output, tuple) else output
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and (top := float(value.abs().max())) > peak:
+            peak, where = top, name
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+    for text in texts.texts():
+        model.encode([text], show_progress_bar=False)
+    end = torch.finfo(torch.float16).max
+    return f"fp16 ends at {end:.0f}; in fp32 this model reaches {peak:.3g} ({where}). Use fp32 or bf16 instead."
 
 
 def _dimensions(folder: Path) -> int:

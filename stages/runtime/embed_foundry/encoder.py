@@ -41,7 +41,7 @@ class Encoder(ABC):
     # Texts per call of the library underneath, where the caller does not say.
     default_batch: ClassVar[int] = 32
     # Batches handed to `_embed` at once; more than one where it can sort them better than by characters.
-    window: ClassVar[int] = 1
+    window: int = 1
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.folder = folder
@@ -110,6 +110,21 @@ class Encoder(ABC):
             )
         return out
 
+    def _calls(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
+        """Yield the positions of the texts of each call of the library, by the variant's `batching`.
+
+        Rounding to integers amplifies what padding, or a neighbour, changes in the last bit of an activation: a vector
+        then depends on what it was batched with, by up to 0.05 (L2) for 8-bit EmbeddingGemma and 0.2 with one scale
+        for a whole call. So only exact variants pad; the others batch texts of equal length, or run each alone.
+        """
+        size = 1 if self.variant.batching == "single" else batch_size
+        order = sorted(range(len(lengths)), key=lambda at: lengths[at])
+        runs = groupby(order, key=lambda at: lengths[at]) if self.variant.batching == "equal_length" else [(0, order)]
+        for _, run in runs:
+            positions = list(run)
+            for start in range(0, len(positions), size):
+                yield positions[start : start + size]
+
     @abstractmethod
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         """Return raw vectors [len(rows), dimensions] and the positions of rows that were truncated."""
@@ -174,12 +189,7 @@ class TokenizedEncoder(Encoder):
 
 
 class GraphEncoder(TokenizedEncoder):
-    """An encoder that runs one graph from ids and mask to vectors; how texts share a call is the variant's `batching`.
-
-    Rounding to integers amplifies what padding, or a neighbour, changes in the last bit of an activation: a vector then
-    depends on what it was batched with, by up to 0.05 (L2) for 8-bit EmbeddingGemma and 0.2 with one scale for a whole
-    call. So only exact variants pad; the others batch texts of equal length, or run each alone.
-    """
+    """An encoder that runs one graph from ids and mask to vectors."""
 
     window = 32
 
@@ -196,16 +206,6 @@ class GraphEncoder(TokenizedEncoder):
                 return vectors, truncated  # `_vectors` says what is wrong with it
             out[index] = vectors
         return out, truncated
-
-    def _calls(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
-        """Yield the positions of the texts of each call."""
-        size = 1 if self.variant.batching == "single" else batch_size
-        order = sorted(range(len(lengths)), key=lambda at: lengths[at])
-        runs = groupby(order, key=lambda at: lengths[at]) if self.variant.batching == "equal_length" else [(0, order)]
-        for _, run in runs:
-            positions = list(run)
-            for start in range(0, len(positions), size):
-                yield positions[start : start + size]
 
     def _feeds(self, ids: list[list[int]]) -> dict[str, NDArray[np.int64]]:
         shape = (len(ids), max(map(len, ids)))

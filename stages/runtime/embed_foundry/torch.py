@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoder import Encoder, Vectors
+from .encoder import Encoder, GraphEncoder, Vectors
+
+# Precision -> the type of everything that is not stored as integers.
+TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "float32"}
 
 
 class TorchEncoder(Encoder):
@@ -15,14 +18,18 @@ class TorchEncoder(Encoder):
         import torch
         from sentence_transformers import SentenceTransformer
 
+        if self.variant.precision == "int8":
+            from . import torch_int8  # noqa: F401 - registers the layers with transformers
+
+        # Texts of equal length are found among many; a padded call takes the batch that it is given.
+        self.window = 1 if self.variant.batching == "padded" else GraphEncoder.window
         torch.set_num_threads(self.threads)
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.variant.precision]
         self.model = SentenceTransformer(
             str(folder / self.variant.files["model"]),
             device="cpu",
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"dtype": dtype},
+            model_kwargs={"dtype": getattr(torch, TYPES[self.variant.precision])},
         )
         self.model.max_seq_length = self.variant.max_tokens
         self.model.prompts = {}
@@ -30,6 +37,17 @@ class TorchEncoder(Encoder):
         self.model.eval()
 
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
+        if self.variant.batching == "padded":
+            return self._call(rows)
+        out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
+        truncated: list[int] = []
+        lengths = [min(count, self.variant.max_tokens) for count in self._count(rows)]
+        for index in self._calls(lengths, batch_size):
+            out[index], cut_here = self._call([rows[at] for at in index])
+            truncated += [index[at] for at in cut_here]
+        return out, truncated
+
+    def _call(self, rows: list[str]) -> tuple[Vectors, list[int]]:
         import torch
 
         with torch.inference_mode():
