@@ -72,11 +72,13 @@ def run(
         out: the gate folder.
 
     Raises:
-        IntegrityError: an input differs from its manifest.
+        IntegrityError: an input differs from its manifest, or a variant was measured in other bytes.
     """
     folders = catalogs.listed(catalog, variants)
     inputs = {"catalog": catalog, "quality": quality, "latency": latency}
     parameters = {"target": target.model_dump(mode="json"), "baseline": baseline}
+    for evidence in (quality, latency):
+        catalogs.require_measured(evidence, folders)
     with publish(out, stage="gate", parameters=parameters, inputs=inputs) as work:
         scores, times = _json(quality / "scores.json"), _json(latency / "latency.json")
         facts = {name: gather(folder, scores, times) for name, folder in folders.items()}

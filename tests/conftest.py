@@ -10,13 +10,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import functools
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import release
+import tiny_model
 import yaml
+from hub_server import HubServer
 
 from stages import compose, convert, download
 from stages.common import config, texts
@@ -96,6 +98,13 @@ def workplace(base, tmp_path) -> Path:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "base").symlink_to(base)
     return tmp_path
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """Return a local server that speaks the hub's protocol and holds the tiny model."""
+    with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
+        yield server
 
 
 @pytest.fixture

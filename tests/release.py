@@ -70,7 +70,9 @@ def times(speedup: float = 50.0) -> dict[str, Any]:
 
 
 def write(folder: Path, name: str, content: Any) -> None:
-    """Write a measuring stage's file and its manifest."""
+    """Write a measuring stage's file and its manifest, with the variants beside the folder as what was measured."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(content))
-    manifest.write(folder, {"stage": folder.name, "inputs": {}})
+    variants = [path.parent for path in folder.parent.glob(f"variants/*/{manifest.NAME}")]
+    inputs = {f"variants/{path.name}": manifest.read(path)["digest"] for path in variants}
+    manifest.write(folder, {"stage": folder.name, "inputs": inputs})

@@ -3,24 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny_model
 import yaml
 from embed_foundry import manifest
-from hub_server import Fault, HubServer
+from hub_server import Fault
 
 from stages import download
 
 TOKEN = "hf_aVerySecretToken"
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
-        yield server
 
 
 @pytest.fixture

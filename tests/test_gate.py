@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import release
 from embed_foundry import IntegrityError, Variant, manifest
 
 from stages import catalog, gate
@@ -245,15 +246,9 @@ def build(tmp_path) -> dict[str, Path]:
         (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
         manifest.write(folder, {"stage": f"convert@{name}"})
     catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
-    measured(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
-    measured(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
+    release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
+    release.write(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
     return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
-
-
-def measured(folder: Path, name: str, content: Any) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(json.dumps(content))
-    manifest.write(folder, {"stage": folder.name, "inputs": {}})
 
 
 def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
@@ -312,7 +307,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
     name, file, content = BROKEN[case]
-    measured(tmp_path / name, file, content)
+    release.write(tmp_path / name, file, content)
     verdict = gate.run(target(), "fp32", **build, out=tmp_path / "gate")
     assert not verdict["variants"]["it"]["passes"]
     assert verdict["variants"]["it"]["reasons"]
@@ -326,6 +321,19 @@ def test_a_changed_input_is_refused(build, tmp_path, name):
     path = next(path for path in build[name].iterdir() if path.name != manifest.NAME)
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match=f"{name}.{path.name}"):
+        gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+    assert not (tmp_path / "gate").exists()
+
+
+@pytest.mark.parametrize("name", ["quality", "latency"])
+def test_a_variant_converted_again_after_it_was_measured_is_refused(build, tmp_path, name):
+    (build["variants"] / "it" / "weights").write_bytes(bytes(20_001))
+    manifest.write(build["variants"] / "it", {"stage": "convert@it"})
+    catalog.run(["fp32", "it"], build["variants"], build["catalog"])
+    other = {"quality": "latency", "latency": "quality"}[name]
+    path = next(path for path in build[other].iterdir() if path.name != manifest.NAME)
+    release.write(build[other], path.name, json.loads(path.read_text()))
+    with pytest.raises(IntegrityError, match=rf"{name}: measured it with digest .* Next: dvc repro {name}, then gate"):
         gate.run(target(), "fp32", **build, out=tmp_path / "gate")
     assert not (tmp_path / "gate").exists()
 

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import tiny_model
 from embed_foundry import RetryableError, manifest
 from embed_foundry.errors import InputError, IntegrityError, RemoteError
-from hub_server import Fault, HubServer
+from hub_server import Fault
 from safetensors.numpy import save
 
 from stages import download
@@ -20,12 +19,6 @@ from stages.common.hub import Connection
 TOKEN = "hf_aVerySecretToken"
 WEIGHTS = "model.safetensors"
 ATTEMPTS = 3
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
-        yield server
 
 
 @pytest.fixture

@@ -140,7 +140,8 @@ class Build:
         }
 
     def _measured(self, stage: str, name: str, content: dict) -> None:
-        with publish(self.root / stage, stage=stage, parameters={}, inputs={}, libraries=("numpy",)) as work:
+        inputs = {f"variants/{name}": self.root / "variants" / name for name in SPEED}
+        with publish(self.root / stage, stage=stage, parameters={}, inputs=inputs, libraries=("numpy",)) as work:
             (work / name).write_bytes(manifest.canonical(content))
 
 

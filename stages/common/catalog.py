@@ -1,6 +1,7 @@
 """Reading catalog/: which variants make up this release candidate, by digest."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from embed_foundry import manifest
@@ -28,3 +29,23 @@ def listed(catalog: Path, variants: Path) -> dict[str, Path]:
                 f"Next: dvc repro convert@{name} catalog."
             )
     return {name: variants / name for name in digests}
+
+
+def require_measured(evidence: Path, folders: Mapping[str, Path]) -> None:
+    """Check that a measuring stage measured exactly these variants: a verdict on other bytes is none.
+
+    Args:
+        evidence: the measuring stage's folder; its manifest's inputs name variants as "variants/NAME".
+        folders: the catalogued variants, as `listed` gives them.
+
+    Raises:
+        IntegrityError: a variant was measured in other bytes, or not at all.
+    """
+    inputs = manifest.read(evidence)["inputs"]
+    for name, folder in folders.items():
+        found, expected = inputs.get(f"variants/{name}"), manifest.read(folder)["digest"]
+        if found != expected:
+            raise IntegrityError(
+                f"{evidence}: measured {name} with digest {found}, the catalog lists {expected}. "
+                f"Next: dvc repro {evidence.name}, then gate."
+            )

@@ -46,7 +46,7 @@ from stages.latency.timing import Sample, Series
 NAME = "latency.json"
 SAMPLES = "samples.csv"
 # Versions that shape the figures.
-LIBRARIES = ("numpy", "onnxruntime", "sentence-transformers", "tokenizers", "torch", "transformers")
+LIBRARIES = ("numpy", "onnxruntime", "openvino", "sentence-transformers", "tokenizers", "torch", "transformers")
 # Different texts a length: no single one decides.
 TEXTS = 8
 

@@ -16,7 +16,17 @@ from stages.common.artifact import versions
 from stages.quality import samples, tasks
 
 # Distributions that can change a score.
-LIBRARIES = ("mteb", "numpy", "onnxruntime", "scikit-learn", "scipy", "sentence-transformers", "tokenizers", "torch")
+LIBRARIES = (
+    "mteb",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "scikit-learn",
+    "scipy",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+)
 # What mteb notes of a run that is no part of its result.
 _PASSING = ("evaluation_time", "date", "kg_co2_emissions", "evaluation_phases")
 

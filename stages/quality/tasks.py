@@ -23,18 +23,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def load(data: Path) -> list[Any]:
-    """Return one mteb task a record of tasks.json, its data loaded.
-
-    Raises:
-        InputError: there is no task, or a task's type or files are unknown.
-    """
-    records = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
-    if not records:
-        raise InputError(f"{data}/tasks.json: lists no task; a suite without tasks measures nothing. Add one.")
-    return [task(record, data / record["name"]) for record in records]
-
-
 def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb has no types
     """Return the mteb task of one record, with the data of its folder.
 
