@@ -121,7 +121,7 @@ def _summary(folder: Path, verdict: dict[str, Any]) -> dict[str, Any]:
         "digest": manifest.read(folder)["digest"],
         "kind": variant.kind,
         "precision": variant.precision,
-        "space_id": variant.space_id,
+        "space_id": verdict["variants"][variant.name]["space_id"],
         "dimensions": variant.dimensions,
         "checks": verdict["variants"][variant.name]["checks"],
     }

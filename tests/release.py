@@ -10,9 +10,10 @@ from typing import Any
 from embed_foundry import Variant, manifest
 
 from stages import bundle, catalog, gate
-from stages.common.config import Model, Target
+from stages.common.config import Gate, Model, Target
 
 NAMES = ("fp32", "onnx_fp32", "onnx_int8", "static")
+GATE = Gate(confidence=0.95, resamples=1000, seed=0, mixed_index_min=0.95)
 TASKS = {"Retrieval": 0.6, "Classification": 0.8, "Clustering": 0.4, "BitextMining": 0.3, "STS": 0.7}
 
 
@@ -32,7 +33,7 @@ class Build:
     def judge(self, target: Target | None = None) -> None:
         """Run the gate."""
         it = self.sources
-        gate.run(target or self.target, "fp32", it.catalog, it.variants, it.quality, it.latency, it.gate)
+        gate.run(target or self.target, GATE, "fp32", it.catalog, it.variants, it.quality, it.latency, it.gate)
 
     def release(self, out: Path | None = None) -> Path:
         """Run the bundle stage and return the bundle."""
@@ -48,6 +49,10 @@ def start(folder: Path, converted: Callable[[str], Path], model: Model, target: 
     sources = bundle.Sources(
         **{name: folder / name for name in ("catalog", "variants", *bundle.EVIDENCE)}, project=project
     )
+    for name in NAMES:
+        write(sources.quality, f"samples/{name}.json", samples(folder / "variants" / name))
+    write(sources.quality, "compatibility.json", {})
+    write(sources.quality, "floor.json", {f"{kind}Task": score / 4 for kind, score in TASKS.items()})
     write(sources.quality, "scores.json", {name: scores(folder / "variants" / name) for name in NAMES})
     write(sources.latency, "latency.json", {"variants": {name: times() for name in NAMES}})
     for name in bundle.EVIDENCE["report"]:
@@ -63,6 +68,12 @@ def scores(variant: Path) -> dict[str, Any]:
     return {str(Variant.load(variant).dimensions): tasks}
 
 
+def samples(variant: Path) -> dict[str, Any]:
+    """Return per-sample values like the baseline's at the variant's full dimension."""
+    tasks = {f"{kind}Task": {"default": {"value": [score - 0.1, score + 0.1] * 50}} for kind, score in TASKS.items()}
+    return {str(Variant.load(variant).dimensions): tasks}
+
+
 def times(speedup: float = 50.0) -> dict[str, Any]:
     """Return the times of a fast variant."""
     lengths = {length: {"speedup": {"median": speedup}, "median_ms": 1.0} for length in ("32", "128")}
@@ -71,7 +82,7 @@ def times(speedup: float = 50.0) -> dict[str, Any]:
 
 def write(folder: Path, name: str, content: Any) -> None:
     """Write a measuring stage's file and its manifest, with the variants beside the folder as what was measured."""
-    folder.mkdir(exist_ok=True)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(content))
     variants = [path.parent for path in folder.parent.glob(f"variants/*/{manifest.NAME}")]
     inputs = {f"variants/{path.name}": manifest.read(path)["digest"] for path in variants}

@@ -81,7 +81,15 @@ def test_fp16_that_overflows_is_told_why_and_passes_no_gate(make, gemma, tmp_pat
         folder = make("fp16", loud)
     error = Variant.load(folder).parity["error"]
     assert "Use fp32 or bf16 instead." in error
-    facts = {"parity": {"error": error}, "quality": {}, "latency": {}, "size_mb": 1.0, "dimensions": 48}
+    facts = {
+        "parity": {"error": error},
+        "quality": {},
+        "latency": {},
+        "size_mb": 1.0,
+        "dimensions": 48,
+        "space_id": "a",
+        "alone": [],
+    }
     fine = facts | {"parity": {}}
     target = params.target.model_copy(update={"candidates": ["fp16", "fp32"], "required": 1, "limits": {}})
     verdict = decide(target, "fp32", {"fp16": facts, "fp32": fine})

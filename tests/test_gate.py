@@ -14,12 +14,22 @@ from embed_foundry import IntegrityError, Variant, manifest
 
 from stages import catalog, gate
 from stages.common.config import Limits, Target
+from stages.gate import facts, spaces
+from stages.gate.judge import Check, check
 
 GOOD: dict[str, Any] = {
     "size_mb": 20.0,
     "dimensions": 384,
     "space_id": "a",
-    "parity": {"cosine_mean": 0.99, "cosine_min": 0.95},
+    "alone": [],
+    "parity": {"cosine_mean": 0.99, "cosine_min": 0.95, "batch_shift_max": 0.01, "median_cosine_shift": 0.02},
+    "floor": {"Find": 0.1, "Sort": 0.2, "Rank": 0.3, "Rate": 0.1},
+    "paired": {
+        "384": {
+            task: {"estimate": 1.0, "low": 1.0, "high": 1.0, "se": 0.0, "samples": 300}
+            for task in ("Find", "Sort", "Rank", "Rate")
+        }
+    },
     "quality": {
         "384": {
             "Find": {"type": "Retrieval", "main_score": 0.6},
@@ -43,13 +53,16 @@ EXACT: dict[str, Any] = {
     "size_mb_max": 20,
     "cosine_mean_min": 0.99,
     "cosine_min_min": 0.95,
+    "batch_shift_max": 0.01,
+    "median_cosine_shift_max": 0.02,
     "retention_min": {"Retrieval": 1.0, "Classification": 1.0, "STS": 1.0},
+    "lead_min": {"STS": 1.0},
     "score_min": {"Retrieval": 0.6, "Classification": 0.8, "STS": 0.5},
     "speedup_min": {32: 2.0, 128: 1.5},
     "peak_rss_mb_max": 300,
     "cold_start_s_max": 2.0,
 }
-CHECKS = 15  # STS has two tasks, each judged by itself
+CHECKS = 19  # STS has two tasks, each judged by itself
 ABSENT = object()
 
 
@@ -99,9 +112,12 @@ OUTSIDE = {
     "size_mb": (20.001, "size_mb_max", ""),
     "parity.cosine_mean": (0.98999, "cosine_mean_min", ""),
     "parity.cosine_min": (0.94999, "cosine_min_min", ""),
-    "quality.384.Find.main_score": (0.59999, "retention_min", "Find"),
+    "parity.batch_shift_max": (0.01001, "batch_shift_max", ""),
+    "parity.median_cosine_shift": (0.02001, "median_cosine_shift_max", ""),
+    "paired.384.Find.low": (0.99999, "retention_min", "Find"),
+    "paired.384.Rate.low": (0.99999, "retention_min", "Rate"),
+    "quality.384.Find.main_score": (0.59999, "score_min", "Find"),
     "quality.384.Sort.main_score": (0.79999, "score_min", "Sort"),
-    "quality.384.Rate.main_score": (0.49999, "retention_min", "Rate"),
     "latency.lengths.32.speedup.median": (1.99, "speedup_min", "32 tokens"),
     "latency.lengths.128.speedup.median": (1.49, "speedup_min", "128 tokens"),
     "latency.peak_rss_mb": (300.1, "peak_rss_mb_max", ""),
@@ -116,7 +132,7 @@ def test_a_value_outside_its_limit_fails_with_value_limit_and_a_negative_margin(
     missed = {(check["limit"], check["on"]): check for check in found["checks"] if not check["passes"]}
     assert not found["passes"]
     assert missed[limit, on]["margin"] < 0
-    assert len(found["reasons"]) == len(missed) == (2 if path.startswith("quality") else 1)
+    assert len(found["reasons"]) == len(missed) == 1
     assert any(reason.startswith(f"{limit} {on}".strip()) and ", limit " in reason for reason in found["reasons"])
 
 
@@ -134,7 +150,7 @@ def test_what_is_missing_or_no_finite_number_fails(path, bad):
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("limit", ["size_mb_max", "cosine_min_min"])
 def test_a_check_passes_on_finite_values_only(limit, value):
-    assert gate.check(limit, "", 1.0, value) == gate.Check(limit, "", 1.0, None, None, passes=False)
+    assert check(limit, "", 1.0, value) == Check(limit, "", 1.0, None, None, "fail")
 
 
 @pytest.mark.parametrize("path", ["quality.384.Find", "quality.384", "latency.lengths.32", "latency.lengths", "parity"])
@@ -155,12 +171,12 @@ def test_a_task_type_that_nobody_measured_fails():
     assert not found["passes"]
 
 
-@pytest.mark.parametrize("score", [0.0, -0.2, math.nan, None])
-def test_retention_of_a_baseline_without_a_positive_score_fails(score):
+@pytest.mark.parametrize("score", [0.0, -0.2, None])
+def test_retention_of_a_baseline_without_a_positive_score_is_none(score):
     """Two negative scores would divide to a fine-looking ratio."""
-    base = changed("quality.384.Find.main_score", score)
-    fact = changed("quality.384.Find.main_score", -0.4)
-    assert not judged(fact, {"retention_min": {"Retrieval": 0.9}}, base)["passes"]
+    scores = {name: {"384": {"Find": {"type": "Retrieval", "main_score": score}}} for name in ("fp32", "it")}
+    samples = {name: {"384": {"Find": {"default": {"value": [0.5, 0.6]}}}} for name in ("fp32", "it")}
+    assert facts.compare(release.GATE, "fp32", {"fp32": "384", "it": "384"}, scores, samples) == {"fp32": {}, "it": {}}
 
 
 def test_quality_is_judged_at_the_variants_own_full_dimension():
@@ -232,7 +248,18 @@ def value_at(fact: Any, path: str) -> float:
 
 
 def better(path: str) -> int:
-    return -1 if path in ("size_mb", "latency.peak_rss_mb", "latency.cold_start_s.median") else 1
+    return (
+        -1
+        if path
+        in (
+            "size_mb",
+            "parity.batch_shift_max",
+            "parity.median_cosine_shift",
+            "latency.peak_rss_mb",
+            "latency.cold_start_s.median",
+        )
+        else 1
+    )
 
 
 @pytest.fixture
@@ -246,13 +273,18 @@ def build(tmp_path) -> dict[str, Path]:
         (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
         manifest.write(folder, {"stage": f"convert@{name}"})
     catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
+    tasks = {name: {"default": {"value": [0.4, 0.6] * 50}} for name in GOOD["quality"]["384"]}
+    for name in ("fp32", "it"):
+        release.write(tmp_path / "quality", f"samples/{name}.json", {"384": tasks, "128": {"Find": tasks["Find"]}})
+    release.write(tmp_path / "quality", "floor.json", GOOD["floor"])
+    release.write(tmp_path / "quality", "compatibility.json", {})
     release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
     release.write(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
     return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
 
 
 def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
-    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), "fp32", **build, out=tmp_path / "gate")
+    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert verdict["release"] == {
         "passes": True,
         "passing": ["it"],
@@ -274,7 +306,10 @@ def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
     }
     rows = list(csv.DictReader((tmp_path / "gate" / "quality.csv").open()))
     assert len(rows) == 2 * 5
-    assert rows[0] == {"variant": "fp32", "task": "Find", "dimensions": "384", "score": "0.6"}
+    assert rows[0] == {
+        **{"variant": "fp32", "task": "Find", "dimensions": "384", "score": "0.6"},
+        **dict.fromkeys(("retention", "low", "high"), "1.0"),
+    }
     rows = list(csv.DictReader((tmp_path / "gate" / "latency.csv").open()))
     assert rows[-1] == {"variant": "it", "tokens": "128", "speedup": "1.5", "median_ms": "9.0"}
     assert manifest.verify(tmp_path / "gate")["inputs"]["catalog"] == verdict["catalog"]
@@ -308,7 +343,7 @@ BROKEN = {
 def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
     name, file, content = BROKEN[case]
     release.write(tmp_path / name, file, content)
-    verdict = gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+    verdict = gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not verdict["variants"]["it"]["passes"]
     assert verdict["variants"]["it"]["reasons"]
     assert not verdict["release"]["passes"]
@@ -318,10 +353,10 @@ def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
 
 @pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
 def test_a_changed_input_is_refused(build, tmp_path, name):
-    path = next(path for path in build[name].iterdir() if path.name != manifest.NAME)
+    path = next(path for path in build[name].glob("*.json") if path.name != manifest.NAME)
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match=f"{name}.{path.name}"):
-        gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not (tmp_path / "gate").exists()
 
 
@@ -331,16 +366,16 @@ def test_a_variant_converted_again_after_it_was_measured_is_refused(build, tmp_p
     manifest.write(build["variants"] / "it", {"stage": "convert@it"})
     catalog.run(["fp32", "it"], build["variants"], build["catalog"])
     other = {"quality": "latency", "latency": "quality"}[name]
-    path = next(path for path in build[other].iterdir() if path.name != manifest.NAME)
+    path = next(path for path in build[other].glob("*.json") if path.name != manifest.NAME)
     release.write(build[other], path.name, json.loads(path.read_text()))
     with pytest.raises(IntegrityError, match=rf"{name}: measured it with digest .* Next: dvc repro {name}, then gate"):
-        gate.run(target(), "fp32", **build, out=tmp_path / "gate")
+        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not (tmp_path / "gate").exists()
 
 
 def test_same_figures_give_the_same_bytes(build, tmp_path):
-    gate.run(target(), "fp32", **build, out=tmp_path / "a")
-    gate.run(target(), "fp32", **build, out=tmp_path / "b")
+    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "a")
+    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "b")
     assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
 
 
@@ -352,3 +387,25 @@ def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
     assert {check["limit"] for check in verdict["checks"] if not check["passes"]} == {"speedup_min"}
     without = gate.decide(target({"size_mb_max": 20}), "base", facts)["variants"]["it"]
     assert without["passes"], "limits that need no timing are judged all the same"
+
+
+@pytest.mark.parametrize(
+    ("mixed", "shares"),
+    [((0.60, 0.59), True), ((0.57, 0.57), True), ((0.60, 0.56), False), ((0.56, 0.60), False), ((None, 0.6), False)],
+)
+def test_a_variant_shares_a_space_if_mixed_indexes_rank_both_ways(mixed, shares):
+    asking, holding = ({"ndcg_at_10": value} for value in mixed)
+    pairs = {"fp32": {"fp32": {"ndcg_at_10": 0.6}, "it": holding}, "it": {"fp32": asking}}
+    found = spaces.confirm({"fp32": "a", "it": "a", "other": "b"}, "fp32", {"Find": pairs}, 0.95)
+    assert found["fp32"] == ("a", [])
+    assert found["other"] == ("b", []), "a space of its own is not compared"
+    assert found["it"][0] == ("a" if shares else "a-it")
+    assert bool(found["it"][1]) is not shares
+    assert all("at least 95 % are needed to share an index" in reason for reason in found["it"][1])
+
+
+def test_a_variant_that_cannot_share_an_index_ships_with_a_space_of_its_own():
+    fact = GOOD | {"space_id": "a-it", "alone": ["Find: …"]}
+    verdict = gate.decide(target(), "fp32", {"fp32": GOOD, "it": fact})
+    assert verdict["variants"]["it"]["space_id"] == "a-it"
+    assert verdict["release"]["passes"], "it may ship; nothing swaps it for another"

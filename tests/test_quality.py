@@ -31,7 +31,8 @@ def measure(params, suite, tmp_path):
     """Return a function that measures variants into a new folder, by default with one cell cache for the test."""
 
     def run(variants, out="quality", *, dimensions=(384, 256, 128), folder=suite, cache="cache"):
-        return quality.run(params.quality, variants, dimensions, folder, tmp_path / out, 2, tmp_path / cache)
+        baseline = "static" if "static" in variants else next(iter(variants))
+        return quality.run(params.quality, variants, baseline, dimensions, folder, tmp_path / out, 2, tmp_path / cache)
 
     return run
 
@@ -88,6 +89,39 @@ def test_samples_average_to_the_score(measure, static, tmp_path):
     assert len(pairs["cosine"]) == len(pairs["gold"]) == 353
 
 
+def test_pairs_that_share_a_text_are_known(measure, static, tmp_path):
+    measure({"static": static}, dimensions=[])
+    drawn = json.loads((tmp_path / "quality/samples/static.json").read_text(encoding="utf-8"))["256"]["LeeDocumentsSTS"]
+    pairs = drawn["default"]
+    assert len({*pairs["left"], *pairs["right"]}) == 50
+    assert len(set(zip(pairs["left"], pairs["right"], strict=True))) == len(pairs["cosine"]) == 1225
+
+
+def test_the_floor_is_noise_and_every_real_variant_is_above_it(measure, static, tmp_path):
+    scores = measure({"static": static}, dimensions=[])["static"]["256"]
+    levels = json.loads((tmp_path / "quality/floor.json").read_text(encoding="utf-8"))
+    assert set(levels) == set(scores)
+    assert abs(levels["WordSim353STS"]) < 0.2, "random vectors know nothing of two different words"
+    for task in ("AwsOperationRetrieval", "WordSim353STS", "LeeDocumentsSTS"):
+        assert levels[task] < scores[task]["main_score"]
+
+
+def test_mixed_indexes_are_ranked_as_mteb_ranks(measure, static, tmp_path):
+    """The diagonal is the task's own score; a permuted space cannot read another's index."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 256)))[0].astype(np.float32)
+    turned = broken(static, tmp_path / "turned", lambda table: table @ rotation)
+    found = measure({"static": static, "turned": turned}, dimensions=[])
+    mixed = json.loads((tmp_path / "quality/compatibility.json").read_text(encoding="utf-8"))
+    (pairs,) = mixed.values()
+    for name in ("static", "turned"):
+        score = found[name]["256"]["AwsOperationRetrieval"]["main_score"]
+        assert pairs[name][name]["ndcg_at_10"] == pytest.approx(score, abs=2e-3)
+        assert pairs[name][name]["overlap_at_10"] == 1.0
+        assert pairs[name][name]["recall_at_10"] >= pairs[name][name]["ndcg_at_10"]
+    assert pairs["static"]["turned"]["ndcg_at_10"] < 0.3
+    assert pairs["turned"]["static"]["overlap_at_10"] < 0.3
+
+
 def test_mteb_results_carry_no_clock(measure, static, tmp_path):
     measure({"static": static})
     result = json.loads((tmp_path / "quality/results/static/256/WordSim353STS.json").read_text(encoding="utf-8"))
@@ -120,12 +154,12 @@ def test_a_broken_variant_is_an_error_and_the_others_go_on(measure, static, tmp_
 
 def test_one_changed_variant_measures_only_that_one(measure, static, tmp_path):
     measure({"static": static}, dimensions=[])
-    cells = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    cells = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.json")}
     other = broken(static, tmp_path / "other", lambda table: table * np.float32(2))
     found = measure({"static": static, "other": other}, dimensions=[])
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
-    assert len(cells) == TASKS
-    assert len(after) == 2 * TASKS
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.json")}
+    assert len(cells) == 2 * TASKS, "the variant's and the floor's"
+    assert len(after) == 3 * TASKS
     assert cells.items() <= after.items()
     assert found["static"] == found["other"]  # unit norm removes the factor
 

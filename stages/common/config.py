@@ -88,7 +88,10 @@ class Limits(Strict):
     size_mb_max: Limit | None = None
     cosine_mean_min: Limit | None = None
     cosine_min_min: Limit | None = None
+    batch_shift_max: Limit | None = None
+    median_cosine_shift_max: Limit | None = None
     retention_min: dict[TaskType, Limit] = Field(default={})
+    lead_min: dict[TaskType, Limit] = Field(default={})
     score_min: dict[TaskType, Limit] = Field(default={})
     speedup_min: dict[int, Limit] = Field(default={})
     peak_rss_mb_max: Limit | None = None
@@ -130,6 +133,15 @@ class Quality(Strict):
     batch_size: int = Field(gt=0)
 
 
+class Gate(Strict):
+    """How sure a verdict must be: the level of its one-sided bounds, and how many resamples they come from."""
+
+    confidence: float = Field(ge=0.5, lt=1)
+    resamples: int = Field(ge=1000)
+    seed: int = Field(ge=0)
+    mixed_index_min: float = Field(gt=0, le=1)
+
+
 class Latency(Strict):
     """How latency is measured; 6 rounds are the fewest that carry a 95 % interval of their median."""
 
@@ -160,6 +172,7 @@ class Params(Strict):
     baseline: str
     quality: Quality
     latency: Latency
+    gate: Gate
 
     @model_validator(mode="after")
     def _names(self) -> "Params":

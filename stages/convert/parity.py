@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from embed_foundry import Encoder, FoundryError, manifest, open_variant
 from embed_foundry.encoder import Vectors
+from numpy.typing import NDArray
 
 from stages.common import texts as probes
 from stages.convert import THREADS
@@ -26,7 +27,9 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
 
     Keys: texts, cosine_mean, cosine_min, worst_text (each text alone); one_token and at_limit (cosine of a one-token
     text and of one cut at the token limit); padded_batch_min (least cosine when a long text pads the short ones);
-    batch_shift_max (largest L2 move of any text's vector from alone to batched with others);
+    batch_shift_max (largest L2 move of any text's vector from alone to batched with others); batch_rank_changes (texts
+    whose ten nearest others come in another order when all are batched); median_cosine (of all pairs: a space that
+    collapsed has all texts alike) and median_cosine_shift (how far that is from the base model's);
     similarity_spearman (rank correlation of all pairwise similarities, comparable across spaces). Cosines are absent
     for a variant with a space of its own. An encoder that fails gives {"error": why}, which no gate passes.
 
@@ -50,18 +53,20 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
     asked = (*texts, _SHORTEST, long)
     expected = _reference(base, manifest.read(base)["digest"], asked, encoder.variant.max_tokens)
     upper = np.triu_indices(len(texts), 1)
+    similar, original = ((vectors @ vectors.T)[upper] for vectors in (alone, expected[:-2]))
     figures: dict[str, Any] = {
         "texts": len(texts),
         "batch_shift_max": max(_shift(batched, alone), _shift(padded, alone[::PADDED])),
-        "similarity_spearman": float(
-            spearmanr((alone @ alone.T)[upper], (expected[:-2] @ expected[:-2].T)[upper]).statistic
-        ),
+        "batch_rank_changes": int((_nearest(batched) != _nearest(alone)).any(axis=1).sum()),
+        "median_cosine": float(np.median(similar)),
+        "similarity_spearman": float(spearmanr(similar, original).statistic),
     }
     if not own_space:
         cosines = _cosines(alone, expected[:-2])
         figures |= {
             "cosine_mean": float(cosines.mean()),
             "cosine_min": float(cosines.min()),
+            "median_cosine_shift": float(abs(np.median(similar) - np.median(original))),
             "worst_text": texts[int(cosines.argmin())],
             "padded_batch_min": float(_cosines(padded, expected[:-2:PADDED]).min()),
             "one_token": float(_cosines(edges, expected[-2:])[0]),
@@ -76,6 +81,13 @@ def _alone(encoder: Encoder, texts: list[str]) -> Vectors:
 
 def _shift(left: Vectors, right: Vectors) -> float:
     return float(np.linalg.norm(left - right, axis=1).max())
+
+
+def _nearest(vectors: Vectors) -> NDArray[np.intp]:
+    """Return the ten nearest other texts of each text, nearest first: [n, 10]."""
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    return np.argsort(-similar, axis=1, kind="stable")[:, :10]
 
 
 def _at_limit(encoder: Encoder, texts: list[str]) -> str:

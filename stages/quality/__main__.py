@@ -15,6 +15,7 @@ def _main() -> None:
     quality.run(
         params.quality,
         catalog.listed(Path("catalog"), Path("variants")),
+        params.baseline,
         params.model.matryoshka,
         data=Path("data"),
         out=Path("quality"),

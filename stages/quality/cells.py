@@ -6,14 +6,14 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import IntegrityError, manifest
 
 from stages.common.artifact import versions
-from stages.quality import samples, tasks
+from stages.quality import compatibility, samples, tasks
 
 # Distributions that can change a score.
 LIBRARIES = (
@@ -39,11 +39,13 @@ class Cell:
         scores: dimension -> {type, metric, main_score, samples, subsets}.
         samples: dimension -> subset -> name -> one value a sample.
         results: dimension -> mteb's TaskResult, without times and dates.
+        vectors: sha256 of the file of full vectors kept beside a retrieval task's cell; "" for other tasks.
     """
 
     scores: dict[str, Any]
     samples: dict[str, Any]
     results: dict[str, Any]
+    vectors: str = ""
 
 
 def key(variant: Path, data: Path, record: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -70,14 +72,20 @@ def key(variant: Path, data: Path, record: Mapping[str, Any], settings: Mapping[
 
 def cached(cache: Path, digest: str) -> Cell | None:
     """Return a kept cell, or None if there is none or its bytes are not what was written."""
-    path = cache / f"{digest}.json"
     try:
-        check, _, body = path.read_bytes().partition(b"\n")
+        check, _, body = (cache / f"{digest}.json").read_bytes().partition(b"\n")
         if hashlib.sha256(body).hexdigest() == check.decode():
-            return Cell(**json.loads(body))
+            cell = Cell(**json.loads(body))
+            if not cell.vectors or manifest.sha256(vectors_of(cache, digest)) == cell.vectors:
+                return cell
     except (OSError, ValueError, TypeError):
         pass
     return None
+
+
+def vectors_of(cache: Path, digest: str) -> Path:
+    """Return where a retrieval cell's vectors are kept."""
+    return cache / f"{digest}.npz"
 
 
 def keep(cache: Path, digest: str, cell: Cell) -> None:
@@ -89,14 +97,21 @@ def keep(cache: Path, digest: str, cell: Cell) -> None:
     os.replace(file.name, cache / f"{digest}.json")  # noqa: PTH105 - atomic on every platform
 
 
-def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Sequence[int]) -> Cell:  # noqa: ANN401
+def measure(
+    adapter: Any,  # noqa: ANN401
+    record: Mapping[str, Any],
+    data: Path,
+    dimensions: Sequence[int],
+    vectors: Path,
+) -> Cell:
     """Run one task at every dimension.
 
     Args:
         adapter: the variant for mteb (quality.adapter.Adapter).
         record: the task's entry of tasks.json.
         data: the suite's folder.
-        dimensions: vector lengths, descending.
+        dimensions: vector lengths, descending; the first is the full one.
+        vectors: where a retrieval task's full vectors are written.
 
     Raises:
         IntegrityError: the encoder fails, or mteb's score is missing or not finite.
@@ -109,7 +124,7 @@ def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Seq
     cell = Cell({}, {}, {})
     for dimension in dimensions:
         task = tasks.task(record, data / record["name"])  # anew: clustering draws from the task's random state
-        adapter.dimensions = dimension
+        adapter.start(dimension)
         # mteb's classifiers and clusters are small: on one thread they take a tenth of the time, and their sums do not
         # depend on how threads split them. The adapter gives the encoder its threads back.
         with tempfile.TemporaryDirectory() as predictions, threadpool_limits(1):
@@ -125,6 +140,10 @@ def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Seq
         cell.results[at] = {name: value for name, value in result.items() if name not in _PASSING}
         count = sum(len(next(iter(values.values()))) for values in drawn.values())
         cell.scores[at] = summary | {"samples": count}
+        if record["type"] == "Retrieval" and dimension == dimensions[0]:
+            vectors.parent.mkdir(parents=True, exist_ok=True)
+            compatibility.save(vectors, task, adapter)
+            cell = replace(cell, vectors=manifest.sha256(vectors))
     return cell
 
 

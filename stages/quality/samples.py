@@ -19,7 +19,8 @@ def values(task: Any, predictions: Path, scores: Mapping[str, Any]) -> dict[str,
     """Return subset -> {name: values}: one value a sample.
 
     Retrieval: "ndcg_at_10" a query, in the order of query ids. Classification: "accuracy" a test text, its mean over
-    mteb's experiments. BitextMining: "accuracy" a pair. STS: "cosine" and "gold" a pair. Clustering: "v_measure" a
+    mteb's experiments. BitextMining: "accuracy" a pair. STS: "cosine" and "gold" a pair, and the numbers of its texts,
+    "left" and "right", by which pairs that share a text are known. Clustering: "v_measure" a
     bootstrap, for a single text has none.
 
     Args:
@@ -65,7 +66,10 @@ def _bitext(split: Any, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dic
 
 
 def _sts(split: Any, scores: Mapping[str, Any]) -> dict[str, Sequence[float]]:  # noqa: ANN401
-    return {"cosine": scores["cosine_scores"], "gold": list(split["score"])}
+    pairs = [list(split[f"sentence{side}"]) for side in (1, 2)]
+    numbers = {text: at for at, text in enumerate(dict.fromkeys(chain(*pairs)))}
+    left, right = ([numbers[text] for text in side] for side in pairs)
+    return {"cosine": scores["cosine_scores"], "gold": list(split["score"]), "left": left, "right": right}
 
 
 READERS: dict[str, Any] = {

@@ -55,10 +55,10 @@ class Seen:
 
     @property
     def verdict(self) -> str:
-        """PASS or FAIL for what may ship at the target, "reference" for what is only compared with."""
+        """PASS, FAIL or OPEN (more samples would tell) for what may ship at the target, "reference" for the others."""
         if not self.judged["candidate"]:
             return "reference"
-        return "PASS" if self.judged["passes"] else "FAIL"
+        return "PASS" if self.judged["passes"] else "OPEN" if self.judged["inconclusive"] else "FAIL"
 
     def score(self, task: str, dimensions: int | None = None) -> float | None:
         """Return the main score of a task at a dimension (None: the full one); None if it was not measured."""

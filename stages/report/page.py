@@ -14,7 +14,10 @@ LIMITS = {
     "size_mb_max": ("size", "MB", 1),
     "cosine_mean_min": ("mean cosine", "", 5),
     "cosine_min_min": ("least cosine", "", 5),
+    "batch_shift_max": ("move by the batch", "", 5),
+    "median_cosine_shift_max": ("shift of the median cosine", "", 4),
     "retention_min": ("retention", "%", 2),
+    "lead_min": ("lead over noise kept", "%", 1),
     "score_min": ("score", "", 4),
     "speedup_min": ("speed-up", "×", 2),
     "peak_rss_mb_max": ("peak memory", "MB", 0),
@@ -97,7 +100,7 @@ def plain(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def limit(check: Mapping[str, Any]) -> dict[str, str]:
-    """Return a check of the gate in words: what, value, bound and margin, the margin also relative to the bound."""
+    """Return a check in words: what, value, bound, margin, the margin relative to the bound, and if it is met."""
     name, unit, decimals = LIMITS.get(check["limit"], (check["limit"], "", 4))
     scale = 100 if unit == "%" else 1
 
@@ -105,12 +108,16 @@ def limit(check: Mapping[str, Any]) -> dict[str, str]:
         return number(None if value is None else scale * value, decimals, unit)
 
     margin, bound = check["margin"], check["bound"]
+    value = "not measured" if check["value"] is None else shown(check["value"])
+    if check["estimate"] is not None:
+        value = f"{shown(check['estimate'])}, at least {value}"
     return {
         "what": name,
         "on": check["on"],
-        "value": "not measured" if check["value"] is None else shown(check["value"]),
+        "value": value,
         "bound": f"{'≤' if check['limit'].endswith('_max') else '≥'} {shown(bound)}",
         "margin": f"{'+' if margin is not None and margin >= 0 else ''}{shown(margin, 'pp' if unit == '%' else unit)}",
+        "met": {"pass": "✓ yes", "fail": "✗ no"}.get(check["verdict"], "? open"),
         "share": MISSING if margin is None or not bound else number(100 * margin / abs(bound), 1, "%"),
     }
 

@@ -92,7 +92,7 @@ def latency(facts: Facts, figure: Any) -> None:  # noqa: ANN401
 
 
 def retention(facts: Facts, figure: Any) -> None:  # noqa: ANN401
-    """Retention by task, each variant at its full dimension, with its limit as a stroke of the same colour."""
+    """Retention by task, each variant at its full dimension: with its bounds, and its limit as a stroke."""
     axes = _axes(figure, 1.1 + 0.62 * len(facts.tasks))
     names = [task.name for task in facts.tasks]
     step = 0.7 / max(1, len(facts.variants) - 1)
@@ -100,8 +100,13 @@ def retention(facts: Facts, figure: Any) -> None:  # noqa: ANN401
         style = look(facts, one)
         rows = [(row - 0.35 + at * step, task) for row, task in enumerate(names)]
         kept = {task: facts.retention(one, task) for task in names}
-        bounds = {check["on"]: check["bound"] for check in one.judged["checks"] if check["limit"] == "retention_min"}
+        checks = {check["on"]: check for check in one.judged["checks"] if check["limit"] == "retention_min"}
+        bounds = {task: check["bound"] for task, check in checks.items()}
         _line(axes, [(_percent(kept[task]), row) for row, task in rows], linestyle="", label=one.name, **style)
+        for row, task in rows:
+            if (check := checks.get(task)) and check["high"] is not None:
+                ends = [(_percent(check["value"]), row), (_percent(check["high"]), row)]
+                _line(axes, ends, color=style["color"], linewidth=1.2)
         stroke = {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "markeredgecolor": style["color"]}
         _line(axes, [(_percent(bounds.get(task)), row) for row, task in rows], linestyle="", **stroke)
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
@@ -109,7 +114,7 @@ def retention(facts: Facts, figure: Any) -> None:  # noqa: ANN401
     axes.grid(visible=False, axis="y")
     for row in range(1, len(names)):
         axes.axhline(row - 0.5, color=STYLE["grid.color"], linewidth=STYLE["grid.linewidth"])
-    axes.set(xlabel=f"% of {_base(facts)}; the stroke is the variant's limit")
+    axes.set(xlabel=f"% of {_base(facts)}; the line: its bounds; the stroke: its limit")
 
 
 def matryoshka(facts: Facts, figure: Any) -> None:  # noqa: ANN401

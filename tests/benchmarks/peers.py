@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -73,6 +74,10 @@ def build(base, folder, only):
         export_static_quantized_openvino_model,
     )
 
+    # Their folder is a whole model without its weights, whichever of the exports are asked for.
+    shutil.copytree(base, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
+    for weights in base.glob("*/*.safetensors"):  # heads
+        shutil.copyfile(weights, folder / weights.relative_to(base))
     made, failed = {}, {}
     steps = {
         "onnx": {
@@ -120,8 +125,8 @@ def text_of(tokenizer, words, length, shift):
     return " ".join(words[shift : shift + low])
 
 
-def measure(peers, texts):
-    """Return times in ms [rounds, peers]: every peer once a round, in random order."""
+def measure(peers, texts, busy):
+    """Return times in ms [rounds, peers]: every peer once a round in random order; busy: after an untimed call."""
     for peer in peers:
         peer.ask(texts[0])
     once = sum(peer.ask(texts[0])["ms"] / 1000 + GAP_S for peer in peers)
@@ -129,6 +134,8 @@ def measure(peers, texts):
     times = np.zeros((rounds, len(peers)))
     for at in range(rounds):
         for index in random.sample(range(len(peers)), len(peers)):
+            if busy:
+                peers[index].ask(texts[(at + 1) % len(texts)])
             times[at, index] = peers[index].ask(texts[at % len(texts)])["ms"]
             time.sleep(GAP_S)
     return times
@@ -151,6 +158,7 @@ def main():
     parser.add_argument("--only", default="", help="comma-separated labels to run beside torch")
     parser.add_argument("--lengths", default="16,128,256")
     parser.add_argument("--batch", default="", help="such as 32x128: texts x tokens of one more timing")
+    parser.add_argument("--busy", action="store_true", help="time calls of a process at work, not of one that idled")
     parser.add_argument("--sts", type=Path, help="test.csv of STSBenchmark: sentence1, sentence2, score")
     parser.add_argument("--prompt", default="", help="put before every STS text")
     arguments = parser.parse_args()
@@ -182,7 +190,7 @@ def main():
         count, _, length = spec.rpartition("x")
         several = [text_of(tokenizer, words, int(length), 7 * at) for at in range(int(count or 1) * 6)]
         texts = [several[at::6][: int(count or 1)] for at in range(6)]
-        times = measure(peers, texts)
+        times = measure(peers, texts, arguments.busy)
         ratios = times[:, :1] / times
         columns[f"{spec} tok"] = [
             f"{np.median(r):.2f} [{np.quantile(r, 0.1):.1f}-{np.quantile(r, 0.9):.1f}]" for r in ratios.T
