@@ -81,9 +81,11 @@ def times(speedup: float = 50.0) -> dict[str, Any]:
 
 
 def write(folder: Path, name: str, content: Any) -> None:
-    """Write a measuring stage's file and its manifest, with the variants beside the folder as what was measured."""
+    """Write a measuring stage's file and its manifest: it measured the variants beside it, or what it did before."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(content))
     variants = [path.parent for path in folder.parent.glob(f"variants/*/{manifest.NAME}")]
     inputs = {f"variants/{path.name}": manifest.read(path)["digest"] for path in variants}
+    if not inputs and (folder / manifest.NAME).exists():
+        inputs = manifest.read(folder)["inputs"]
     manifest.write(folder, {"stage": folder.name, "inputs": inputs})
