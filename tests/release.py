@@ -76,7 +76,8 @@ def samples(variant: Path) -> dict[str, Any]:
 
 def times(speedup: float = 50.0) -> dict[str, Any]:
     """Return the times of a fast variant."""
-    lengths = {length: {"speedup": {"median": speedup}, "median_ms": 1.0} for length in ("32", "128")}
+    timed = {"speedup": dict.fromkeys(("median", "low", "high"), speedup), "median_ms": 1.0, "n": 60}
+    lengths = dict.fromkeys(("32", "128"), timed)
     return {"lengths": lengths, "cold_start_s": {"median": 1.0}, "peak_rss_mb": 100.0}
 
 

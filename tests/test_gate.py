@@ -41,8 +41,8 @@ GOOD: dict[str, Any] = {
     },
     "latency": {
         "lengths": {
-            "32": {"speedup": {"median": 2.0, "low": 1.8, "high": 2.2}, "median_ms": 5.0},
-            "128": {"speedup": {"median": 1.5, "low": 1.4, "high": 1.6}, "median_ms": 9.0},
+            "32": {"speedup": {"median": 2.0, "low": 2.0, "high": 2.0}, "median_ms": 5.0, "n": 60},
+            "128": {"speedup": {"median": 1.5, "low": 1.5, "high": 1.5}, "median_ms": 9.0, "n": 60},
         },
         "cold_start_s": {"median": 2.0, "values": [2.0]},
         "peak_rss_mb": 300.0,
@@ -118,8 +118,8 @@ OUTSIDE = {
     "paired.384.Rate.low": (0.99999, "retention_min", "Rate"),
     "quality.384.Find.main_score": (0.59999, "score_min", "Find"),
     "quality.384.Sort.main_score": (0.79999, "score_min", "Sort"),
-    "latency.lengths.32.speedup.median": (1.99, "speedup_min", "32 tokens"),
-    "latency.lengths.128.speedup.median": (1.49, "speedup_min", "128 tokens"),
+    "latency.lengths.32.speedup.low": (1.99, "speedup_min", "32 tokens"),
+    "latency.lengths.128.speedup.low": (1.49, "speedup_min", "128 tokens"),
     "latency.peak_rss_mb": (300.1, "peak_rss_mb_max", ""),
     "latency.cold_start_s.median": (2.01, "cold_start_s_max", ""),
 }
@@ -409,3 +409,43 @@ def test_a_variant_that_cannot_share_an_index_ships_with_a_space_of_its_own():
     verdict = gate.decide(target(), "fp32", {"fp32": GOOD, "it": fact})
     assert verdict["variants"]["it"]["space_id"] == "a-it"
     assert verdict["release"]["passes"], "it may ship; nothing swaps it for another"
+
+
+def test_times_without_the_targets_quota_decide_nothing():
+    fact = GOOD | {"unenforced": "the target's quota of 0.5 CPUs could not be enforced on this machine (…)"}
+    limits = {"speedup_min": {32: 1.0}, "cold_start_s_max": 10, "size_mb_max": 20}
+    found = judged(fact, limits)
+    assert (found["passes"], found["inconclusive"]) == (False, True)
+    assert {check["limit"] for check in found["checks"] if check["passes"]} == {"size_mb_max"}
+    assert all(reason.endswith("could not be enforced on this machine (…)") for reason in found["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("quota", "said"),
+    [
+        ({"cpus": None, "enforced": False}, ""),
+        ({"cpus": 0.5, "enforced": True}, ""),
+        (
+            {"cpus": 0.5, "enforced": False, "why": "no root"},
+            "0.5 CPUs could not be enforced on this machine (no root)",
+        ),
+    ],
+)
+def test_only_a_quota_that_did_not_hold_is_told(build, quota, said):
+    times = {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}, "quota": quota}
+    release.write(build["latency"], "latency.json", times)
+    folders = {name: build["variants"] / name for name in ("fp32", "it")}
+    seen = facts.Measured.load(build["quality"], build["latency"], folders)
+    found = facts.gather(release.GATE, "fp32", folders, seen)["it"]["unenforced"]
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_a_speedup_that_might_be_less_than_its_limit_is_not_passed():
+    fact = changed("latency.lengths.32.speedup", {"median": 2.0, "low": 1.8, "high": 2.2})
+    found = judged(fact, {"speedup_min": {32: 1.9}})
+    assert found["inconclusive"]
+    assert (
+        "2, between 1.8 and 2.2 by 60 samples, limit 1.9: inconclusive, about 240 samples would decide"
+        in (found["reasons"][0])
+    )

@@ -7,9 +7,12 @@ from sklearn.metrics import average_precision_score
 
 from stages.common.config import Gate
 from stages.gate import paired
-from stages.gate.judge import retention
+from stages.gate.judge import bounded
 
 GATE = Gate(confidence=0.95, resamples=2000, seed=0, mixed_index_min=0.95)
+
+
+NARROW = {"estimate": 0.97, "low": 0.95, "high": 0.985, "samples": 400}
 
 
 def intervals(columns, task="task", config=GATE):
@@ -120,7 +123,7 @@ def test_a_baseline_that_may_score_nothing_has_no_ratio():
     [(0.90, "pass"), (0.95, "pass"), (0.96, "inconclusive"), (0.98, "inconclusive"), (0.99, "fail")],
 )
 def test_a_limit_between_the_bounds_is_inconclusive(bound, verdict):
-    found = retention("Find", bound, {"estimate": 0.97, "low": 0.95, "high": 0.985, "se": 0.01, "samples": 400})
+    found = bounded("retention_min", "Find", bound, NARROW)
     assert (found.verdict, found.passes) == (verdict, verdict == "pass")
     assert (found.needed is not None) == (verdict == "inconclusive")
 
@@ -133,15 +136,15 @@ def test_the_number_of_samples_it_asks_for_decides():
         return intervals({"fp32": {"v": base}, "it": {"v": base * 0.97 + rng.normal(0, 0.2, count)}})["it"]
 
     small = measured(200) | {"estimate": 0.97}
-    check = retention("Find", 0.95, small)
+    check = bounded("retention_min", "Find", 0.95, small)
     assert check.verdict == "inconclusive"
     assert 300 < check.needed < 20_000
     assert f"inconclusive, about {check.needed} samples would decide" in check.words()
     large = measured(2 * check.needed) | {"estimate": 0.97}
-    assert retention("Find", 0.95, large).verdict == "pass"
+    assert bounded("retention_min", "Find", 0.95, large).verdict == "pass"
 
 
 def test_an_estimate_on_the_limit_asks_for_no_number():
-    check = retention("Find", 0.97, {"estimate": 0.97, "low": 0.95, "high": 0.985, "se": 0.01, "samples": 400})
+    check = bounded("retention_min", "Find", 0.97, NARROW)
     assert check.needed is None
     assert check.words().endswith("inconclusive, the estimate lies on the limit")

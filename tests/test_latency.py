@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +24,23 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from stages import catalog, latency, machine
 from stages.common import config
-from stages.latency import texts
+from stages.latency import quota, texts
 from stages.latency.team import Worker, WorkerError
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 
 SETTINGS = config.Latency(
-    lengths=[8, 32], rounds=60, gap_ms=0, batch_size=4, batch_length=16, batch_rounds=6, cold_starts=2, seed=0
+    lengths=[8, 32],
+    rounds=60,
+    tight=1,
+    extra_s=0,
+    gap_ms=0,
+    batch_size=4,
+    batch_length=16,
+    batch_rounds=6,
+    cold_starts=2,
+    seed=0,
 )
 DOCUMENTS = [
     "Deletes the specified load balancer and every listener that is attached to it, in one step.",
@@ -86,8 +96,9 @@ def place(tmp_path):
 
 def measure(place, names=("base", "twin"), **changes):
     variants = {name: place / "variants" / name for name in names}
+    resources = config.Resources(threads=1, cpus=changes.pop("cpus", None), memory_mb=1024)
     settings = SETTINGS.model_copy(update=changes)
-    return latency.run(settings, variants, "base", place / "data", place / "machine.json", 1, place / "latency")
+    return latency.run(settings, variants, "base", place / "data", place / "machine.json", resources, place / "latency")
 
 
 def workers(parent: int) -> list[psutil.Process]:
@@ -327,3 +338,38 @@ def test_workers_end_with_the_stage_however_it_ends(place, stage, end):
     if end != signal.SIGKILL:
         assert running.returncode == 130, err
         assert not (place / ".latency.partial").exists()
+
+
+def test_rounds_go_on_until_ratios_are_tight_or_the_time_is_up(place):
+    few = measure(place, rounds=6, tight=1.0, extra_s=20)
+    shutil.rmtree(place / "latency")
+    many = measure(place, rounds=6, tight=1e-9, extra_s=1)
+    counts = [found["variants"]["twin"]["lengths"]["8"]["n"] for found in (few, many)]
+    assert counts[0] < 40, "tight enough soon: the variants are the same"
+    assert counts[1] > counts[0], "never tight enough: a second of rounds"
+
+
+def test_a_quota_is_enforced_or_says_why_not(place):
+    record = measure(place, rounds=6, cpus=0.5)["quota"]
+    assert record["cpus"] == 0.5
+    if not record["enforced"]:
+        assert record["why"]
+        pytest.skip(f"this machine permits no CPU quota: {record['why']}")
+    assert record["throttled_s"] >= 0
+
+
+def test_a_busy_process_under_a_quota_gets_no_more_than_that():
+    with quota.enforced(0.25) as held:
+        if held.group is None:
+            pytest.skip(f"this machine permits no CPU quota: {held.why}")
+        busy = "import time; at = time.monotonic()\nwhile time.monotonic() - at < 2: pass\nprint(time.process_time())"
+        done = subprocess.run([*held.prefix, sys.executable, "-c", busy], capture_output=True, text=True, check=True)
+        assert float(done.stdout) < 0.4 * 2
+        assert held.record()["throttled_s"] > 0.8
+    assert not held.group.exists()
+
+
+def test_a_machine_without_control_groups_measures_all_the_same_and_says_so(place, monkeypatch):
+    monkeypatch.setattr(quota.host, "cpu_controllers", list)
+    record = measure(place, rounds=6, cpus=0.5)["quota"]
+    assert record == {"cpus": 0.5, "enforced": False, "why": "this system has no control groups for CPU time"}

@@ -79,6 +79,7 @@ class Resources(Strict):
     """What the target gives a process."""
 
     threads: int = Field(gt=0)
+    cpus: Annotated[float, Field(gt=0)] | None = None
     memory_mb: int = Field(gt=0)
 
 
@@ -147,6 +148,8 @@ class Latency(Strict):
 
     lengths: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
     rounds: int = Field(ge=6)
+    tight: Annotated[float, Field(gt=0)]
+    extra_s: int = Field(ge=0)
     gap_ms: int = Field(ge=0)
     batch_size: int = Field(ge=2)
     batch_length: int = Field(gt=0)

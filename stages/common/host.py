@@ -128,6 +128,23 @@ def throttled_s(groups: list[Path]) -> float | None:
     return sum(seconds) if seconds else None
 
 
+def cpu_controllers() -> list[tuple[Path, Callable[[int, int], dict[str, str]]]]:
+    """Return the roots under which CPU quotas can be set, with a function that gives the files of one.
+
+    The function takes quota and period in microseconds and returns file name -> content, for a new folder in the root.
+    """
+    import psutil
+
+    found: list[tuple[Path, Callable[[int, int], dict[str, str]]]] = []
+    for mount in psutil.disk_partitions(all=True):
+        root = Path(mount.mountpoint)
+        if mount.fstype == "cgroup2" and "cpu" in (_text(root / "cgroup.subtree_control") or "").split():
+            found.append((root, lambda quota, period: {QUOTA_V2: f"{quota} {period}"}))
+        elif mount.fstype == "cgroup" and "cpu" in mount.opts.split(","):
+            found.append((root, lambda quota, period: {PERIOD_V1: str(period), QUOTA_V1: str(quota)}))
+    return found
+
+
 def _own_s() -> float:
     """Return the CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])

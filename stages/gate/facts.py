@@ -53,7 +53,7 @@ def gather(config: Gate, baseline: str, folders: Mapping[str, Path], seen: Measu
     """Return the facts of each variant by name; a part that failed, or was not measured, is {"error": why}.
 
     Keys: size_mb, dimensions, space_id, alone (why its space is its own), parity, quality, floor, paired, latency,
-    crowded.
+    unenforced (why times are not the target's), crowded.
 
     Args:
         config: how sure bounds must be.
@@ -80,10 +80,21 @@ def gather(config: Gate, baseline: str, folders: Mapping[str, Path], seen: Measu
             "floor": seen.floor,
             "paired": compared.get(name, {}),
             "latency": seen.times["variants"].get(name, {"error": "not measured"}),
+            "unenforced": _unenforced(seen.times.get("quota", {})),
             "crowded": bool(seen.times.get("host", {}).get("crowded")),
         }
         for name, variant in variants.items()
     }
+
+
+def _unenforced(quota: Mapping[str, Any]) -> str:
+    """Return why the target's CPU quota did not hold during latency; "" if it did, or none was asked for."""
+    if quota.get("cpus") is None or quota.get("enforced"):
+        return ""
+    return (
+        f"the target's quota of {quota['cpus']:g} CPUs could not be enforced on this machine ({quota.get('why')}); "
+        "run latency as root on Linux, or on the target itself with target.resources.cpus=null"
+    )
 
 
 def compare(

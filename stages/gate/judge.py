@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.common.config import Limits
@@ -24,6 +24,8 @@ SINGLE = {
 AT_EVERY_DIMENSION = "Retrieval"
 # More samples than so many times those at hand are no advice.
 HOPELESS = 1000
+# What only the target's own conditions tell.
+TIMED = ("speedup_min", "cold_start_s_max")
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ class Check:
         limit: the limit's name in the target.
         on: what it was judged on, e.g. a task or a length; "" where the limit is one number.
         bound: the limit's value.
-        value: the measured value, or for retention its one-sided lower bound; None if it is missing, which fails.
+        value: the measured value, or the lower bound of a ratio; None if it is missing, which fails.
         margin: how far inside (positive) or outside (negative) of the bound the value lies, in the value's unit.
         verdict: "pass", "fail", or "inconclusive": the limit lies between the lower and the upper bound.
         estimate: the ratio itself, where value is a bound of it.
-        high: its one-sided upper bound.
-        samples: on how many samples it was measured.
+        high: its upper bound.
+        samples: on how many samples, or rounds, it was measured.
         needed: about how many would decide an inconclusive one, if the estimate stays; None if no reachable number.
+        note: why it is inconclusive, if not for want of samples.
     """
 
     limit: str
@@ -53,6 +56,7 @@ class Check:
     high: float | None = None
     samples: int | None = None
     needed: int | None = None
+    note: str = ""
 
     @property
     def passes(self) -> bool:
@@ -67,13 +71,26 @@ class Check:
         text = f"{self.limit}{f' {self.on}' if self.on else ''}: {found}, limit {self.bound:g}"
         if self.verdict != INCONCLUSIVE:
             return text
+        if self.note:
+            return f"{text}: inconclusive, {self.note}"
         return f"{text}: inconclusive, " + (
             f"about {self.needed} samples would decide" if self.needed else "the estimate lies on the limit"
         )
 
 
 def judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield one Check for each limit that is set; a value that is missing or not finite fails."""
+    """Yield one Check for each limit that is set; a value that is missing or not finite fails.
+
+    Times taken without the target's CPU quota pass nothing: where they could not be enforced, they decide nothing.
+    """
+    for found in _judge(limits, fact, base):
+        if fact.get("unenforced") and found.limit in TIMED and found.value is not None:
+            yield replace(found, verdict=INCONCLUSIVE, needed=None, note=fact["unenforced"])
+        else:
+            yield found
+
+
+def _judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[Check]:
     for name, path in SINGLE.items():
         bound = getattr(limits, name)
         if bound is not None:
@@ -89,7 +106,7 @@ def judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> I
                 )
             for dimension in dimensions:
                 on = task if dimension == fact["dimensions"] else f"{task}@{dimension}"
-                yield retention(on, bound, fact["paired"].get(str(dimension), {}).get(task, {}))
+                yield bounded("retention_min", on, bound, fact["paired"].get(str(dimension), {}).get(task, {}))
     for limit, per_type in (("lead_min", limits.lead_min), ("score_min", limits.score_min)):
         for kind, bound in sorted(per_type.items()):
             for task in sorted(task for task, score in theirs.items() if score.get("type") == kind) or [kind]:
@@ -98,8 +115,8 @@ def judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> I
                     value = lead(value, at(theirs, task, "main_score"), at(fact, "floor", task))
                 yield check(limit, task, bound, value)
     for tokens, bound in sorted(limits.speedup_min.items()):
-        measured = None if fact.get("crowded") else at(fact, "latency", "lengths", str(tokens), "speedup", "median")
-        yield check("speedup_min", f"{tokens} tokens", bound, measured)
+        timed = {} if fact.get("crowded") else fact["latency"].get("lengths", {}).get(str(tokens), {})
+        yield bounded("speedup_min", f"{tokens} tokens", bound, ratio(timed))
 
 
 def check(limit: str, on: str, bound: float, value: float | None) -> Check:
@@ -110,23 +127,24 @@ def check(limit: str, on: str, bound: float, value: float | None) -> Check:
     return Check(limit, on, bound, round(value, 6), round(margin, 6), PASS if margin >= 0 else FAIL)
 
 
-def retention(on: str, bound: float, paired: Mapping[str, Any]) -> Check:
-    """Judge the ratio to the baseline's score by its bounds: non-inferior, inferior, or not to be told yet.
+def bounded(limit: str, on: str, bound: float, known: Mapping[str, Any]) -> Check:
+    """Judge a ratio to the baseline by its bounds: at least the limit, below it, or not to be told yet.
 
     Args:
-        on: the task, and the dimension if it is not the full one.
+        limit: the limit's name.
+        on: the task (and the dimension if it is not the full one), or the length.
         bound: the least ratio that may ship.
-        paired: estimate, low, high, se, samples; anything missing or not finite fails.
+        known: estimate, low, high, samples; anything missing or not finite fails.
     """
-    estimate, low, high, error, samples = (at(paired, name) for name in ("estimate", "low", "high", "se", "samples"))
-    if estimate is None or low is None or high is None or error is None or not samples:
-        return Check("retention_min", on, bound, None, None, FAIL)
+    estimate, low, high, samples = (at(known, name) for name in ("estimate", "low", "high", "samples"))
+    if estimate is None or low is None or high is None or not samples:
+        return Check(limit, on, bound, None, None, FAIL)
     verdict = PASS if low >= bound else FAIL if high < bound else INCONCLUSIVE
     # The interval shrinks with the root of n: it ends where it clears the limit.
     gap, reach = abs(estimate - bound), max(estimate - low, high - estimate)
     needed = math.ceil(samples * (reach / gap) ** 2) if gap * math.sqrt(HOPELESS) > reach else None
     return Check(
-        "retention_min",
+        limit,
         on,
         bound,
         low,
@@ -137,6 +155,12 @@ def retention(on: str, bound: float, paired: Mapping[str, Any]) -> Check:
         int(samples),
         needed if verdict == INCONCLUSIVE else None,
     )
+
+
+def ratio(timed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a length's speed-up as `bounded` takes it."""
+    names = {"estimate": "median", "low": "low", "high": "high"}
+    return {key: timed.get("speedup", {}).get(name) for key, name in names.items()} | {"samples": timed.get("n")}
 
 
 def lead(score: float | None, reference: float | None, floor: float | None) -> float | None:

@@ -7,6 +7,7 @@ Out: latency/samples.csv (variant,tokens,batch,round,ms,after_pause_ms: every ke
     threads, baseline         as configured
     host                      load_before, load_after, others_cpus, throttled_s?, steal_s?: what else went on
                               (common/host.py); crowded: others took the CPUs, so the figures mislead
+    quota                     cpus (null: none asked for), enforced, and throttled_s of the workers, or why not
     variants.NAME             {"error": why}, or
       lengths.TOKENS          one text a call: n, median_ms, after_pause_ms (the call before each sample, straight
                               after a pause), p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and p99_ms_upper?
@@ -37,9 +38,9 @@ from embed_foundry.errors import InputError
 
 from stages.common import host
 from stages.common.artifact import publish
-from stages.common.config import Latency
+from stages.common.config import Latency, Resources
 from stages.common.progress import bar
-from stages.latency import figures, texts, timing
+from stages.latency import figures, quota, texts, timing
 from stages.latency.team import Team
 from stages.latency.timing import Sample, Series
 
@@ -52,7 +53,13 @@ TEXTS = 8
 
 
 def run(
-    config: Latency, variants: Mapping[str, Path], baseline: str, data: Path, machine: Path, threads: int, out: Path
+    config: Latency,
+    variants: Mapping[str, Path],
+    baseline: str,
+    data: Path,
+    machine: Path,
+    resources: Resources,
+    out: Path,
 ) -> dict[str, Any]:
     """Measure and return the content of latency.json.
 
@@ -62,7 +69,7 @@ def run(
         baseline: the variant that speed-ups are relative to.
         data: the suite's folder; inputs are cut from its retrieval documents.
         machine: machine.json.
-        threads: CPU threads of each process.
+        resources: threads and CPU quota of each process.
         out: the latency folder.
 
     Raises:
@@ -71,19 +78,22 @@ def run(
         RetryableError: another process writes `out`, or the baseline's process dies or hangs.
     """
     found = checked(machine)
-    digest = host.digest(found)
+    digest, threads = host.digest(found), resources.threads
     parameters = {"latency": config.model_dump(mode="json"), "baseline": baseline, "threads": threads}
+    parameters["cpus"] = resources.cpus
     inputs = {"data": data} | {f"variants/{name}": folder for name, folder in variants.items()}
     with publish(
         out, stage="latency", parameters=parameters | {"machine": digest}, inputs=inputs, libraries=LIBRARIES
     ) as work:
         since = host.watch()
-        with Team(variants, baseline, threads) as team:
-            measured, samples = measure(config, team, data)
+        with quota.enforced(resources.cpus) as held:
+            with Team(variants, baseline, threads, prefix=held.prefix) as team:
+                measured, samples = measure(config, team, data)
+            enforced = held.record()
         seen = since()
         crowded = host.crowded(seen, threads)
         report = {"machine": found, "machine_digest": digest, "threads": threads, "baseline": baseline}
-        report |= {"host": seen | {"crowded": crowded}, "variants": measured}
+        report |= {"host": seen | {"crowded": crowded}, "quota": enforced, "variants": measured}
         (work / NAME).write_bytes(manifest.canonical(report))
         _table(work / SAMPLES, [sample for sample in samples if sample.variant not in team.errors])
     if crowded:
@@ -126,7 +136,8 @@ def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], li
         cold = timing.cold_starts(team, config.cold_starts, rng, shown.update)
     limits = {name: Variant.load(folder).max_tokens for name, folder in team.variants.items()}
     gap_s = config.gap_ms / 1000
-    singles = [Series(tokens, 1, config.rounds, gap_s) for tokens in sorted(config.lengths)]
+    until = {"tight": config.tight, "extra_s": config.extra_s}
+    singles = [Series(tokens, 1, config.rounds, gap_s, **until) for tokens in sorted(config.lengths)]
     singles = [series for series in singles if series.tokens <= limits[team.baseline]]
     batched = Series(min(config.batch_length, *limits.values()), config.batch_size, config.batch_rounds, gap_s)
     samples = _timed([*singles, batched], team, limits, data, rng)

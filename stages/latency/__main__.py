@@ -11,7 +11,7 @@ def _main() -> None:
     params = config.load()
     variants = catalog.listed(Path("catalog"), Path("variants"))
     places = {"data": Path("data"), "machine": Path("machine.json"), "out": Path("latency")}
-    latency.run(params.latency, variants, params.baseline, threads=params.target.resources.threads, **places)
+    latency.run(params.latency, variants, params.baseline, resources=params.target.resources, **places)
 
 
 if __name__ == "__main__":

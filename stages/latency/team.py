@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,9 +37,10 @@ class Worker:
         folder: the variant folder.
         threads: CPU threads of every pool in the process.
         timeout_s: seconds that one answer may take.
+        prefix: words before the command, such as those that put it under a quota.
     """
 
-    def __init__(self, folder: Path, threads: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, folder: Path, threads: int, timeout_s: float = TIMEOUT_S, prefix: Sequence[str] = ()) -> None:
         self.timeout_s = timeout_s
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         pins = dict.fromkeys(POOLS, str(threads)) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -47,7 +48,7 @@ class Worker:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(PROGRAM), str(folder), str(threads)],
+            [*prefix, sys.executable, "-P", str(PROGRAM), str(folder), str(threads)],
             env=environment | pins,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -131,13 +132,22 @@ class Team:
         baseline: the variant without which there is nothing to compare.
         threads: CPU threads of each worker.
         timeout_s: seconds that one answer may take.
+        prefix: words before each worker's command.
     """
 
-    def __init__(self, variants: Mapping[str, Path], baseline: str, threads: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        variants: Mapping[str, Path],
+        baseline: str,
+        threads: int,
+        timeout_s: float = TIMEOUT_S,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.variants = variants
         self.baseline = baseline
         self.threads = threads
         self.timeout_s = timeout_s
+        self.prefix = prefix
         self.workers: dict[str, Worker] = {}
         self.errors: dict[str, str] = {}
 
@@ -149,7 +159,7 @@ class Team:
     def start(self, name: str) -> float | None:
         """Start a variant's worker afresh and return the seconds to its first vector; None if it failed."""
         self.stop(name)
-        worker = self.workers[name] = Worker(self.variants[name], self.threads, self.timeout_s)
+        worker = self.workers[name] = Worker(self.variants[name], self.threads, self.timeout_s, self.prefix)
         try:
             return worker.first_vector()
         except WorkerError as error:

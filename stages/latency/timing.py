@@ -11,9 +11,12 @@ differ. It is kept beside the sample, since a service with little traffic pays i
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from stages.common import stats
 from stages.latency.team import Team
 
 # Warm-up ends when no variant still gets faster by more than this factor, after MIN rounds and at most MAX.
@@ -51,14 +54,18 @@ class Series:
     Attributes:
         tokens: length of each text.
         batch: texts in a call.
-        rounds: kept rounds.
+        rounds: kept rounds, at least.
         gap_s: pause before each call; threads of the call before that still spin would slow it down.
+        tight: further rounds follow until every ratio's interval is within this part of its median,
+        extra_s: or until they took so many seconds.
     """
 
     tokens: int
     batch: int
     rounds: int
     gap_s: float
+    tight: float = math.inf
+    extra_s: float = 0.0
 
 
 def cold_starts(team: Team, how_many: int, rng: random.Random, step: Step) -> dict[str, list[float]]:
@@ -102,7 +109,31 @@ def take(
     for number in range(series.rounds):
         samples += _round(series, team, names, texts, number, rng)
         step()
+    end, number = time.monotonic() + series.extra_s, series.rounds
+    while time.monotonic() < end and not _tight(samples, team.baseline, series.tight):
+        samples += _round(series, team, names, texts, number, rng)
+        number += 1
     return samples
+
+
+def _tight(samples: Sequence[Sample], baseline: str, part: float) -> bool:
+    """Return whether every variant's median ratio to the baseline is known to within a part of itself.
+
+    To stop on the interval's width, never on where it lies, keeps its coverage close to nominal (Chow & Robbins, On the
+    Asymptotic Theory of Fixed-Width Sequential Confidence Intervals, Annals of Mathematical Statistics 36, 1965).
+    """
+    times: dict[str, dict[int, float]] = defaultdict(dict)
+    for sample in samples:
+        times[sample.variant][sample.round] = sample.ms
+    for name, mine in times.items():
+        if name == baseline:
+            continue
+        ratios = [times[baseline][number] / ms for number, ms in mine.items() if number in times[baseline]]
+        low, high = stats.median_interval(ratios)
+        middle = median(ratios)
+        if max(high - middle, middle - low) > part * middle:
+            return False
+    return True
 
 
 def _warm_up(series: Series, team: Team, names: Sequence[str], texts: Sequence[str], rng: random.Random) -> None:
