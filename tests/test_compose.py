@@ -95,7 +95,7 @@ def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
 
 
 # Override -> what the message must say beside naming the override. `real` ones also go through the console script.
-GROUPS = ("local_cpu, railway_cpu", "bf16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8")
+GROUPS = ("local_cpu, railway_cpu", "bf16, fp16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8")
 REFUSED = {
     "target=nowhere": ("target/nowhere", *GROUPS),
     "variant=[fp32,fp33]": ("variant/fp33", *GROUPS),
@@ -131,7 +131,7 @@ REFUSED = {
     "baseline=static": ("baseline 'static' must be of kind torch",),
     "variant=[onnx_fp32]": ("baseline 'fp32' is not among the variants",),
     "variants.static.kind=tflite": ("'torch', 'onnx', 'openvino', 'static'",),
-    "variants.fp32.precision=fp16": ("Input should be 'fp32' or 'bf16'",),
+    "variants.fp32.precision=fp8": ("Input should be 'fp32', 'bf16', 'fp16' or 'int8'",),
     "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
     "variant=[": ("cannot compose variant=[",),
