@@ -30,6 +30,10 @@ class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
         )
         self._known: dict[tuple[str | None, str], Vectors] = {}
 
+    def forget(self) -> None:
+        """Drop the kept vectors."""
+        self._known.clear()
+
     def encode(
         self,
         inputs: Any,  # noqa: ANN401 - a DataLoader of {"text": [...]}
