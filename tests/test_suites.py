@@ -116,7 +116,7 @@ def test_other_counts_than_published_are_told_and_recorded_or_refused(folder, tm
     data.run(airgapped(folder, ("STSBenchmark",)), tmp_path / "data")
     assert "task STSBenchmark: test has 20 rows, published 1379" in capfd.readouterr().err
     assert records(tmp_path / "data")["STSBenchmark"]["counts"] == "differ"
-    with pytest.raises(IntegrityError, match=r"3 queries, published 300.*suite\.counts=warn"):
+    with pytest.raises(IntegrityError, match=r"30 documents and 3 queries, published 5183 and 300.*suite\.counts=warn"):
         data.run(airgapped(folder, ("SciFact",), counts="refuse"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -33,7 +33,9 @@ def split_place(folder: Path, split: str, shape: Shape) -> Path:
 
 
 def write(content: Rows | Retrieval, folder: Path, split: str, shape: Shape) -> Counter[str]:
-    """Write one split of one subset and return what was counted: rows and items of lists, or documents and queries.
+    """Write one split of one subset and return what was counted.
+
+    That is rows and items of each column's lists; or documents, queries with an answer, and all that are listed.
 
     Raises:
         InputError: an id cannot stand in a TSV file, or a value is no JSON value.
@@ -58,15 +60,16 @@ def _counting(rows: Iterable[Mapping[str, Any]], counted: Counter[str]) -> Itera
 
 def _retrieval(content: Retrieval, folder: Path) -> Counter[str]:
     ids: list[str] = []
-    asked = (row for row in content.queries if row["id"] in content.relevant)  # as mteb: no answer, no question
-
-    def noted(rows: Rows) -> Rows:
-        for row in rows:
-            ids.append(row["id"])
-            yield row
-
     counted = Counter(documents=json_lines(folder / CORPUS, content.corpus))
-    counted["queries"] = json_lines(folder / QUERIES, noted(asked))
+
+    def answered() -> Rows:
+        for row in content.queries:
+            counted["listed"] += 1
+            if row["id"] in content.relevant:  # as mteb: no answer, no question
+                ids.append(row["id"])
+                yield row
+
+    counted["queries"] = json_lines(folder / QUERIES, answered())
     lines = [f"{q}\t{d}\t{score}" for q in ids for d, score in sorted(content.relevant[q].items())]
     if wrong := [line for line in lines if line.count("\t") != 2 or "\n" in line or "\r" in line]:
         raise ValueError(f"the ids of {wrong[0]!r} hold tabs or line ends")
