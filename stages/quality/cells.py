@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -106,6 +107,7 @@ def measure(adapter: Any, record: Mapping[str, Any], data: Path, dimensions: Seq
     from threadpoolctl import threadpool_limits
 
     datasets.disable_progress_bars()
+    logging.getLogger("mteb").setLevel(logging.ERROR)  # it recommends newer versions of tasks
     cell = Cell({}, {}, {})
     for dimension in dimensions:
         task = tasks.task(record, data / record["name"])  # anew: clustering draws from the task's random state
