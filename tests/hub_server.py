@@ -62,13 +62,16 @@ class HubServer:
     """One repository at one commit, with its file store; use as a context manager.
 
     Attributes:
+        kind: models or datasets.
         files: name to bytes.
         faults: what goes wrong, in order of preference; change it at any time.
         hits: the requests so far.
     """
 
-    def __init__(self, repo: str, revision: str, files: dict[str, bytes], large: int = 1000) -> None:
-        self.repo, self.revision, self.files, self.large = repo, revision, files, large
+    def __init__(
+        self, repo: str, revision: str, files: dict[str, bytes], large: int = 1000, kind: str = "models"
+    ) -> None:
+        self.repo, self.revision, self.files, self.large, self.kind = repo, revision, files, large, kind
         self.faults: list[Fault] = []
         self.hits: list[Hit] = []
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) for _ in range(2)]
@@ -112,15 +115,17 @@ class HubServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
-        if path == f"/api/models/{self.repo}/revision/{self.revision}":
+        # Files of a model stand at the root, those of a dataset under datasets/.
+        files = f"/{self.repo}" if self.kind == "models" else f"/{self.kind}/{self.repo}"
+        if path == f"/api/{self.kind}/{self.repo}/revision/{self.revision}":
             self._serve(request, "api", None)
-        elif match := re.fullmatch(f"/{self.repo}/resolve/{self.revision}/(.+)|/store/(.+)", path):
+        elif match := re.fullmatch(f"{files}/resolve/{self.revision}/(.+)|/store/(.+)", path):
             name = match[1] or match[2]
             if request.command == "GET" and match[1] and len(self.files.get(name, b"")) >= self.large:
                 _reply(request, 302, {"Location": f"{self.store}/store/{name}"}, b"")
             else:
                 self._serve(request, "head" if request.command == "HEAD" else "file", name)
-        elif path.startswith((f"/api/models/{self.repo}/", f"/{self.repo}/")):
+        elif path.startswith((f"/api/{self.kind}/{self.repo}/", f"{files}/")):
             self._refuse(request, 404, {"X-Error-Code": "RevisionNotFound"})
         else:
             self._refuse(request, 404, {"X-Error-Code": "RepoNotFound"})

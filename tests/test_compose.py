@@ -134,6 +134,8 @@ REFUSED = {
     "variants.fp32.precision=fp8": ("Input should be 'fp32', 'bf16', 'fp16' or 'int8'",),
     "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
+    "suite=airgapped": ("suite.folder: Value error, source=folder needs suite.data=FOLDER",),
+    "suite.source=web": ("'builtin', 'folder', 'hub'",),
     "variant=[": ("cannot compose variant=[",),
     "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu",),
     "no assignment": ("cannot compose no assignment",),

@@ -28,7 +28,7 @@ def test_statistics_are_those_of_the_sample_in_which_values_repeat(seed):
     label[:2] = 0, 1
     score = rng.permutation(40).astype(float)
     spearman = paired.statistic({"cosine": cosine, "gold": gold})(weights)
-    precision = paired.statistic({"score": score, "label": label})(weights)
+    precision = paired.statistic({"cosine": score, "label": label})(weights)
     mean = paired.statistic({"ndcg_at_10": cosine})(weights)
     for at, row in enumerate(weights.astype(int)):
         assert spearman[at] == pytest.approx(spearmanr(np.repeat(cosine, row), np.repeat(gold, row)).statistic)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from stages.common.recipes import TorchVariant, Variant
 from stages.common.strict import Limit, Strict
+from stages.common.suites import Suite
 
 PARAMS = Path("params.yaml")
 
@@ -37,7 +38,17 @@ MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, AfterValidator(_commit)]
 ModelFile = Annotated[str, AfterValidator(_model_file)]
-TaskType = Literal["Retrieval", "Classification", "Clustering", "BitextMining", "STS"]
+TaskType = Literal[
+    "Retrieval",
+    "Classification",
+    "Clustering",
+    "BitextMining",
+    "STS",
+    "PairClassification",
+    "Reranking",
+    "MultilabelClassification",
+    "Summarization",
+]
 
 
 class License(Strict):
@@ -114,18 +125,6 @@ class Finetune(Strict):
 
     runs: list[str]
     weights: str
-
-
-class Suite(Strict):
-    """Which tasks are measured, on how much data."""
-
-    name: str
-    source: Literal["builtin"]
-    seed: int
-    queries: int = Field(gt=0)
-    corpus: int = Field(gt=0)
-    services: int = Field(gt=1)
-    languages: list[str]
 
 
 class Quality(Strict):

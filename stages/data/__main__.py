@@ -1,10 +1,19 @@
 """`python -m stages.data`."""
 
+import os
 from pathlib import Path
 
 from stages import data
 from stages.common import config
 from stages.common.artifact import run_stage
 
+
+def _main() -> None:
+    suite = config.load().suite
+    if suite.source != "hub":
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: only that source may ask a network
+    data.run(suite, Path("data"))
+
+
 if __name__ == "__main__":
-    run_stage(lambda: data.run(config.load().suite, Path("data")))
+    run_stage(_main, network=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.config import Suite
+from stages.common.suites import Builtin
 from stages.data import Record
 from stages.data.tables import csv_file, json_lines
 
@@ -37,7 +37,7 @@ class Operation:
     details: str
 
 
-def write(suite: Suite, work: Path) -> list[Record]:
+def write(suite: Builtin, work: Path) -> list[Record]:
     """Write the three tasks' files under `work` and return their records.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.config import Suite
+from stages.common.suites import Builtin
 from stages.data import Record
 from stages.data.tables import csv_file
 
@@ -34,7 +34,7 @@ LANGUAGES = {
 }
 
 
-def write(suite: Suite, work: Path) -> list[Record]:
+def write(suite: Builtin, work: Path) -> list[Record]:
     """Write one folder a language with English and translated messages.
 
     Raises:

@@ -115,7 +115,9 @@ def compare(
                 if cut == full[baseline] or int(cut) < int(full[name])
             }
             columns = {
-                name: found for name, length in lengths.items() if (found := samples[name].get(length, {}).get(task))
+                name: _of_metric(found, score.get("metric"))
+                for name, length in lengths.items()
+                if (found := samples[name].get(length, {}).get(task)) and all(found.values())
             }
             reference = at(scores, baseline, cut, task, "main_score")
             if baseline not in columns or reference is None or reference <= 0:
@@ -126,6 +128,11 @@ def compare(
                     found = bounds | {"estimate": round(mine / reference, 6)}
                     result[name].setdefault(lengths[name], {})[task] = found
     return result
+
+
+def _of_metric(subsets: Mapping[str, Any], metric: str | None) -> Mapping[str, Any]:
+    """Return only the column of the task's main score, where there is one among several."""
+    return {subset: {metric: columns[metric]} if metric in columns else columns for subset, columns in subsets.items()}
 
 
 def _intervals(config: Gate, task: str, columns: Mapping[str, Any], baseline: str) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ SINGLE = {
 AT_EVERY_DIMENSION = "Retrieval"
 # More samples than so many times those at hand are no advice.
 HOPELESS = 1000
+NO_TASK = "the suite has no task of this type; add one, or take the limit out of the target"
 # What only the target's own conditions tell.
 TIMED = ("speedup_min", "cold_start_s_max")
 
@@ -43,7 +44,7 @@ class Check:
         high: its upper bound.
         samples: on how many samples, or rounds, it was measured.
         needed: about how many would decide an inconclusive one, if the estimate stays; None if no reachable number.
-        note: why it is inconclusive, if not for want of samples.
+        note: why it is not met, where figures alone do not say.
     """
 
     limit: str
@@ -70,7 +71,7 @@ class Check:
             found = f"{self.estimate:g}, between {self.value:g} and {self.high:g} by {self.samples} samples"
         text = f"{self.limit}{f' {self.on}' if self.on else ''}: {found}, limit {self.bound:g}"
         if self.verdict != INCONCLUSIVE:
-            return text
+            return f"{text}: {self.note}" if self.note else text
         if self.note:
             return f"{text}: inconclusive, {self.note}"
         return f"{text}: inconclusive, " + (
@@ -97,8 +98,7 @@ def _judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> 
             yield check(name, "", bound, at(fact, *path))
     mine, theirs = full(fact), full(base)
     for kind, bound in sorted(limits.retention_min.items()):
-        tasks = sorted(task for task, score in theirs.items() if score.get("type") == kind)
-        for task in tasks or [kind]:  # no task of that type: missing, so it fails
+        for task in _tasks(theirs, kind):
             dimensions = [fact["dimensions"]]
             if kind == AT_EVERY_DIMENSION:
                 dimensions += sorted(
@@ -107,16 +107,24 @@ def _judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> 
             for dimension in dimensions:
                 on = task if dimension == fact["dimensions"] else f"{task}@{dimension}"
                 yield bounded("retention_min", on, bound, fact["paired"].get(str(dimension), {}).get(task, {}))
+        if not _tasks(theirs, kind):
+            yield Check("retention_min", kind, bound, None, None, FAIL, note=NO_TASK)
     for limit, per_type in (("lead_min", limits.lead_min), ("score_min", limits.score_min)):
         for kind, bound in sorted(per_type.items()):
-            for task in sorted(task for task, score in theirs.items() if score.get("type") == kind) or [kind]:
+            for task in _tasks(theirs, kind):
                 value = at(mine, task, "main_score")
                 if limit == "lead_min":
                     value = lead(value, at(theirs, task, "main_score"), at(fact, "floor", task))
                 yield check(limit, task, bound, value)
+            if not _tasks(theirs, kind):
+                yield Check(limit, kind, bound, None, None, FAIL, note=NO_TASK)
     for tokens, bound in sorted(limits.speedup_min.items()):
         timed = {} if fact.get("crowded") else fact["latency"].get("lengths", {}).get(str(tokens), {})
         yield bounded("speedup_min", f"{tokens} tokens", bound, ratio(timed))
+
+
+def _tasks(scores: Mapping[str, Any], kind: str) -> list[str]:
+    return sorted(task for task, score in scores.items() if score.get("type") == kind)
 
 
 def check(limit: str, on: str, bound: float, value: float | None) -> Check:

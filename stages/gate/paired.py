@@ -107,7 +107,7 @@ def draw(columns: Columns, size: int, times: int, rng: np.random.Generator) -> A
 def statistic(columns: Columns) -> Callable[[Array], Array]:
     """Return the score as a function of weights [times, n] -> [times].
 
-    Columns cosine and gold give Spearman's correlation, score and label average precision, one column alone its mean.
+    Columns cosine and gold give Spearman's correlation, cosine and label average precision, one column alone its mean.
 
     Raises:
         ValueError: other columns.
@@ -116,8 +116,8 @@ def statistic(columns: Columns) -> Callable[[Array], Array]:
     names = set(values) - {"left", "right"}
     if names == {"cosine", "gold"}:
         return lambda weights: _correlation(weights, _ranks(values["cosine"], weights), _ranks(values["gold"], weights))
-    if names == {"score", "label"}:
-        return lambda weights: _average_precision(values["score"], values["label"], weights)
+    if names == {"cosine", "label"}:
+        return lambda weights: _average_precision(values["cosine"], values["label"], weights)
     if len(names) == 1:
         (only,) = names
         return lambda weights: (weights @ values[only]) / weights.sum(axis=1)

@@ -3,7 +3,8 @@
 In: the catalogued variants, data/. Out: quality/
     scores.json                  variant -> dimension -> task -> {type, metric, main_score (0 to 1), samples, subsets?},
                                  or variant -> {"error": why}; the largest dimension is the variant's full one
-    samples/VARIANT.json         dimension -> task -> subset -> {name: [one value a sample]}, ids and order by the task
+    samples/VARIANT.json         dimension -> task -> subset -> {name: [one value a sample]}, ids and order by the task;
+                                 {} for types that have no such values
     results/VARIANT/DIM/TASK.json  mteb's own TaskResult, without times and dates
     compatibility.json           retrieval task -> query variant -> index variant -> {recall, ndcg, overlap}_at_10
     floor.json                   task -> main_score of random token vectors (quality/floor.py)

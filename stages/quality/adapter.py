@@ -38,9 +38,13 @@ class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={"name": f"{variant.model.partition('@')[0]}-{variant.name}", "revision": revision}
         )
-        # subset -> "query" or "document" -> what was asked for since `start`.
-        self.asked: dict[str, dict[str, Asked]] = {}
+        # (subset, split) -> "query" or "document" -> what was asked for since `start`.
+        self.asked: dict[tuple[str, str], dict[str, Asked]] = {}
         self._known: dict[tuple[str | None, str], Vectors] = {}
+
+    def forget(self) -> None:
+        """Drop the kept vectors."""
+        self._known.clear()
 
     def encode(
         self,
@@ -59,7 +63,7 @@ class Adapter(AbsEncoder):  # type: ignore[misc]  # mteb has no types
             texts += batch["text"]
             ids += batch.get("id", [])
         if prompt_type is not None and ids:
-            asked = self.asked.setdefault(hf_subset, {}).setdefault(prompt_type.value, Asked(prompt))
+            asked = self.asked.setdefault((hf_subset, hf_split), {}).setdefault(prompt_type.value, Asked(prompt))
             asked.ids += ids
             asked.texts += texts
         fresh = list(dict.fromkeys(text for text in texts if (prompt, text) not in self._known))

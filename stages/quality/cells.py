@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -121,6 +122,7 @@ def measure(
     from threadpoolctl import threadpool_limits
 
     datasets.disable_progress_bars()
+    logging.getLogger("mteb").setLevel(logging.ERROR)  # it recommends newer versions of tasks
     cell = Cell({}, {}, {})
     for dimension in dimensions:
         task = tasks.task(record, data / record["name"])  # anew: clustering draws from the task's random state
@@ -132,25 +134,34 @@ def measure(
                 adapter, task, cache=None, co2_tracker=False, prediction_folder=predictions, show_progress_bar=False
             )
             result = found.task_results[0].model_dump(mode="json")
-            by_subset = {row["hf_subset"]: row for row in result["scores"]["test"]}
-            summary = _summary(record, by_subset)
-            drawn = samples.values(task, Path(predictions), by_subset)
+            by_split = {
+                split: {row["hf_subset"]: row for row in rows} for split, rows in sorted(result["scores"].items())
+            }
+            summary = _summary(record, by_split)
+            drawn = samples.values(task, Path(predictions), by_split)
         at = str(dimension)
         cell.samples[at] = drawn
         cell.results[at] = {name: value for name, value in result.items() if name not in _PASSING}
-        count = sum(len(next(iter(values.values()))) for values in drawn.values())
-        cell.scores[at] = summary | {"samples": count}
-        if record["type"] == "Retrieval" and dimension == dimensions[0]:
-            vectors.parent.mkdir(parents=True, exist_ok=True)
-            compatibility.save(vectors, task, adapter)
+        cell.scores[at] = summary | {"samples": samples.count(task, drawn)}
+        if record["type"] == "Retrieval" and dimension == dimensions[0] and compatibility.save(vectors, task, adapter):
             cell = replace(cell, vectors=manifest.sha256(vectors))
+    if record["package"] == "mteb":
+        adapter.forget()  # our own tasks share texts; stock ones can be large, and hardly do
     return cell
 
 
-def _summary(record: Mapping[str, Any], by_subset: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(record: Mapping[str, Any], by_split: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a task's entry of scores.json: as mteb, the mean over subsets and splits alike."""
+    splits = record.get("splits", ["test"])
+    found = {
+        name: [by_split[split].get(name, {}).get("main_score") for split in splits] for name in record["languages"]
+    }
     # pydantic writes NaN as None: vectors that are all alike have no rank correlation.
-    found = {name: row.get("main_score") for name, row in sorted(by_subset.items())}
-    subsets = {name: float(score) for name, score in found.items() if score is not None and math.isfinite(score)}
+    subsets = {
+        name: sum(scores) / len(scores)
+        for name, scores in sorted(found.items())
+        if all(score is not None and math.isfinite(score) for score in scores)
+    }
     if set(subsets) != set(record["languages"]):
         raise IntegrityError(
             f"task {record['name']}: mteb's {record['main_score']} is {found}, expected a finite number for each of "

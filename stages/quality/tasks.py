@@ -1,12 +1,13 @@
-"""Ordinary mteb task classes over the files of data/: one factory for all."""
+"""mteb tasks over the files of data/: stock ones by their name, ours from mteb's task classes."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import InputError
+
+from stages.quality import stock
 
 # mteb's task type -> its abstract class in mteb.abstasks.
 CLASSES = {
@@ -33,6 +34,13 @@ def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb
     Raises:
         InputError: the type is unknown, or a file is missing.
     """
+    try:
+        return stock.task(record, folder) if record["package"] == "mteb" else _own(record, folder)
+    except FileNotFoundError as error:
+        raise InputError(f"task {record['name']}: {error.filename} is missing. Next: dvc repro data.") from None
+
+
+def _own(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb has no types
     from mteb import abstasks
     from mteb.abstasks.task_metadata import TaskMetadata
 
@@ -51,10 +59,7 @@ def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb
     )
     kind = getattr(abstasks, CLASSES[record["type"]])
     made = type(record["name"], (kind,), {"metadata": metadata, **SETTINGS.get(record["type"], {})})()
-    try:
-        loaded = {name: READERS[record["type"]](folder / name if several else folder) for name in subsets}
-    except FileNotFoundError as error:
-        raise InputError(f"task {record['name']}: {error.filename} is missing. Next: dvc repro data.") from None
+    loaded = {name: READERS[record["type"]](folder / name if several else folder) for name in subsets}
     made.dataset = loaded if several or record["type"] == "Retrieval" else loaded["default"]
     made.data_loaded = True
     return made
@@ -68,24 +73,8 @@ def _columns(path: Path, **types: Callable[[str], Any]) -> Any:  # noqa: ANN401
     return Dataset.from_list([{name: cast(row[name]) for name, cast in types.items()} for row in rows])
 
 
-def _lines(path: Path) -> Any:  # noqa: ANN401
-    from datasets import Dataset
-
-    return Dataset.from_list([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
-
-
 def _retrieval(folder: Path) -> dict[str, Any]:
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines():
-        query, document, score = line.split("\t")
-        relevant.setdefault(query, {})[document] = int(score)
-    split = {
-        "queries": _lines(folder / "queries.jsonl"),
-        "corpus": _lines(folder / "corpus.jsonl"),
-        "relevant_docs": relevant,
-        "top_ranked": None,
-    }
-    return {"test": split}
+    return {"test": stock.retrieval(folder)}
 
 
 def _splits(*names: str, **types: Callable[[str], Any]) -> Callable[[Path], Any]:

@@ -1,0 +1,150 @@
+"""Reading a user's CSV, JSON lines or Parquet into rows; whatever is wrong with a file is told with its place."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from embed_foundry.errors import InputError
+
+from stages.data import shapes
+
+Row = dict[str, Any]
+
+
+def rows(path: Path) -> list[Row]:
+    """Return the rows of a file by its suffix.
+
+    Raises:
+        InputError: it is not what its suffix says, or holds no row.
+    """
+    found = FORMATS[path.suffix](path)
+    if not found:
+        raise InputError(f"{path}: is empty; expected a sample a row. Export it again.")
+    return found
+
+
+def text(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # Excel's byte order mark is no part of the first column's name
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+
+
+def chosen(path: Path, found: list[Row], columns: Mapping[str, str]) -> list[Row]:
+    """Return rows of `columns` alone, each value checked and, from a CSV file, converted.
+
+    Args:
+        path: the file, for messages.
+        found: its rows.
+        columns: column -> what it holds (shapes.TEXT …).
+
+    Raises:
+        InputError: a column is missing, or a value is something else.
+    """
+    if missing := [column for column in columns if column not in found[0]]:
+        raise InputError(
+            f"{path}: has no column {' and '.join(missing)}; there is {', '.join(map(str, found[0]))}. "
+            f"Rename its columns to {', '.join(columns)}."
+        )
+    words = path.suffix == ".csv"
+    if lists := [column for column, kind in columns.items() if words and kind in _LISTS]:
+        raise InputError(f"{path}: column {lists[0]} takes {columns[lists[0]]}, which CSV cannot hold. Use jsonl.")
+    numbers = {
+        column: words and all(_whole(row[column]) for row in found)
+        for column, kind in columns.items()
+        if kind in (shapes.LABEL, shapes.LABEL_OR_LABELS)
+    }
+    return [
+        {column: _value(path, at, column, kind, row.get(column), words, numbers.get(column, False))
+         for column, kind in columns.items()}
+        for at, row in enumerate(found)
+    ]  # fmt: skip
+
+
+def _value(path: Path, at: int, column: str, kind: str, value: Any, words: bool, number: bool) -> Any:  # noqa: ANN401
+    if words and number:
+        value = int(value)
+    elif words and kind == shapes.NUMBER:
+        with suppress(TypeError, ValueError):  # what is no number is told below
+            value = float(value)
+    if not _CHECKS[kind](value):
+        raise InputError(f"{path}, row {at + 1}: {column} is {value!r:.60}, expected {kind}. Correct it.")
+    return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, int | str) and value != ""
+
+
+def _listed(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(check(one) for one in value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, str) and value.lstrip("-").isdecimal()
+
+
+_LISTS = (shapes.TEXTS, shapes.NUMBERS, shapes.LABELS)
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    shapes.TEXT: _is_text,
+    shapes.NUMBER: _is_number,
+    shapes.LABEL: _is_label,
+    shapes.TEXTS: _listed(_is_text),
+    shapes.NUMBERS: _listed(_is_number),
+    shapes.LABELS: _listed(_is_label),
+    shapes.LABEL_OR_LABELS: lambda value: _is_label(value) or _listed(_is_label)(value),
+}
+
+
+def _csv(path: Path) -> list[Row]:
+    csv.field_size_limit(sys.maxsize)  # documents are longer than the default
+    try:
+        return list(csv.DictReader(io.StringIO(text(path), newline=""), strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}: is no CSV ({error}). Export it again, or as jsonl.") from None
+
+
+def _json(path: Path) -> list[Row]:
+    found = []
+    for at, line in enumerate(text(path).split("\n")):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}, line {at + 1}: is no JSON ({error}). Expected one object a line.") from None
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {at + 1}: is a {type(row).__name__}, expected one object a line.")
+            found.append(row)
+    return found
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    try:
+        found: list[Row] = parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: is no Parquet file ({str(error)[:100]}). Export it again.") from None
+    return found
+
+
+FORMATS: dict[str, Callable[[Path], list[Row]]] = {".csv": _csv, ".jsonl": _json, ".parquet": _parquet}

@@ -1,0 +1,289 @@
+"""Stock mteb tasks: from a user's folder and from a hub, through the data stage, to mteb's own scores."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stock_data
+from embed_foundry import IntegrityError, manifest
+from embed_foundry.errors import InputError
+
+from stages import data, quality
+from stages.common.suites import Airgapped
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+TYPES = {
+    "STSBenchmark": "STS",
+    "Banking77Classification": "Classification",
+    "MassiveScenarioClassification": "Classification",
+    "CEDRClassification": "MultilabelClassification",
+    "HALClusteringS2S.v2": "Clustering",
+    "WikiCitiesClustering": "Clustering",
+    "SciFact": "Retrieval",
+    "XQuADRetrieval": "Retrieval",
+    "AskUbuntuDupQuestions": "Reranking",
+    "Core17InstructionRetrieval": "InstructionReranking",
+    "Tatoeba": "BitextMining",
+    "NTREXBitextMining": "BitextMining",
+    "SprintDuplicateQuestions": "PairClassification",
+    "SummEvalSummarization.v2": "Summarization",
+}
+# Task -> per-sample values of a subset, and how many. The small folder has 36 texts, 3 questions, 24 pairs.
+SAMPLES = {
+    "STSBenchmark": ({"cosine", "gold"}, 20),
+    "Banking77Classification": ({"accuracy"}, 36),
+    "MassiveScenarioClassification": ({"accuracy"}, 72),  # two splits
+    "CEDRClassification": (set(), 60),
+    "HALClusteringS2S.v2": ({"v_measure"}, 10),
+    "WikiCitiesClustering": ({"v_measure"}, 2),
+    "SciFact": ({"ndcg_at_10"}, 3),
+    "XQuADRetrieval": ({"ndcg_at_10"}, 6),  # two subsets
+    "AskUbuntuDupQuestions": ({"map_at_1000"}, 3),
+    "Core17InstructionRetrieval": (set(), 6),
+    "Tatoeba": ({"accuracy"}, 36),
+    "NTREXBitextMining": ({"accuracy"}, 72),  # each way
+    "SprintDuplicateQuestions": ({"cosine", "label"}, 24),
+    "SummEvalSummarization.v2": (set(), 3),
+}
+
+
+def airgapped(folder: Path, tasks: tuple[str, ...] = (), counts: str = "warn") -> Airgapped:
+    return Airgapped(name="airgapped", source="folder", data=str(folder), tasks=list(tasks), counts=counts)
+
+
+def records(out: Path) -> dict[str, dict]:
+    return {record["name"]: record for record in json.loads((out / "tasks.json").read_text(encoding="utf-8"))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a user's folder with a few rows of every kind of task."""
+    return stock_data.write(tmp_path_factory.mktemp("mine") / "tasks")
+
+
+@pytest.fixture(scope="module")
+def written(folder, tmp_path_factory) -> Path:
+    """Return what the data stage makes of it."""
+    out = tmp_path_factory.mktemp("data") / "data"
+    data.run(airgapped(folder), out)
+    return out
+
+
+@pytest.fixture
+def mine(folder, tmp_path) -> Path:
+    """Return a copy of the user's folder, to break."""
+    return Path(shutil.copytree(folder, tmp_path / "mine"))
+
+
+# --- a folder -----------------------------------------------------------------------------------------------------
+
+
+def test_every_folder_is_a_task_with_mtebs_own_words(written):
+    found = records(written)
+    assert {name: record["type"] for name, record in found.items()} == TYPES
+    assert found["AskUbuntuDupQuestions"]["main_score"] == "map_at_1000"
+    assert found["MassiveScenarioClassification"]["splits"] == ["validation", "test"]
+    assert list(found["XQuADRetrieval"]["languages"]) == ["de", "en"], "mteb's order"
+    assert sorted(found["NTREXBitextMining"]["languages"]) == ["eng_Latn-fra_Latn", "fra_Latn-eng_Latn"]
+    assert all(record["revision"].startswith("local-") for record in found.values())
+
+
+def test_one_layout_whatever_the_format(written):
+    names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert {path.rpartition(".")[2] for path in names} == {"json", "jsonl", "tsv"}
+    for name in ("STSBenchmark/test.jsonl", "MassiveScenarioClassification/en/train.jsonl", "SciFact/corpus.jsonl"):
+        assert name in names
+    assert "XQuADRetrieval/de/qrels.tsv" in names
+    assert "AskUbuntuDupQuestions/ranked.jsonl" in names
+    assert "SciFact/ranked.jsonl" not in names
+
+
+def test_same_bytes_from_another_place(mine, written, tmp_path):
+    data.run(airgapped(mine), tmp_path / "again")
+    assert manifest.verify(tmp_path / "again")["digest"] == manifest.verify(written)["digest"]
+    assert str(mine) not in (tmp_path / "again" / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_tasks_may_choose(folder, tmp_path):
+    data.run(airgapped(folder, ("SciFact",)), tmp_path / "data")
+    assert list(records(tmp_path / "data")) == ["SciFact"]
+
+
+def test_other_counts_than_published_are_told_and_recorded_or_refused(folder, tmp_path, capfd):
+    data.run(airgapped(folder, ("STSBenchmark",)), tmp_path / "data")
+    assert "task STSBenchmark: test has 20 rows, published 1379" in capfd.readouterr().err
+    assert records(tmp_path / "data")["STSBenchmark"]["counts"] == "differ"
+    with pytest.raises(IntegrityError, match=r"30 documents and 3 queries, published 5183 and 300.*suite\.counts=warn"):
+        data.run(airgapped(folder, ("SciFact",), counts="refuse"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_latency_finds_texts_where_no_task_has_a_corpus_at_the_top(folder, written, tmp_path):
+    from stages.latency.texts import passages
+
+    data.run(airgapped(folder, ("XQuADRetrieval", "STSBenchmark")), tmp_path / "data")
+    assert len(passages(tmp_path / "data", random.Random(0))) == 30
+    data.run(airgapped(folder, ("STSBenchmark",)), tmp_path / "sts")
+    assert passages(tmp_path / "sts", random.Random(0))
+    assert not (written / "passages").exists()
+
+
+def test_separators_inside_a_text_cut_no_line(mine, tmp_path):
+    text = "one\u2028two\x85three"
+    stock_data.table(mine / "STSBenchmark" / "test.csv", ("sentence1", "sentence2", "score"), [(text, "b", 1)])
+    data.run(airgapped(mine, ("STSBenchmark",)), tmp_path / "data")
+    (line,) = (tmp_path / "data/STSBenchmark/test.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["sentence1"] == text
+
+
+def put(name: str, content: str | bytes, instead: str | None = None):
+    def change(root: Path) -> None:
+        path = root / name
+        if instead:
+            shutil.rmtree(root / instead)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return change
+
+
+def without(name: str):
+    def change(root: Path) -> None:
+        shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
+
+    return change
+
+
+STS, BANKING, NTREX = "STSBenchmark/test.csv", "Banking77Classification/train.csv", "NTREXBitextMining/test.parquet"
+WRONG = {
+    "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is no task", "STSBenchmark")),
+    "an aggregate": (put("CQADupstackRetrieval/x", ""), ("only averages", "CQADupstackAndroidRetrieval")),
+    "pictures": (put("CIFAR10/test.csv", "a\n"), ("CIFAR10: takes image", "only text")),
+    "no split": (without(STS), ("lacks test.csv or test.jsonl or test.parquet", "there is nothing", "docs/suites.md")),
+    "no training split": (without(BANKING), ("lacks train.csv", "there is test.csv")),
+    "two of a split": (put("STSBenchmark/test.jsonl", "{}\n"), ("test.csv and test.jsonl are the same split",)),
+    "no column": (put(STS, "sentence1,sentence_2,score\na,b,1\n"), ("no column sentence2", "there is sentence1, sent")),
+    "empty": (put(STS, ""), ("test.csv: is empty", "Export it again")),
+    "header alone": (put(STS, "sentence1,sentence2,score\n"), ("test.csv: is empty",)),
+    "no number": (put(STS, "sentence1,sentence2,score\na,b,high\n"), ("row 1: score is 'high', expected a number")),
+    "nan": (put(STS, "sentence1,sentence2,score\na,b,nan\n"), ("row 1: score is nan, expected a number",)),
+    "short row": (put(STS, "sentence1,sentence2,score\na,b,1\na,b\n"), ("row 2: score is None, expected a number",)),
+    "no label": (put(BANKING, "text,label\na,1\nb,\n"), ("row 2: label is '', expected a label",)),
+    "not UTF-8": (put(STS, b"sentence1,sentence2,score\n\xff,b,1\n"), ("is not UTF-8", "Save it as UTF-8")),
+    "broken CSV": (put(STS, 'sentence1,sentence2,score\n"a"x,b,1\n'), ("is no CSV",)),
+    "broken JSON": (put("CEDRClassification/test.jsonl", '{"text": \n'), ("test.jsonl, line 1: is no JSON",)),
+    "JSON of lists": (put("CEDRClassification/test.jsonl", "[1]\n"), ("line 1: is a list, expected one object",)),
+    "one label for a list": (
+        put("CEDRClassification/test.jsonl", '{"text": "a", "label": 1}\n'),
+        ("row 1: label is 1, expected a list of labels",),
+    ),
+    "broken Parquet": (put(NTREX, b"PAR1"), ("test.parquet: is no Parquet file",)),
+    "no pair": (without(NTREX), ("lacks test.csv",)),
+    "lists in CSV": (
+        lambda root: [
+            without("WikiCitiesClustering")(root),
+            put("WikiCitiesClustering/test.csv", "sentences,labels\na,1")(root),
+        ],
+        ("sentences takes a list of texts, which CSV cannot hold", "Use jsonl"),
+    ),
+    "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder a subset",)),
+    "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is no subset of Tatoeba",)),
+    "no corpus": (without("SciFact/corpus.jsonl"), ("SciFact: lacks corpus.jsonl; expected",)),
+    "no ranking": (without("AskUbuntuDupQuestions/ranked.jsonl"), ("lacks ranked.jsonl",)),
+    "a question without ranking": (
+        put("AskUbuntuDupQuestions/ranked.jsonl", '{"query-id": "q1", "corpus-ids": ["d1"]}\n'),
+        ("has no row for query q0",),
+    ),
+    "ids of other questions": (put("SciFact/qrels.tsv", "x\td1\t1\n"), ("names no query of queries.jsonl",)),
+    "ids of other documents": (put("SciFact/qrels.tsv", "q0\tx\t1\n"), ("names no document of corpus.jsonl",)),
+    "spaces for tabs": (put("SciFact/qrels.tsv", "q0 d1 1\n"), ("qrels.tsv, line 1: expected query id",)),
+    "no judgement": (put("SciFact/qrels.tsv", "query-id\tcorpus-id\tscore\n"), ("qrels.tsv: is empty",)),
+    "an id twice": (put("SciFact/queries.jsonl", '{"id": "q0", "text": "a"}\n' * 2), ("id q0 stands in an earlier",)),
+    "no id": (put("SciFact/corpus.jsonl", '{"text": "a"}\n'), ("row 1: needs id and text, has text",)),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_folders_are_told_in_words(mine, tmp_path, case):
+    change, words = WRONG[case]
+    change(mine)
+    with pytest.raises(InputError) as caught:
+        data.run(airgapped(mine), tmp_path / "data")
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_folders_that_are_not_there(folder, tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        data.run(airgapped(tmp_path / "nowhere"), tmp_path / "data")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(InputError, match="has no folder"):
+        data.run(airgapped(tmp_path / "bare"), tmp_path / "data")
+    with pytest.raises(InputError, match=r"is not there, and suite\.tasks names SICK-R"):
+        data.run(airgapped(folder, ("SICK-R",)), tmp_path / "data")
+    with pytest.raises(InputError, match=r"suite\.tasks: SICK_R is no task of mteb .* SICK-R"):
+        data.run(airgapped(folder, ("SICK_R",)), tmp_path / "data")
+
+
+# --- quality ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(params, converted, written, tmp_path_factory) -> tuple[dict, Path]:
+    """Return the scores of the static variant on every kind of task, and the quality folder."""
+    place = tmp_path_factory.mktemp("quality")
+    variants = {"static": converted("static")}
+    scores = quality.run(params.quality, variants, [], written, place / "quality", 2, place / "cache")
+    assert "error" not in scores["static"], scores["static"]
+    return scores["static"]["256"], place / "quality"
+
+
+def test_every_kind_is_scored_in_mtebs_own_format(measured):
+    scores, out = measured
+    assert {name: score["type"] for name, score in scores.items()} == TYPES
+    for name, score in scores.items():
+        result = json.loads((out / f"results/static/256/{name}.json").read_text(encoding="utf-8"))
+        assert result["task_name"] == name
+        assert result["dataset_revision"].startswith("local-"), "not the hub's bytes"
+        found = [row["main_score"] for rows in result["scores"].values() for row in rows]
+        assert np.mean(found) == pytest.approx(score["main_score"], abs=1e-6)
+    assert set(scores["XQuADRetrieval"]["subsets"]) == {"de", "en"}
+    assert scores["Banking77Classification"]["main_score"] > 0.6, "topics can be told apart"
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_samples_of_every_kind(measured, name):
+    scores, out = measured
+    drawn = json.loads((out / "samples/static.json").read_text(encoding="utf-8"))["256"][name]
+    names, count = SAMPLES[name]
+    assert scores[name]["samples"] == count
+    for columns in drawn.values():
+        assert set(columns) == names
+    metric = scores[name]["metric"]
+    if metric in names:
+        means = [np.mean(columns[metric]) for columns in drawn.values()]
+        assert np.mean(means) == pytest.approx(scores[name]["main_score"], abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are a developer's aid")
+def test_published_scores_come_out(params, converted, tmp_path):
+    real = tmp_path / "real"
+    for name in ("STSBenchmark", "Banking77Classification", "XQuADRetrieval/en"):
+        shutil.copytree(SHARED / name, real / name)
+    data.run(airgapped(real), tmp_path / "data")
+    # This copy of XQuAD has 5 questions twice; mteb's dataset has each once.
+    assert {name: record["counts"] for name, record in records(tmp_path / "data").items()} == {
+        "Banking77Classification": "as published", "STSBenchmark": "as published", "XQuADRetrieval": "differ"
+    }  # fmt: skip
+    variants = {"fp32": converted("fp32")}
+    scores = quality.run(params.quality, variants, [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
+    found = {name: 100 * score["main_score"] for name, score in scores["fp32"]["384"].items()}
+    print(found)
+    assert found["STSBenchmark"] == pytest.approx(82.03, abs=0.02)
+    assert found["Banking77Classification"] == pytest.approx(80.04, abs=0.5)
+    assert found["XQuADRetrieval"] == pytest.approx(94.36, abs=0.3)
