@@ -33,7 +33,7 @@ TYPES = {
 }
 # Task -> per-sample values of a subset, and how many. The small folder has 36 texts, 3 questions, 24 pairs.
 SAMPLES = {
-    "STSBenchmark": ({"cosine", "gold"}, 20),
+    "STSBenchmark": ({"cosine", "gold", "left", "right"}, 20),
     "Banking77Classification": ({"accuracy"}, 36),
     "MassiveScenarioClassification": ({"accuracy"}, 72),  # two splits
     "CEDRClassification": (set(), 60),
@@ -237,7 +237,7 @@ def measured(params, converted, written, tmp_path_factory) -> tuple[dict, Path]:
     """Return the scores of the static variant on every kind of task, and the quality folder."""
     place = tmp_path_factory.mktemp("quality")
     variants = {"static": converted("static")}
-    scores = quality.run(params.quality, variants, [], written, place / "quality", 2, place / "cache")
+    scores = quality.run(params.quality, variants, "static", [], written, place / "quality", 2, place / "cache")
     assert "error" not in scores["static"], scores["static"]
     return scores["static"]["256"], place / "quality"
 
@@ -281,7 +281,7 @@ def test_published_scores_come_out(params, converted, tmp_path):
         "Banking77Classification": "as published", "STSBenchmark": "as published", "XQuADRetrieval": "differ"
     }  # fmt: skip
     variants = {"fp32": converted("fp32")}
-    scores = quality.run(params.quality, variants, [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
+    scores = quality.run(params.quality, variants, "fp32", [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
     found = {name: 100 * score["main_score"] for name, score in scores["fp32"]["384"].items()}
     print(found)
     assert found["STSBenchmark"] == pytest.approx(82.03, abs=0.02)
