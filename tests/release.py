@@ -78,7 +78,8 @@ def times(speedup: float = 50.0) -> dict[str, Any]:
     """Return the times of a fast variant."""
     timed = {"speedup": dict.fromkeys(("median", "low", "high"), speedup), "median_ms": 1.0, "n": 60}
     lengths = dict.fromkeys(("32", "128"), timed)
-    return {"lengths": lengths, "cold_start_s": {"median": 1.0}, "peak_rss_mb": 100.0}
+    batch = {"size": 32, "tokens": 128, "n": 10, "speedup": timed["speedup"]}
+    return {"batch": batch, "lengths": lengths, "cold_start_s": {"median": 1.0}, "peak_rss_mb": 100.0}
 
 
 def write(folder: Path, name: str, content: Any) -> None:

@@ -369,6 +369,15 @@ def test_a_busy_process_under_a_quota_gets_no_more_than_that():
     assert not held.group.exists()
 
 
+def test_threads_follow_the_quota():
+    with quota.enforced(0.5) as held:
+        if held.group is None:
+            pytest.skip(f"this machine permits no CPU quota: {held.why}")
+        asked = "from embed_foundry.cpus import *; print(available_cpus(), quota_cpus(cpu_groups()))"
+        done = subprocess.run([*held.prefix, sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0.5"]
+
+
 def test_a_machine_without_control_groups_measures_all_the_same_and_says_so(place, monkeypatch):
     monkeypatch.setattr(quota.host, "cpu_controllers", list)
     record = measure(place, rounds=6, cpus=0.5)["quota"]

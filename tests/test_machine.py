@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from embed_foundry import InputError, manifest
+from embed_foundry import InputError, cpus, manifest
 
 from stages import machine
 from stages.common import host
@@ -92,10 +92,10 @@ def test_quotas_of_both_cgroup_versions_the_tightest_wins(tmp_path):
     free_v1 = group(tmp_path / "c", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
     wide_v1 = group(tmp_path / "d", cpu__cfs_quota_us="300000", cpu__cfs_period_us="200000")
     empty = group(tmp_path / "e")
-    assert host.quota_cpus([]) is None
-    assert host.quota_cpus([free_v2, free_v1, empty]) is None
-    assert host.quota_cpus([free_v1, wide_v1]) == 1.5
-    assert host.quota_cpus([free_v2, tight_v2, wide_v1]) == 0.5
+    assert cpus.quota_cpus([]) is None
+    assert cpus.quota_cpus([free_v2, free_v1, empty]) is None
+    assert cpus.quota_cpus([free_v1, wide_v1]) == 1.5
+    assert cpus.quota_cpus([free_v2, tight_v2, wide_v1]) == 0.5
 
 
 def test_throttled_time_of_both_cgroup_versions(tmp_path):

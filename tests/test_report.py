@@ -33,6 +33,13 @@ TASKS = {
     "Messages": ("BitextMining", "f1", 0.4, ("de", "fr")),
     "Words": ("STS", "cosine_spearman", 0.72, ()),
 }
+PAIR = {"ndcg_at_10": 0.61, "recall_at_10": 0.7, "overlap_at_10": 0.93}
+LOST = PAIR | {"ndcg_at_10": 0.21}
+MIXED = {
+    "fp32": {"fp32": PAIR | {"ndcg_at_10": 0.64}, "onnx_int8": PAIR, "bf16": LOST},
+    "onnx_int8": {"fp32": PAIR, "onnx_int8": PAIR},
+    "bf16": {"fp32": PAIR},
+}
 HOSTILE = "<script>alert('x')</script> {{ 7 * 7 }} & $\\alpha$"
 
 
@@ -159,8 +166,8 @@ class Build:
         with publish(self.root / stage, stage=stage, parameters={}, inputs=inputs, libraries=("numpy",)) as work:
             (work / name).write_bytes(manifest.canonical(content))
             if stage == "quality":
-                (work / "floor.json").write_bytes(manifest.canonical({}))
-                (work / "compatibility.json").write_bytes(manifest.canonical({}))
+                (work / "floor.json").write_bytes(manifest.canonical(dict.fromkeys(self.tasks, 0.125)))
+                (work / "compatibility.json").write_bytes(manifest.canonical({"Operations": MIXED}))
             for variant in SPEED if stage == "quality" else ():
                 if "error" not in content[variant]:
                     path = work / "samples" / f"{variant}.json"
@@ -400,3 +407,11 @@ def used_fields(spec: object) -> Iterator[str]:
     elif isinstance(spec, list):
         for value in spec:
             yield from used_fields(value)
+
+
+def test_mixed_indexes_and_noise_are_shown(build):
+    build.judge().report()
+    page = Page(build.page)
+    rows = [row for row in page.rows if row and row[0] == "onnx_int8" and len(row) == 4]
+    assert ["onnx_int8", "–", "0.6109.3", "0.6109.3"] in rows
+    assert "noise 0.125" in page.text

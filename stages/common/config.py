@@ -106,6 +106,7 @@ class Limits(Strict):
     lead_min: dict[TaskType, Limit] = Field(default={})
     score_min: dict[TaskType, Limit] = Field(default={})
     speedup_min: dict[int, Limit] = Field(default={})
+    batch_speedup_min: Limit | None = None
     peak_rss_mb_max: Limit | None = None
     cold_start_s_max: Limit | None = None
 

@@ -7,12 +7,12 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import manifest
-from embed_foundry.encoder import available_cpus
+from embed_foundry.cpus import PERIOD_V1, QUOTA_V1, QUOTA_V2, affinity_cpus, cpu_groups, cpu_mounts, quota_cpus
 
 GIB = 1 << 30
 # Instruction sets that change which kernels the encoders' libraries take, by Linux' names.
@@ -26,7 +26,7 @@ CROWDED = 0.1
 # Kinds of CPU time that count as work; Linux counts guests' time in user's.
 BUSY = ("user", "nice", "system", "irq", "softirq")
 # Files of a cgroup CPU controller: version 2, version 1.
-QUOTA_V2, QUOTA_V1, PERIOD_V1, STAT = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.stat"
+STAT = "cpu.stat"
 
 
 def fingerprint() -> dict[str, Any]:
@@ -44,9 +44,9 @@ def fingerprint() -> dict[str, Any]:
         "cpu": info.get("brand_raw") or platform.processor() or "unknown",
         "arch": platform.machine(),
         "flags": sorted(flag for flag in FLAGS if flag.replace("_", "") in present),
-        "cpus": available_cpus(),
+        "cpus": affinity_cpus(),
         "cores": psutil.cpu_count(logical=False),
-        "quota_cpus": quota_cpus(_cpu_groups()),
+        "quota_cpus": quota_cpus(cpu_groups()),
         "memory_gib": round(psutil.virtual_memory().total / GIB),
         "os": platform.system(),
     }
@@ -66,7 +66,7 @@ def watch() -> Callable[[], dict[str, float]]:
     """
     import psutil
 
-    groups, load = _cpu_groups(), psutil.getloadavg()[0]
+    groups, load = cpu_groups(), psutil.getloadavg()[0]
     throttled, before, mine, start = throttled_s(groups), psutil.cpu_times(), _own_s(), time.monotonic()
 
     def since() -> dict[str, float]:
@@ -99,23 +99,6 @@ def crowded(seen: dict[str, float], threads: int) -> bool:
     return seen["others_cpus"] > spare + CROWDED * threads
 
 
-def quota_cpus(groups: list[Path]) -> float | None:
-    """Return the least CPU quota of the given cgroup folders, in CPUs (1.5 is 150 ms each 100 ms); None if unlimited.
-
-    Args:
-        groups: cgroup folders of version 1 or 2; files that are missing there say nothing.
-    """
-    limits = []
-    for group in groups:
-        if (text := _text(group / QUOTA_V2)) is not None:
-            quota, _, period = text.partition(" ")
-        else:
-            quota, period = _text(group / QUOTA_V1) or "-1", _text(group / PERIOD_V1) or "100000"
-        if quota not in ("max", "-1"):
-            limits.append(int(quota) / int(period))
-    return round(min(limits), 3) if limits else None
-
-
 def throttled_s(groups: list[Path]) -> float | None:
     """Return how long the given cgroup folders were held back by their quotas so far; None if none of them says."""
     seconds = []
@@ -133,48 +116,18 @@ def cpu_controllers() -> list[tuple[Path, Callable[[int, int], dict[str, str]]]]
 
     The function takes quota and period in microseconds and returns file name -> content, for a new folder in the root.
     """
-    import psutil
-
     found: list[tuple[Path, Callable[[int, int], dict[str, str]]]] = []
-    for mount in psutil.disk_partitions(all=True):
-        root = Path(mount.mountpoint)
-        if mount.fstype == "cgroup2" and "cpu" in (_text(root / "cgroup.subtree_control") or "").split():
-            found.append((root, lambda quota, period: {QUOTA_V2: f"{quota} {period}"}))
-        elif mount.fstype == "cgroup" and "cpu" in mount.opts.split(","):
+    for root, version in cpu_mounts():
+        if version == 1:
             found.append((root, lambda quota, period: {PERIOD_V1: str(period), QUOTA_V1: str(quota)}))
+        elif "cpu" in (_text(root / "cgroup.subtree_control") or "").split():
+            found.append((root, lambda quota, period: {QUOTA_V2: f"{quota} {period}"}))
     return found
 
 
 def _own_s() -> float:
     """Return the CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
-
-
-def _cpu_groups() -> list[Path]:
-    """Return this process's cgroup folders that may hold CPU limits: its own and its ancestors', of both versions."""
-    import psutil
-
-    paths: dict[str, str] = {}  # controllers -> path in the hierarchy; "" is version 2
-    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths |= dict.fromkeys(controllers.split(","), path)
-    folders: list[Path] = []
-    for mount in psutil.disk_partitions(all=True) if paths else []:
-        if mount.fstype == "cgroup2" and "" in paths:
-            folders += _up(Path(mount.mountpoint), paths[""])
-        elif mount.fstype == "cgroup" and "cpu" in paths and "cpu" in mount.opts.split(","):
-            folders += _up(Path(mount.mountpoint), paths["cpu"])
-    return list(dict.fromkeys(folders))
-
-
-def _up(mount: Path, path: str) -> Iterator[Path]:
-    """Yield mount/path and its parents up to the mount; inside a container the path may exist on the host only."""
-    here = mount / path.strip("/")
-    for folder in (here, *here.parents):
-        if folder.is_dir():
-            yield folder
-        if folder == mount:
-            return
 
 
 def _text(path: Path) -> str | None:

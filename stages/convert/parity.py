@@ -52,6 +52,8 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
         return {"error": str(error)}
     asked = (*texts, _SHORTEST, long)
     expected = _reference(base, manifest.read(base)["digest"], asked, encoder.variant.max_tokens)
+    if not own_space and expected.shape[1] != alone.shape[1]:
+        return {"error": f"vectors have {alone.shape[1]} dimensions, the base model's {expected.shape[1]}."}
     upper = np.triu_indices(len(texts), 1)
     similar, original = ((vectors @ vectors.T)[upper] for vectors in (alone, expected[:-2]))
     figures: dict[str, Any] = {

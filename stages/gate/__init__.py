@@ -19,6 +19,8 @@ from stages.gate import tables
 from stages.gate.facts import Measured, gather
 from stages.gate.judge import INCONCLUSIVE, judge
 
+# Parts of a variant's facts that may have failed.
+PARTS = ("record", "parity", "quality", "latency")
 # A waiting baseline looks slow, and everything else then looks fast: such a run must not pass a speed-up.
 CROWDED = (
     "latency: other processes took the CPUs meanwhile, so speed-ups were not judged. "
@@ -73,9 +75,7 @@ def decide(target: Target, baseline: str, facts: Mapping[str, Mapping[str, Any]]
     judged: dict[str, dict[str, Any]] = {}
     for name, fact in facts.items():
         limits = target.limits.get(name, target.limits.get("default", Limits()))
-        errors = [
-            f"{part}: {fact[part]['error']}" for part in ("parity", "quality", "latency") if "error" in fact[part]
-        ]
+        errors = [f"{part}: {fact[part]['error']}" for part in PARTS if "error" in fact.get(part, {})]
         if fact.get("crowded") and limits.speedup_min:
             errors.append(CROWDED)
         checks = list(judge(limits, fact, facts[baseline]))

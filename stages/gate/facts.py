@@ -52,8 +52,8 @@ class Measured:
 def gather(config: Gate, baseline: str, folders: Mapping[str, Path], seen: Measured) -> dict[str, dict[str, Any]]:
     """Return the facts of each variant by name; a part that failed, or was not measured, is {"error": why}.
 
-    Keys: size_mb, dimensions, space_id, alone (why its space is its own), parity, quality, floor, paired, latency,
-    unenforced (why times are not the target's), crowded.
+    Keys: size_mb, dimensions, space_id, alone (why its space is its own), record, parity, quality, floor, paired,
+    latency, unenforced (why times are not the target's), crowded.
 
     Args:
         config: how sure bounds must be.
@@ -75,6 +75,7 @@ def gather(config: Gate, baseline: str, folders: Mapping[str, Path], seen: Measu
             "dimensions": variant.dimensions,
             "space_id": confirmed[name][0],
             "alone": confirmed[name][1],
+            "record": _record(variant, variants[baseline]),
             "parity": variant.parity,
             "quality": seen.scores.get(name, {"error": "not measured"}),
             "floor": seen.floor,
@@ -85,6 +86,14 @@ def gather(config: Gate, baseline: str, folders: Mapping[str, Path], seen: Measu
         }
         for name, variant in variants.items()
     }
+
+
+def _record(variant: Variant, baseline: Variant) -> dict[str, str]:
+    """Return what a variant's record must share with the baseline's: a lost prompt costs quality without an error."""
+    if variant.prompts != baseline.prompts:
+        known, found = sorted(baseline.prompts), sorted(variant.prompts)
+        return {"error": f"its prompts differ from the baseline's: {found}, expected {known} with the same texts"}
+    return {}
 
 
 def _unenforced(quota: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ AT_EVERY_DIMENSION = "Retrieval"
 HOPELESS = 1000
 NO_TASK = "the suite has no task of this type; add one, or take the limit out of the target"
 # What only the target's own conditions tell.
-TIMED = ("speedup_min", "cold_start_s_max")
+TIMED = ("speedup_min", "batch_speedup_min", "cold_start_s_max")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,10 @@ def _judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> 
                 yield check(limit, task, bound, value)
             if not _tasks(theirs, kind):
                 yield Check(limit, kind, bound, None, None, FAIL, note=NO_TASK)
+    if limits.batch_speedup_min is not None:
+        batch = {} if fact.get("crowded") else fact["latency"].get("batch", {})
+        on = f"{batch.get('size')} x {batch.get('tokens')} tokens" if batch else "batch"
+        yield bounded("batch_speedup_min", on, limits.batch_speedup_min, ratio(batch))
     for tokens, bound in sorted(limits.speedup_min.items()):
         timed = {} if fact.get("crowded") else fact["latency"].get("lengths", {}).get(str(tokens), {})
         yield bounded("speedup_min", f"{tokens} tokens", bound, ratio(timed))

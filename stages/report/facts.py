@@ -101,6 +101,8 @@ class Facts:
         dimensions: that were scored, descending.
         lengths: in tokens, ascending.
         latency: the content of latency/latency.json, without its variants.
+        floor: task to the score of random token vectors.
+        mixed: retrieval task to query variant to index variant to figures.
         sources: name, digest and library versions of the folders this report was made from.
     """
 
@@ -113,6 +115,8 @@ class Facts:
     lengths: tuple[int, ...]
     latency: dict[str, Any]
     sources: tuple[tuple[str, str, dict[str, str]], ...]
+    floor: dict[str, float]
+    mixed: dict[str, Any]
 
     @property
     def crowded(self) -> bool:

@@ -55,6 +55,8 @@ def gather(model: Model, target: str, variants: Mapping[str, Path], quality: Pat
         dimensions=tuple(sorted({int(key) for one in seen for key in one.quality}, reverse=True)),
         lengths=tuple(sorted({int(key) for one in seen for key in one.latency.get("lengths", {})})),
         latency={key: value for key, value in times.items() if key != "variants"},
+        floor=_json(quality / "floor.json"),
+        mixed=_json(quality / "compatibility.json"),
         sources=tuple(_sources(verdict["catalog"], {"quality": quality, "latency": latency, "gate": gate}, variants)),
     )
 

@@ -20,6 +20,7 @@ LIMITS = {
     "lead_min": ("lead over noise kept", "%", 1),
     "score_min": ("score", "", 4),
     "speedup_min": ("speed-up", "×", 2),
+    "batch_speedup_min": ("speed-up in batches", "×", 2),
     "peak_rss_mb_max": ("peak memory", "MB", 0),
     "cold_start_s_max": ("cold start", "s", 2),
 }

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .cpus import available_cpus
 from .errors import InputError, IntegrityError
 from .variant import Variant
 
@@ -35,7 +36,7 @@ class Encoder(ABC):
 
     Args:
         folder: a variant folder (variant.json beside its files).
-        threads: CPU threads to use; None means one per CPU this process may run on.
+        threads: CPU threads to use; None means one per CPU that this process may use, its container's quota respected.
     """
 
     # Texts per call of the library underneath, where the caller does not say.
@@ -255,11 +256,6 @@ def cut(vectors: Vectors, dimensions: int) -> Vectors:
         )
     unit: Vectors = (part / norms).astype(np.float32)
     return unit
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may run on, its affinity mask respected."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checked(text: object, at: int) -> str:

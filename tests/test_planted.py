@@ -1,0 +1,173 @@
+"""Faults planted into a variant, through quality and the whole gate: each must keep it from shipping, by name.
+
+The baseline is the real static variant of MiniLM: a second to measure, and its faults are those of any weights.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import release
+import tiny_gemma
+from embed_foundry import Variant, encoder, manifest
+from embed_foundry.static import StaticEncoder
+from safetensors.numpy import load_file, save_file
+
+from stages import catalog, convert, data, gate, quality
+from stages.common.config import Target
+
+LIMITS = {
+    "retention_min": {"Retrieval": 0.97, "Classification": 0.97, "STS": 0.97},
+    "lead_min": {"STS": 0.9},
+    "speedup_min": {32: 1.2},
+    "batch_speedup_min": 1.2,
+    "batch_shift_max": 0.02,
+    "cosine_min_min": 0.95,
+}
+FAST = release.times(2.0)
+
+
+class ShuffledEncoder(StaticEncoder):
+    """Gives every text of a call the vector of the one before it."""
+
+    def _embed(self, rows, batch_size):
+        vectors, truncated = super()._embed(rows, batch_size)
+        return np.roll(vectors, 1, axis=0), truncated
+
+
+@pytest.fixture(scope="module")
+def suite(params, tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "data"
+    data.run(params.suite.model_copy(update={"queries": 200, "corpus": 600, "services": 8, "languages": ["de"]}), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cells")
+
+
+@pytest.fixture
+def judged(converted, params, suite, cache, tmp_path):
+    """Return a function that judges a variant against the static baseline and gives its verdict."""
+
+    def run(plant=lambda folder: None, times=FAST):
+        for name in ("baseline", "it"):
+            shutil.copytree(converted("static"), tmp_path / "variants" / name)
+            edit(tmp_path / "variants" / name, name=name, parity={"batch_shift_max": 0.0, "cosine_min": 1.0})
+        plant(tmp_path / "variants" / "it")
+        for name in ("baseline", "it"):
+            manifest.write(tmp_path / "variants" / name, {"stage": f"convert@{name}"})
+        folders = {name: tmp_path / "variants" / name for name in ("baseline", "it")}
+        catalog.run(list(folders), tmp_path / "variants", tmp_path / "catalog")
+        quality.run(params.quality, folders, "baseline", [], suite, tmp_path / "quality", 2, cache)
+        release.write(tmp_path / "latency", "latency.json", {"variants": {"baseline": release.times(1.0), "it": times}})
+        target = params.target.model_dump() | {"candidates": ["it"], "required": 1, "limits": {"it": LIMITS}}
+        places = (tmp_path / name for name in ("catalog", "variants", "quality", "latency", "gate"))
+        verdict = gate.run(Target.model_validate(target), params.gate, "baseline", *places)
+        assert verdict["release"]["passes"] == verdict["variants"]["it"]["passes"]
+        return verdict["variants"]["it"]
+
+    return run
+
+
+def edit(folder, **changes):
+    record = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
+    (folder / "variant.json").write_bytes(manifest.canonical(record | changes))
+
+
+def table(change):
+    """Return a fault that changes the table of vectors."""
+
+    def plant(folder):
+        tensors = load_file(folder / "table.safetensors")
+        values = change(tensors["embeddings"].astype(np.float32)).astype(np.float32)
+        save_file(tensors | {"embeddings": values}, folder / "table.safetensors")
+
+    return plant
+
+
+def noisy(values):
+    """Coarse rounding, as a bad 8-bit conversion: a few points of similarity, hardly anything else."""
+    rng = np.random.default_rng(0)
+    return values + rng.normal(0, 0.55 * values.std(), values.shape)
+
+
+def test_a_variant_against_itself_passes_everything(judged):
+    found = judged()
+    assert (found["passes"], found["reasons"]) == (True, [])
+    ratios = [check for check in found["checks"] if check["limit"] == "retention_min"]
+    assert len(ratios) == 4
+    assert all(check["value"] == check["estimate"] == check["high"] == 1.0 for check in ratios)
+
+
+FAULTS = {
+    "zeros": (table(np.zeros_like), "quality: .* have no length"),
+    "nan": (table(lambda values: np.full_like(values, np.nan)), "quality: .* not finite"),
+    "constant": (table(np.ones_like), "quality: .* all alike"),
+    "rows under wrong tokens": (table(lambda values: np.roll(values, 1, axis=0)), "retention_min"),
+    "three points lost on one task": (table(noisy), "retention_min (LeeDocuments|WordSim353)STS"),
+    "a lost prompt": (lambda folder: edit(folder, prompts={"query": "query: "}), "record: its prompts differ"),
+    "vectors that depend on the batch": (
+        lambda folder: edit(folder, parity={"batch_shift_max": 0.2, "cosine_min": 1.0}),
+        "batch_shift_max: 0.2, limit 0.02",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_does_not_ship(judged, fault):
+    plant, reason = FAULTS[fault]
+    found = judged(plant)
+    assert not found["passes"]
+    assert any(re.search(reason, told) for told in found["reasons"]), found["reasons"]
+
+
+def test_shuffled_rows_do_not_ship(judged, monkeypatch):
+    monkeypatch.setitem(encoder.KINDS, "shuffled", (f"{__name__}:ShuffledEncoder", ""))
+    found = judged(lambda folder: edit(folder, kind="shuffled"))
+    assert not found["passes"]
+    assert sum(reason.startswith("retention_min") for reason in found["reasons"]) >= 3
+
+
+def test_a_variant_that_is_faster_only_alone_does_not_ship(judged):
+    slow = FAST["batch"] | {"speedup": {"median": 0.7, "low": 0.6, "high": 0.8}}
+    found = judged(times=FAST | {"batch": slow})
+    assert found["reasons"] == ["batch_speedup_min 32 x 128 tokens: 0.7, between 0.6 and 0.8 by 10 samples, limit 1.2"]
+
+
+@pytest.mark.parametrize(
+    ("module", "change"),
+    [("1_Pooling", {"pooling_mode": "cls"}), ("2_Dense", None)],
+    ids=["wrong pooling", "skipped head"],
+)
+def test_wrong_modules_are_told_by_parity(params, recipes, base, tmp_path, monkeypatch, module, change):
+    """The fault sits in the conversion: what it writes is not what it was given."""
+    gemma = tiny_gemma.write(tmp_path / "gemma", base / "tokenizer.json")
+    model = params.model.model_copy(update={"matryoshka": [48], "max_tokens": 1024})
+    from stages.convert import torch as room
+
+    sound = room.convert
+
+    def faulty(source, recipe, work):
+        draft = sound(source, recipe, work)
+        if change:
+            path = work / "model" / module / "config.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        else:
+            path = work / "model" / "modules.json"
+            kept = [entry for entry in json.loads(path.read_text()) if not entry["path"].startswith(("2_", "3_"))]
+            path.write_text(json.dumps(kept))
+            draft = replace(draft, dimensions=64)
+        return draft
+
+    monkeypatch.setattr(room, "convert", faulty)
+    convert.run("fp32", recipes["fp32"], model, gemma, tmp_path / "fp32")
+    parity = Variant.load(tmp_path / "fp32").parity
+    if change:
+        assert parity["cosine_min"] < 0.9
+    else:
+        assert parity == {"error": "vectors have 64 dimensions, the base model's 48."}
