@@ -262,7 +262,9 @@ def test_a_failed_gate_ends_with_4_and_every_missed_limit(build):
     for name in set(build.target.candidates) & set(release.NAMES):
         limits = build.target.limits[name].speedup_min
         for tokens, limit in limits.items():
-            assert f"{name}: speedup_min {tokens} tokens: 0.5, limit {limit:g}" in said
+            assert (
+                f"{name}: speedup_min {tokens} tokens: 0.5, between 0.5 and 0.5 by 60 samples, limit {limit:g}" in said
+            )
     assert "Next: read gate/verdict.json" in said
 
 

@@ -306,7 +306,7 @@ def test_figures_on_the_page(build):
     build.judge().report()
     page = Page(build.page)
     # One row a task and dimension; the first also holds the task. Score and per cent of fp32 at 384 stand together.
-    assert page.row("OperationsRetrieval · ndcg_at_10 · n 300")[1:3] == ["384", "0.640100.0"]
+    assert page.row("OperationsRetrieval · ndcg_at_10 · n 300 · noise 0.125")[1:3] == ["384", "0.640100.0"]
     assert page.row("de")[1:] == ["0.250"] * 5
     timed = json.loads((build.root / "latency" / "latency.json").read_text())["variants"]["static"]
     shown = page.row("static", "32 × 128 tokens")
