@@ -76,7 +76,7 @@ def run(
                 scores[name] = _write(work, name, measured) if isinstance(measured, dict) else {"error": measured}
                 for task, path in kept.items() if isinstance(measured, dict) else ():
                     vectors.setdefault(task, {})[name] = path
-            noise = floor.write(variants[baseline], Path(scratch, floor.FLOOR))
+            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
             measured = _variant(config, noise, [], data, threads, cache, records, {}, shown.update)
             if isinstance(measured, str):
                 raise IntegrityError(f"quality: the floor could not be measured: {measured}")
