@@ -91,9 +91,9 @@ def table(change):
 
 
 def noisy(values):
-    """Coarse rounding, as a bad 8-bit conversion: a few points of similarity, hardly anything else."""
+    """Coarse rounding, as of a bad 8-bit conversion: 2.7 points lost on WordSim353, measured."""
     rng = np.random.default_rng(0)
-    return values + rng.normal(0, 0.55 * values.std(), values.shape)
+    return values + rng.normal(0, 0.4 * values.std(), values.shape)
 
 
 def test_a_variant_against_itself_passes_everything(judged):
@@ -109,7 +109,6 @@ FAULTS = {
     "nan": (table(lambda values: np.full_like(values, np.nan)), "quality: .* not finite"),
     "constant": (table(np.ones_like), "quality: .* all alike"),
     "rows under wrong tokens": (table(lambda values: np.roll(values, 1, axis=0)), "retention_min"),
-    "three points lost on one task": (table(noisy), "retention_min (LeeDocuments|WordSim353)STS"),
     "a lost prompt": (lambda folder: edit(folder, prompts={"query": "query: "}), "record: its prompts differ"),
     "vectors that depend on the batch": (
         lambda folder: edit(folder, parity={"batch_shift_max": 0.2, "cosine_min": 1.0}),
@@ -124,6 +123,16 @@ def test_a_planted_fault_does_not_ship(judged, fault):
     found = judged(plant)
     assert not found["passes"]
     assert any(re.search(reason, told) for told in found["reasons"]), found["reasons"]
+
+
+def test_three_points_lost_on_one_task_do_not_ship(judged):
+    found = judged(table(noisy))
+    (lost,) = [
+        check for check in found["checks"] if (check["limit"], check["on"]) == ("retention_min", "WordSim353STS")
+    ]
+    assert 0.95 < lost["estimate"] < 0.97, "two to four of 68 points"
+    assert not lost["passes"]
+    assert not found["passes"]
 
 
 def test_shuffled_rows_do_not_ship(judged, monkeypatch):
