@@ -1,12 +1,13 @@
 """quality: scores of real encoders on a small suite, the cell cache, and variants that are broken on purpose."""
 
+import importlib.metadata
 import json
-import shutil
 
 import numpy as np
 import pytest
+from broken import broken, changed
 from embed_foundry import InputError, manifest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from stages import data, quality
@@ -37,32 +38,6 @@ def measure(params, suite, tmp_path):
         return quality.run(params.quality, variants, baseline, dimensions, folder, tmp_path / out, 2, tmp_path / cache)
 
     return run
-
-
-def broken(source, target, change):
-    """Return a copy of a static variant with its table changed; its manifest is right, only its vectors are not."""
-    shutil.copytree(source, target)
-    tensors = load_file(target / "table.safetensors")
-    save_file(tensors | {"embeddings": change(tensors["embeddings"].astype(np.float32))}, target / "table.safetensors")
-    return renamed(target)
-
-
-def renamed(folder):
-    """Give a copied variant its folder's name, and a manifest that fits."""
-    record = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
-    (folder / "variant.json").write_bytes(manifest.canonical(record | {"name": folder.name}))
-    (folder / "manifest.json").unlink()
-    manifest.write(folder, {"stage": f"convert@{folder.name}"})
-    return folder
-
-
-def changed(source, target, name, text):
-    """Return a copy of a suite with one file replaced, or removed if `text` is None."""
-    shutil.copytree(source, target)
-    (target / name).unlink() if text is None else (target / name).write_text(text, encoding="utf-8")
-    (target / "manifest.json").unlink()
-    manifest.write(target, {"stage": "data"})
-    return target
 
 
 def test_same_bytes_twice_cold_and_from_cells(measure, static, tmp_path):
@@ -174,6 +149,20 @@ def test_one_changed_variant_measures_only_that_one(measure, static, tmp_path):
     assert len(after) == 3 * TASKS
     assert cells.items() <= after.items()
     assert found["static"] == found["other"]  # unit norm removes the factor
+
+
+BUMPS = {"onnxruntime": 0, "tokenizers": 2 * TASKS, "mteb": 2 * TASKS}
+
+
+@pytest.mark.parametrize("library", BUMPS)
+def test_a_new_library_measures_the_cells_again_that_it_can_change(measure, static, tmp_path, monkeypatch, library):
+    """The static variant and the floor, of kind static too, do not run in ONNX Runtime."""
+    first = measure({"static": static}, "first", dimensions=[])
+    before = {path.name for path in (tmp_path / "cache").glob("*.json")}
+    installed = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == library else installed(name))
+    assert measure({"static": static}, "second", dimensions=[]) == first
+    assert len({path.name for path in (tmp_path / "cache").glob("*.json")} - before) == BUMPS[library]
 
 
 @pytest.mark.parametrize("damage", [lambda body: body[:-9], lambda body: body[:200] + b"7" + body[201:], lambda _: b""])

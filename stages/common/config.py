@@ -134,6 +134,21 @@ class Quality(Strict):
     batch_size: int = Field(gt=0)
 
 
+class Engine(Strict):
+    """Where quality's cells are measured: in the stage's own process, or on a Dask cluster."""
+
+    name: Literal["local", "dask"]
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/]+:\d+$")] | None = None
+    shared: str | None = None
+    wait_s: int = Field(default=60, gt=0)
+
+    @model_validator(mode="after")
+    def _address(self) -> "Engine":
+        if self.name == "dask" and self.address is None:
+            raise ValueError("engine=dask needs engine.address=tcp://HOST:PORT, the address of a Dask scheduler")
+        return self
+
+
 class Gate(Strict):
     """How sure a verdict must be: the level of its one-sided bounds, and how many resamples they come from."""
 
@@ -174,6 +189,7 @@ class Params(Strict):
     variants: dict[str, Variant]
     baseline: str
     quality: Quality
+    engine: Engine
     latency: Latency
     gate: Gate
 

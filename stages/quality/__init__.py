@@ -8,27 +8,29 @@ In: the catalogued variants, data/. Out: quality/
     results/VARIANT/DIM/TASK.json  mteb's own TaskResult, without times and dates
     compatibility.json           retrieval task -> query variant -> index variant -> {recall, ndcg, overlap}_at_10
     floor.json                   task -> main_score of random token vectors (quality/floor.py)
-Fails: 2 the suite is empty or unknown, 3 an input differs from its manifest, or mteb gives no finite score.
+Cells are measured in this process, or on a Dask cluster (engine=dask), with the same result.
+Fails: 2 the suite is empty or unknown, or a cluster's worker is not like this machine; 3 an input differs from its
+manifest, or mteb gives no finite score; 75 no cluster answers, or it lost its workers.
 A variant whose encoder fails is recorded as such, and fails at the gate; the others go on.
 """
 
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import IntegrityError, manifest, open_variant
+from embed_foundry import IntegrityError, manifest
 from embed_foundry.errors import InputError
 
 from stages.common.artifact import publish
-from stages.common.config import Quality
+from stages.common.config import Engine, Quality
 from stages.common.progress import bar
 
 SCORES = "scores.json"
 FLOOR = "floor.json"
 COMPATIBILITY = "compatibility.json"
+LOCAL = Engine(name="local")
 
 
 def run(
@@ -40,6 +42,7 @@ def run(
     out: Path,
     threads: int,
     cache: Path,
+    engine: Engine = LOCAL,
 ) -> dict[str, Any]:
     """Measure and return the content of scores.json.
 
@@ -52,10 +55,12 @@ def run(
         out: the quality folder.
         threads: CPU threads of the encoders.
         cache: where finished cells are kept between runs.
+        engine: where cells are measured; the result does not depend on it.
 
     Raises:
-        InputError: the suite is empty, or a task of it is unknown.
+        InputError: the suite is empty, or a task of it is unknown; a cluster's workers are not like this machine.
         IntegrityError: an input differs from its manifest, or a score is missing or not finite.
+        RetryableError: no cluster answers, or it lost its workers.
     """
     from stages.quality import cells, compatibility, floor
 
@@ -66,71 +71,65 @@ def run(
         records = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
         if not records:
             raise InputError(f"{data}/tasks.json: lists no task; a suite without tasks measures nothing. Add one.")
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
+            cuts = {folder: list(dimensions) for folder in variants.values()} | {noise: []}
+            found = _measured(cuts, data, records, threads, config.batch_size, cache, engine)
+        levels = found[noise]
+        if isinstance(levels, str):
+            raise IntegrityError(f"quality: the floor could not be measured: {levels}")
+        level = {task: next(iter(cell.scores.values()))["main_score"] for task, (_, cell) in levels.items()}
         scores: dict[str, Any] = {}
         vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file
-        cells_count = (len(variants) + 1) * len(records)  # and the floor's
-        with tempfile.TemporaryDirectory() as scratch, bar("quality: cells", cells_count) as shown:
-            for name, folder in variants.items():
-                kept: dict[str, Path] = {}
-                measured = _variant(config, folder, dimensions, data, threads, cache, records, kept, shown.update)
-                scores[name] = _write(work, name, measured) if isinstance(measured, dict) else {"error": measured}
-                for task, path in kept.items() if isinstance(measured, dict) else ():
-                    vectors.setdefault(task, {})[name] = path
-            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
-            measured = _variant(config, noise, [], data, threads, cache, records, {}, shown.update)
+        for name, folder in variants.items():
+            measured = found[folder]
             if isinstance(measured, str):
-                raise IntegrityError(f"quality: the floor could not be measured: {measured}")
-            levels = {task: next(iter(cell.scores.values()))["main_score"] for task, cell in measured.items()}
-            (work / FLOOR).write_bytes(manifest.canonical(levels))
+                scores[name] = {"error": measured}
+                continue
+            scores[name] = _write(work, name, {task: cell for task, (_, cell) in measured.items()})
+            for task, (digest, cell) in measured.items():
+                if cell.vectors:
+                    vectors.setdefault(task, {})[name] = cells.vectors_of(cache, digest)
         pairs = {task: compatibility.matrix(files) for task, files in vectors.items()}
+        (work / FLOOR).write_bytes(manifest.canonical(level))
         (work / COMPATIBILITY).write_bytes(manifest.canonical(pairs))
         (work / SCORES).write_bytes(manifest.canonical(scores))
     return scores
 
 
-def _variant(
-    config: Quality,
-    folder: Path,
-    dimensions: Sequence[int],
+def _measured(
+    cuts: Mapping[Path, Sequence[int]],
     data: Path,
-    threads: int,
-    cache: Path,
     records: Sequence[Mapping[str, Any]],
-    kept: dict[str, Path],
-    step: Any,  # noqa: ANN401 - tqdm's update
-) -> dict[str, Any] | str:
-    """Return the variant's cells by task, from the cache where nothing changed, or why its encoder failed.
+    threads: int,
+    batch_size: int,
+    cache: Path,
+    engine: Engine,
+) -> dict[Path, dict[str, tuple[str, Any]] | str]:
+    """Return, by variant folder, task -> (digest, cell), from the cache where nothing changed, or why it failed."""
+    from stages.quality import cells, cluster, jobs
 
-    `kept` receives where the vectors of retrieval tasks are.
-    """
-    from stages.quality import cells
-    from stages.quality.adapter import Adapter
-
-    encoder = adapter = None
-    found: dict[str, Any] = {}
-    try:
-        for record in records:
-            full = json.loads((folder / "variant.json").read_text(encoding="utf-8"))["dimensions"]
-            lengths = sorted({full, *(length for length in dimensions if length < full)}, reverse=True)
-            settings = {"dimensions": lengths, "threads": threads, "batch_size": config.batch_size}
-            digest = cells.key(folder, data, record, settings)
-            cell = cells.cached(cache, digest)
-            if cell is None:
-                if adapter is None:
-                    encoder = open_variant(folder, threads)
-                    adapter = Adapter(encoder, manifest.read(folder)["digest"], config.batch_size)
-                with warnings.catch_warnings():
-                    # Long documents are cut for all variants alike; mteb's and sklearn's remarks concern no score.
-                    warnings.simplefilter("ignore")
-                    cell = cells.measure(adapter, record, data, lengths, cells.vectors_of(cache, digest))
-                cells.keep(cache, digest, cell)
-            found[record["name"]] = cell
-            if cell.vectors:
-                kept[record["name"]] = cells.vectors_of(cache, digest)
-            step()
-    except IntegrityError as error:  # anything else is no fault of the variant: it ends the run
-        return str(error)
-    return found
+    plans = {folder: jobs.plan(folder, data, records, at, threads, batch_size) for folder, at in cuts.items()}
+    every = [job for planned in plans.values() for job in planned]
+    done: dict[str, Any] = {}
+    with bar("quality: cells", len(every)) as shown:
+        for job in every:
+            if cell := cells.cached(cache, job.digest):
+                done[job.digest] = cell
+                shown.update()
+        todo = [job for job in every if job.digest not in done]
+        answers = cluster.measure(engine, todo, cache) if engine.name == "dask" else jobs.measure(todo, cache)
+        for job, outcome in answers:
+            if not isinstance(outcome, str):
+                cells.keep(cache, job.digest, outcome)
+            done[job.digest] = outcome
+            shown.update()
+    result: dict[Path, dict[str, tuple[str, Any]] | str] = {}
+    for folder, planned in plans.items():
+        failure = next((why for job in planned if isinstance(why := done.get(job.digest), str)), None)
+        result[folder] = failure or {job.record["name"]: (job.digest, done[job.digest]) for job in planned}
+    return result
 
 
 def _write(work: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
