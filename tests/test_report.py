@@ -71,6 +71,23 @@ def test_a_missed_limit_is_marked_explained_and_has_its_margin(build):
     assert page.row("retention", "Words")[-1] == "✓ yes"
 
 
+@pytest.mark.parametrize(
+    ("limits", "verdict", "marked"),
+    [
+        (Limits(size_mb_max=0.05), "FAIL", True),
+        (Limits(cold_start_s_max=0.1), "FAIL", False),  # missed, but the table has no row for it
+        (Limits(size_mb_max=1), "PASS", False),
+    ],
+)
+def test_the_mark_is_explained_where_a_cell_carries_it(build, limits, verdict, marked):
+    build.limits = {"onnx_int8": limits}
+    table = build.judge().report()
+    assert columns(table, "verdict")[3] == verdict
+    assert (columns(table, "size, MB")[3] == "0.1!") == marked
+    assert ("\n! misses its limit\n" in table) == marked
+    assert ("\nonnx_int8 (FAIL):\n" in table) == (verdict == "FAIL")
+
+
 def test_a_release_that_fails_says_so_at_the_top(build):
     build.limits = {name: Limits(size_mb_max=0.05) for name in ("onnx_int8", "onnx_fp32", "static")}
     assert "release: FAIL" in build.judge().report()
