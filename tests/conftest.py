@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import release
 import tiny_model
+import tiny_static
 import yaml
 from hub_server import HubServer
 
@@ -102,6 +103,12 @@ def workplace(base, tmp_path) -> Path:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "base").symlink_to(base)
     return tmp_path
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """Return a build's folder that `tiny_static.measure` measures."""
+    return tiny_static.start(tmp_path)
 
 
 @pytest.fixture

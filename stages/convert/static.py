@@ -1,11 +1,11 @@
 """Static variants: Model2Vec distils the base model's output for every token into one table."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from embed_foundry.errors import InputError
 
+from stages.common.intake import read_json
 from stages.common.recipes import StaticVariant
 from stages.convert import THREADS, Draft
 
@@ -27,7 +27,7 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
     from threadpoolctl import threadpool_limits
     from transformers import AutoModel, AutoTokenizer
 
-    modules = json.loads((base / "modules.json").read_text(encoding="utf-8"))
+    modules = read_json(base / "modules.json")
     if heads := [module["path"] for module in modules if module["type"].endswith("Dense")]:
         raise InputError(f"{base}: has heads {heads}, which Model2Vec would skip. Leave static out of `variant`.")
     torch.set_num_threads(THREADS)
