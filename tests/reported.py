@@ -147,6 +147,8 @@ class Build:
         }
         machine = {"cpu": "Some CPU", "flags": ["avx2"], "cpus": 2, "quota_cpus": None}
         return {
+            "peak_gops": {"fp32": 100.0, "int8": 400.0},
+            "operations": {str(tokens): tokens * 10**7 for tokens in LENGTHS},  # ms of fp32 are tokens / 8: 80 Gop/s
             "machine": machine,
             "host": {"steal_s": 0.25, "others_cpus": self.others_cpus},
             "threads": 2,

@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from embed_foundry import IntegrityError, RetryableError, manifest
+from embed_foundry import IntegrityError, RetryableError, manifest, open_variant
 from tiny_static import SETTINGS, measure, static, workers
 
 from stages import catalog, latency
-from stages.latency.team import Worker, WorkerError
+from stages.latency import peak
+from stages.latency.team import Worker, WorkerError, environment
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
@@ -162,3 +163,24 @@ def test_workers_end_with_the_stage_however_it_ends(place, stage, end):
     if end != signal.SIGKILL:
         assert running.returncode == 130, err
         assert not (place / ".latency.partial").exists()
+
+
+def test_operations_are_those_of_the_layers(converted):
+    """MiniLM: 6 layers of 4 products of 384 x 384 and 2 of 384 x 1536 a token, and 2 of attention a pair of tokens."""
+    encoder = open_variant(converted("fp32"), 1)
+    text = " ".join(["bucket"] * 30)
+    (tokens,) = encoder.count_tokens([text])
+    worker = Worker(converted("fp32"), 1)
+    try:
+        worker.first_vector()
+        found = worker.ask("operations", [text])["operations"]
+    finally:
+        worker.end()
+    layers = 6 * 2 * (tokens * (4 * 384**2 + 2 * 384 * 1536) + 2 * tokens**2 * 384)
+    assert layers <= found <= 1.001 * layers
+
+
+def test_what_products_reach_is_measured_here():
+    found = peak.measured(1, environment(1))
+    assert set(found) == {"fp32", "bf16", "int8"}
+    assert all(value > 1 for value in found.values())
