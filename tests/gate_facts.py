@@ -61,7 +61,7 @@ def target(limits: dict[str, Any] | None = None, candidates: tuple[str, ...] = (
     return Target.model_validate(
         {
             "name": "here",
-            "resources": {"threads": 1, "memory_mb": 1},
+            "resources": {"threads": 1, "memory_mb": 4096},
             "candidates": list(candidates),
             "required": required,
             "limits": {"it": EXACT if limits is None else limits},
