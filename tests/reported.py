@@ -44,6 +44,7 @@ class Build:
     rounds: int = 60
     worst_text: str = "the worst text"
     others_cpus: float = 0.02
+    shorter: dict[str, dict] = field(default_factory=dict)
 
     def judge(self) -> "Build":
         """Write what the stages up to the gate would have written, run the gate, and return self."""
@@ -163,6 +164,7 @@ class Build:
             if stage == "quality":
                 (work / "floor.json").write_bytes(manifest.canonical(dict.fromkeys(self.tasks, 0.125)))
                 (work / "compatibility.json").write_bytes(manifest.canonical({"Operations": MIXED}))
+                (work / "shorter.json").write_bytes(manifest.canonical(self.shorter))
             for variant in SPEED if stage == "quality" else ():
                 if "error" not in content[variant]:
                     path = work / "samples" / f"{variant}.json"

@@ -89,3 +89,14 @@ def test_shares_of_the_machines_limit(build):
     assert 73 <= int(first[2]) <= 81
     assert first[3] == first[2]
     assert int(first[4]) == pytest.approx(int(first[2]) / 4, abs=1)
+
+
+def test_scores_of_cut_texts(build):
+    build.judge().report()
+    assert "cut to fewer tokens" not in Page(build.page).text
+    build.shorter = {"Operations": {"fp32": {"16": 0.32, "64": 0.608}, "onnx_int8": {"64": 0.576}}}
+    build.judge().report()
+    page = Page(build.page)
+    assert ["Variant", "16 tokens", "64 tokens"] in page.rows
+    assert page.row("fp32", "0.32050.0", "0.60895.0")
+    assert page.row("onnx_int8", "–", "0.57690.0")

@@ -145,6 +145,18 @@ def test_truncation_is_reported_once_and_equals_the_cut_text(encoder, name):
     ]
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_encoder_opened_for_fewer_tokens_cuts_there(converted, encoder, name):
+    """The vector is that of the cut text, by the same tokenizer, and the cut is reported."""
+    one, special = encoder(name), encoder(name).count_tokens([""])[0]
+    short = open_variant(converted(name), 2, max_tokens=special + 3)
+    with pytest.warns(TruncationWarning, match=f"exceed {special + 3} tokens"):
+        found = short.encode(["cat dog bird fish"])
+    assert (found @ one.encode(["cat dog bird"])[0] > 0.9999).all()
+    with pytest.raises(InputError, match="257 is out of range"):
+        open_variant(converted(name), 2, max_tokens=257)
+
+
 @pytest.mark.parametrize("name", ["onnx_fp32", "static"])
 def test_threads_may_share_an_encoder(encoder, name):
     """A service's threads: some texts are cut, others counted, at the same time."""

@@ -132,6 +132,7 @@ class Quality(Strict):
     """How quality is measured."""
 
     batch_size: int = Field(gt=0)
+    max_tokens: list[Annotated[int, Field(gt=0)]] = Field(default=[])
 
 
 class Engine(Strict):

@@ -7,6 +7,7 @@ In: the catalogued variants, data/. Out: quality/
                                  {} for types that have no such values
     results/VARIANT/DIM/TASK.json  mteb's own TaskResult, without times and dates
     compatibility.json           retrieval task -> query variant -> index variant -> {recall, ndcg, overlap}_at_10
+    shorter.json                 retrieval task -> variant -> tokens -> main_score with texts cut to quality.max_tokens
     floor.json                   task -> main_score of random token vectors (quality/floor.py)
 Cells are measured in this process, or on a Dask cluster (engine=dask), with the same result.
 Fails: 2 the suite is empty or unknown, or a cluster's worker is not like this machine; 3 an input differs from its
@@ -29,6 +30,7 @@ from stages.common.progress import bar
 
 SCORES = "scores.json"
 FLOOR = "floor.json"
+SHORTER = "shorter.json"
 COMPATIBILITY = "compatibility.json"
 LOCAL = Engine(name="local")
 
@@ -75,23 +77,28 @@ def run(
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
             cuts = {folder: list(dimensions) for folder in variants.values()} | {noise: []}
-            found = _measured(cuts, data, records, threads, config.batch_size, cache, engine)
+            found = _measured(config, cuts, data, records, threads, cache, engine)
         levels = found[noise]
         if isinstance(levels, str):
             raise IntegrityError(f"quality: the floor could not be measured: {levels}")
-        level = {task: next(iter(cell.scores.values()))["main_score"] for task, (_, cell) in levels.items()}
         scores: dict[str, Any] = {}
         vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file
+        shorter: dict[str, dict[str, dict[str, float]]] = {}  # task -> variant -> tokens -> score
         for name, folder in variants.items():
             measured = found[folder]
             if isinstance(measured, str):
                 scores[name] = {"error": measured}
                 continue
-            scores[name] = _write(work, name, {task: cell for task, (_, cell) in measured.items()})
-            for task, (digest, cell) in measured.items():
-                if cell.vectors:
-                    vectors.setdefault(task, {})[name] = cells.vectors_of(cache, digest)
+            scores[name] = _write(work, name, {job.task: cell for job, cell in measured if job.max_tokens is None})
+            for job, cell in measured:
+                if job.max_tokens is not None:
+                    at = shorter.setdefault(job.task, {}).setdefault(name, {})
+                    at[str(job.max_tokens)] = _main_score(cell)
+                elif cell.vectors:
+                    vectors.setdefault(job.task, {})[name] = cells.vectors_of(cache, job.digest)
+        level = {job.task: _main_score(cell) for job, cell in levels if job.max_tokens is None}
         pairs = {task: compatibility.matrix(files) for task, files in vectors.items()}
+        (work / SHORTER).write_bytes(manifest.canonical(shorter))
         (work / FLOOR).write_bytes(manifest.canonical(level))
         (work / COMPATIBILITY).write_bytes(manifest.canonical(pairs))
         (work / SCORES).write_bytes(manifest.canonical(scores))
@@ -99,18 +106,18 @@ def run(
 
 
 def _measured(
+    config: Quality,
     cuts: Mapping[Path, Sequence[int]],
     data: Path,
     records: Sequence[Mapping[str, Any]],
     threads: int,
-    batch_size: int,
     cache: Path,
     engine: Engine,
-) -> dict[Path, dict[str, tuple[str, Any]] | str]:
-    """Return, by variant folder, task -> (digest, cell), from the cache where nothing changed, or why it failed."""
+) -> dict[Path, list[tuple[Any, Any]] | str]:
+    """Return each variant folder's jobs with their cells, from the cache where nothing changed, or why it failed."""
     from stages.quality import cells, cluster, jobs
 
-    plans = {folder: jobs.plan(folder, data, records, at, threads, batch_size) for folder, at in cuts.items()}
+    plans = {folder: jobs.plan(config, folder, data, records, at, threads) for folder, at in cuts.items()}
     every = [job for planned in plans.values() for job in planned]
     done: dict[str, Any] = {}
     with bar("quality: cells", len(every)) as shown:
@@ -125,11 +132,16 @@ def _measured(
                 cells.keep(cache, job.digest, outcome)
             done[job.digest] = outcome
             shown.update()
-    result: dict[Path, dict[str, tuple[str, Any]] | str] = {}
+    result: dict[Path, list[tuple[Any, Any]] | str] = {}
     for folder, planned in plans.items():
         failure = next((why for job in planned if isinstance(why := done.get(job.digest), str)), None)
-        result[folder] = failure or {job.record["name"]: (job.digest, done[job.digest]) for job in planned}
+        result[folder] = failure or [(job, done[job.digest]) for job in planned]
     return result
+
+
+def _main_score(cell: Any) -> float:  # noqa: ANN401 - cells.Cell; its module is heavy
+    """Return a cell's main score at its full dimension, which comes first."""
+    return float(next(iter(cell.scores.values()))["main_score"])
 
 
 def _write(work: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:

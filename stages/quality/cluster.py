@@ -93,7 +93,7 @@ def measure(config: Engine, todo: Sequence[Job], cache: Path) -> Iterator[Outcom
     with client:
         start = time.monotonic()
         trees = {job.folder: depot.variant(job.folder) for job in todo}
-        tasks = {job.record["name"]: Tree(cells.files_of(job.data, job.record), str(job.data)) for job in todo}
+        tasks = {job.task: Tree(cells.files_of(job.data, job.record), str(job.data)) for job in todo}
         served = depot.Depot([*trees.values(), *tasks.values()])
         at = (
             ""
@@ -103,9 +103,7 @@ def measure(config: Engine, todo: Sequence[Job], cache: Path) -> Iterator[Outcom
             )
         )
         expected = environment()
-        orders = [
-            Order(job, trees[job.folder], tasks[job.record["name"]], at, config.shared or "", expected) for job in todo
-        ]
+        orders = [Order(job, trees[job.folder], tasks[job.task], at, config.shared or "", expected) for job in todo]
         try:
             futures = {client.submit(work, order, pure=False): order.job for order in orders}
             spent: list[tuple[float, float]] = []
@@ -177,8 +175,8 @@ def _say(spent: Sequence[tuple[float, float]], wall_s: float, workers: int) -> N
 
 # On a worker. One cell at a time in a process, whatever --nthreads says: encoders take the threads of the target.
 _ALONE = threading.Lock()
-# The variant that is open: (digest of its files, adapter).
-_OPEN: dict[str, Any] = {}
+# The variant that is open: (digest of its files, limit of tokens) -> adapter.
+_OPEN: dict[tuple[str, int | None], Any] = {}
 
 
 def work(order: Order) -> Answer:
@@ -201,10 +199,11 @@ def work(order: Order) -> Answer:
         fetched = time.monotonic()
         vectors = store / f"{job.digest}.npz"
         try:
-            if order.variant.digest not in _OPEN:
+            wanted = (order.variant.digest, job.max_tokens)
+            if wanted not in _OPEN:
                 _OPEN.clear()  # before the next one is opened: two may not fit
-                _OPEN[order.variant.digest] = jobs.opened(job)
-            outcome: Cell | str = jobs.measured(job, _OPEN[order.variant.digest], vectors)
+                _OPEN[wanted] = jobs.opened(job)
+            outcome: Cell | str = jobs.measured(job, _OPEN[wanted], vectors)
         except IntegrityError as error:
             outcome = str(error).replace(str(folder), str(order.job.folder))
         found = b""

@@ -106,6 +106,7 @@ class Facts:
         latency: the content of latency/latency.json, without its variants.
         floor: task to the score of random token vectors.
         mixed: retrieval task to query variant to index variant to figures.
+        shorter: retrieval task to variant to tokens to score, with texts cut to so many tokens.
         sources: name, digest and library versions of the folders this report was made from.
     """
 
@@ -120,6 +121,7 @@ class Facts:
     sources: tuple[tuple[str, str, dict[str, str]], ...]
     floor: dict[str, float]
     mixed: dict[str, Any]
+    shorter: dict[str, Any]
 
     @property
     def crowded(self) -> bool:

@@ -57,6 +57,7 @@ def gather(model: Model, target: str, variants: Mapping[str, Path], quality: Pat
         latency={key: value for key, value in times.items() if key != "variants"},
         floor=read_output(quality / "floor.json"),
         mixed=read_output(quality / "compatibility.json"),
+        shorter=read_output(quality / "shorter.json"),
         sources=tuple(_sources(verdict["catalog"], {"quality": quality, "latency": latency, "gate": gate}, variants)),
     )
 
