@@ -6,6 +6,7 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
+from stages.common import rows
 from stages.data import files
 from stages.data.layout import CHANGED, CORPUS, QUERIES, RANKED, RELEVANT, split_place
 from stages.data.shapes import Retrieval, Rows, Shape
@@ -37,7 +38,7 @@ def subsets(task: Any, folder: Path, shape: Shape) -> list[str]:  # noqa: ANN401
     if not folder.is_dir():
         raise InputError(f"{folder}: is not there, and suite.tasks names {name}. Add it, or leave the task out.")
     if shape.parallel:
-        present = set(files.rows(_split_file(folder, shape.splits[0]))[0])
+        present = set(rows.read(_split_file(folder, shape.splits[0]))[0])
         if not (pairs := [pair for pair in known if set(pair.split("-")) <= present]):
             raise InputError(f"{folder}: its columns {_some(present)} make no pair of {name}, such as {known[0]}.")
         return pairs
@@ -60,7 +61,7 @@ def read(folder: Path, split: str, shape: Shape) -> Rows | Retrieval:
     if shape.retrieval:
         return _retrieval(split_place(folder, split, shape), shape)
     path = _split_file(folder, split)
-    return files.chosen(path, files.rows(path), shape.columns)
+    return files.chosen(path, rows.read(path), shape.columns)
 
 
 def _retrieval(folder: Path, shape: Shape) -> Retrieval:
@@ -83,7 +84,7 @@ def _retrieval(folder: Path, shape: Shape) -> Retrieval:
 def _texts(path: Path) -> list[dict[str, Any]]:
     """Return {id, title?, instruction?, text} a row."""
     found: dict[str, dict[str, Any]] = {}
-    for at, row in enumerate(files.rows(path)):
+    for at, row in enumerate(rows.read(path)):
         name = row.get("id", row.get("_id"))  # the latter is BEIR's
         if name is None or not isinstance(row.get("text"), str | list):
             raise InputError(f"{path}, row {at + 1}: needs id and text, has {', '.join(row) or 'nothing'}. {HELP}")
@@ -96,7 +97,7 @@ def _texts(path: Path) -> list[dict[str, Any]]:
 
 def _relevant(path: Path) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for at, line in enumerate(files.text(path).split("\n")):
+    for at, line in enumerate(rows.text(path).split("\n")):
         parts = line.rstrip("\r").split("\t")
         if parts == [""] or (at == 0 and parts[-1] == "score"):  # the end; BEIR's header
             continue
@@ -111,7 +112,7 @@ def _relevant(path: Path) -> dict[str, dict[str, int]]:
 def _lists(path: Path) -> dict[str, list[str]]:
     """Return query id -> document ids."""
     found = {}
-    for at, row in enumerate(files.rows(path)):
+    for at, row in enumerate(rows.read(path)):
         if "query-id" not in row or not isinstance(row.get("corpus-ids"), list):
             raise InputError(
                 f"{path}, row {at + 1}: needs query-id and a list corpus-ids, has {', '.join(row)}. {HELP}"
@@ -121,7 +122,7 @@ def _lists(path: Path) -> dict[str, list[str]]:
 
 
 def _split_file(folder: Path, split: str) -> Path:
-    names = [f"{split}{form}" for form in files.FORMATS]
+    names = [f"{split}{form}" for form in rows.FORMATS]
     found = [folder / name for name in names if (folder / name).is_file()]
     if len(found) > 1:
         raise InputError(f"{folder}: {' and '.join(path.name for path in found)} are the same split. Leave one.")

@@ -14,8 +14,8 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
+from stages.common.tables import json_lines
 from stages.data.shapes import Retrieval, Rows, Shape
-from stages.data.tables import json_lines
 
 CORPUS, QUERIES, RELEVANT, RANKED, CHANGED = (
     "corpus.jsonl", "queries.jsonl", "qrels.tsv", "ranked.jsonl", "changed.jsonl"

@@ -8,8 +8,8 @@ from pathlib import Path
 from embed_foundry.errors import InputError
 
 from stages.common.suites import Builtin
+from stages.common.tables import csv_file
 from stages.data import Record
-from stages.data.tables import csv_file
 
 NAME = "DjangoMessagesBitextMining"
 # Shorter messages ("Yes", "Delete") are ambiguous; mark-up and placeholders would match by themselves.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from stages.common.tables import json_lines
 from stages.data.choice import Choice
 from stages.data.layout import CORPUS
 from stages.data.shapes import TEXT
-from stages.data.tables import json_lines
 
 # Enough for every length that is timed: each text of a length begins with another passage.
 MOST = 2000
