@@ -29,6 +29,8 @@ from stages.common import config, texts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+# Recipes of conf/variant as tests make them: the same, of fewer texts.
+QUICK = ["variants.static.fit.texts=1000"]
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
 
@@ -48,7 +50,7 @@ def params() -> config.Params:
 def recipes() -> dict[str, config.Variant]:
     """Return every recipe of conf/variant, by name."""
     names = sorted(path.stem for path in (ROOT / "conf" / "variant").glob("*.yaml"))
-    composed = compose.compose([f"variant=[{','.join(names)}]"], ROOT / "conf")
+    composed = compose.compose([f"variant=[{','.join(names)}]", *QUICK], ROOT / "conf")
     return config.parse(yaml.safe_load(composed), "conf/").variants
 
 
@@ -99,7 +101,7 @@ def released(converted, params, tmp_path_factory) -> release.Build:
 @pytest.fixture
 def workplace(base, tmp_path) -> Path:
     """Return a folder in which `python -m stages.convert NAME` runs as in the repository."""
-    (tmp_path / "params.yaml").write_bytes(compose.compose([], ROOT / "conf"))
+    (tmp_path / "params.yaml").write_bytes(compose.compose(QUICK, ROOT / "conf"))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "base").symlink_to(base)
     return tmp_path
