@@ -259,7 +259,7 @@ def test_the_card_says_what_it_is_to_its_base_model(released):
     from huggingface_hub import ModelCard
 
     told = Bundle.load(released.folder).facts
-    relation = lambda: ModelCard(card.render(told)).data.base_model_relation  # noqa: E731
+    relation = lambda: ModelCard(card.render(told)).data.to_dict().get("base_model_relation")  # noqa: E731
     assert relation() == "quantized"
     told["selection"]["order"] = ["onnx_fp32"]
     assert relation() is None

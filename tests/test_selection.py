@@ -173,6 +173,8 @@ def test_explain_says_what_is_taken_what_is_next_and_what_is_not(released):
     assert "-  static                 only by name: another space" in said
     assert "peak 100 of 1024 MB; speed-up 50.00x at 32, 50.00x at 128 tokens; quality 100.0 %" in said
     assert "no other space is taken unasked" in said
+    assert "CUDA: all run on the CPU" not in said
+    assert "CUDA: all run on the CPU" in "\n".join(lines(bundle, dataclasses.replace(SERVER, cuda=True)))
     nothing = "\n".join(lines(bundle, dataclasses.replace(SERVER, memory_mb=64)))
     assert "nothing of this space can run here: opening ends with exit 2" in nothing
 

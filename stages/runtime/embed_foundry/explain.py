@@ -23,6 +23,8 @@ def lines(bundle: Bundle, environment: Environment) -> Iterator[str]:
         yield "nothing of this space can run here: opening ends with exit 2"
     else:
         yield "after that: opening ends with exit 3; no other space is taken unasked"
+    if environment.cuda and all(shipped.device != "cuda" for shipped in told.variants.values()):
+        yield "no shipped variant uses CUDA: all run on the CPU"
     machine = bundle.facts["measured_on"]["machine"] or {}
     if environment.flags is not None and not set(machine.get("flags", [])) <= environment.flags:
         yield f"speed-ups are from {machine.get('cpu', 'another CPU')}, which has instructions that this CPU lacks"
