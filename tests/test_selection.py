@@ -75,6 +75,13 @@ def test_the_order_on(host):
     assert order(where) == expected
 
 
+def test_only_what_comes_before_is_passed_over():
+    decision = decide(facts(), HOSTS["230 MB"][0])
+    assert [text.split(":")[0] for text in decision.passed_over()] == ["openvino_int8", "onnx_fp32"]
+    assert [text.split(":")[0] for text in decision.passed_over("onnx_int8")] == ["openvino_int8"]
+    assert decision.passed_over("onnx_q4") == []
+
+
 def test_everything_else_equal_the_targets_order_decides():
     turned = dict(reversed(list(VARIANTS.items())))
     turned["static"] = shipped("static", 8)

@@ -91,20 +91,15 @@ class Bundle:
         """
         if variant is not None and variant not in self.order:
             raise InputError(f"variant {variant!r} is not in {self.folder}; it ships {self.order}.")
-        names, failures = [variant] if variant else [], []
-        if variant is None:
-            decision = selection.decide(self.contract, environment or Environment.here())
-            names = decision.order
-            failures = [
-                f"{choice.name}: {' and '.join(choice.obstacles)}"
-                for choice in decision.choices
-                if choice.same_space and choice.obstacles
-            ]
-            if not names:
-                raise InputError(
-                    f"{self.folder}: no variant of space {decision.space_id} can run here. {'; '.join(failures)}. "
-                    f"`embed-foundry explain {self.folder}` shows the others, which must be asked for by name."
-                )
+        decision = selection.decide(self.contract, environment or Environment.here())
+        names = [variant] if variant else decision.order
+        if not names:
+            raise InputError(
+                f"{self.folder}: no variant of space {decision.space_id} can run here. "
+                f"{'; '.join(decision.passed_over())}. "
+                f"`embed-foundry explain {self.folder}` shows the others, which must be asked for by name."
+            )
+        failures: list[str] = []
         for name in names:
             try:
                 encoder = open_variant(self.folder / "variants" / name, threads)
@@ -112,8 +107,8 @@ class Bundle:
             except FoundryError as error:
                 failures.append(f"{name}: {' '.join(str(error).split())}")  # libraries' reasons have many lines
                 continue
-            if failures:
-                warnings.warn(f"using {name}; " + "; ".join(failures), FallbackWarning, stacklevel=2)
+            if told := ([] if variant else decision.passed_over(name)) + failures:
+                warnings.warn(f"using {name}; " + "; ".join(told), FallbackWarning, stacklevel=2)
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
 

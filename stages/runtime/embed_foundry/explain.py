@@ -15,7 +15,7 @@ def lines(bundle: Bundle, environment: Environment) -> Iterator[str]:
     yield f"host: {environment.words()}"
     yield f"rule: {_rule(decision.bits, decision.why_bits)}, then the target's order {', '.join(told.order)}"
     place = 0
-    for choice in decision.choices:
+    for choice in sorted(decision.choices, key=lambda choice: not choice.eligible):
         place += choice.eligible
         yield f"{f'{place}.' if choice.eligible else '-':<3}{choice.name:<22} {_status(choice, decision.order)}"
         yield f"   {_figures(told.variants[choice.name], environment.memory_mb)}"

@@ -53,7 +53,7 @@ class Decision:
         space_id: the space that all choices but the named ones belong to.
         bits: the tier: weights up to this width go first.
         why_bits: where the tier comes from.
-        choices: every shipped variant: first the eligible ones in the order in which they are tried, then the others.
+        choices: every shipped variant in the rule's order, those that are not eligible in their places too.
     """
 
     space_id: str
@@ -66,26 +66,30 @@ class Decision:
         """Names of the eligible variants in the order in which they are tried."""
         return [choice.name for choice in self.choices if choice.eligible]
 
+    def passed_over(self, name: str | None = None) -> list[str]:
+        """Return why variants of the space were not tried: those before `name`, or all of them."""
+        names = [choice.name for choice in self.choices]
+        return [
+            f"{choice.name}: {' and '.join(choice.obstacles)}"
+            for choice in self.choices[: None if name is None else names.index(name)]
+            if choice.same_space and choice.obstacles
+        ]
+
 
 def decide(told: Contract, environment: Environment) -> Decision:
     """Apply the rule; no files, no clock, nothing of this host but what `environment` says."""
     space = told.variants[told.order[0]].space_id
     bits, why = tier(environment)
+
+    def place(name: str) -> tuple[bool, int, int]:
+        shipped = told.variants[name]
+        return shipped.device != "cuda", max(0, shipped.bits - bits), told.order.index(name)
+
     choices = []
-    for name in told.order:
+    for name in sorted(told.order, key=place):
         shipped = told.variants[name]
         choices.append(Choice(name, tuple(obstacles(shipped, environment)), shipped.space_id == space))
-
-    def key(choice: Choice) -> tuple[bool, bool, int, int]:
-        shipped = told.variants[choice.name]
-        return (
-            not choice.eligible,
-            shipped.device != "cuda",
-            max(0, shipped.bits - bits),
-            told.order.index(choice.name),
-        )
-
-    return Decision(space, bits, why, tuple(sorted(choices, key=key)))
+    return Decision(space, bits, why, tuple(choices))
 
 
 def tier(environment: Environment) -> tuple[int, str]:
