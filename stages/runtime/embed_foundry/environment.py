@@ -53,7 +53,7 @@ class Environment:
             arch=MACHINES.get(arch, arch),
             flags=_flags(cpus.text(Path("/proc/cpuinfo"))),
             memory_mb=_least(_physical_mb(), limit_mb(cpus.groups("memory"))),
-            libraries=frozenset(kind for kind, (module, _) in LIBRARIES.items() if importlib.util.find_spec(module)),
+            libraries=frozenset(kind for kind, (module, _) in LIBRARIES.items() if _installed(module)),
             railway=os.environ.get(RAILWAY, ""),
             cuda=_cuda(os.environ),
         )
@@ -75,6 +75,13 @@ def limit_mb(groups: list[Path]) -> int | None:
     limits = [cpus.text(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
     found = [int(limit) for limit in limits if limit and limit != "max"]
     return min(found) // MIB if found and min(found) < UNLIMITED else None
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # somebody forbids the import
+        return False
 
 
 def _physical_mb() -> int | None:
