@@ -11,6 +11,7 @@ import functools
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,11 +92,23 @@ def reference(base, probes) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def released(converted, params, tmp_path_factory) -> release.Build:
+def released(base, converted, params, tmp_path_factory) -> release.Build:
     """Return a build with its release; tests that change something take a copy."""
-    build = release.start(tmp_path_factory.mktemp("release"), converted, params.model, params.target, ROOT)
+    build = release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
     build.release()
     return build
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Make this process build as somebody else would: another umask and time zone."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    mask = os.umask(0o077)
+    yield
+    os.umask(mask)
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture
