@@ -7,7 +7,9 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # on a shared machine, threads that s
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import dataclasses
 import functools
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import release
 import tiny_model
 import yaml
 from hub_server import HubServer
+from weed import Weed
 
 from stages import compose, convert, download
 from stages.common import config, texts
@@ -93,6 +96,32 @@ def released(converted, params, tmp_path_factory) -> release.Build:
     build = release.start(tmp_path_factory.mktemp("release"), converted, params.model, params.target, ROOT)
     build.release()
     return build
+
+
+@pytest.fixture(scope="session")
+def version(released, tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that gives a release of some of the variants; another number gives another digest."""
+
+    @functools.cache
+    def folder(number: int, *candidates: str) -> Path:
+        place = tmp_path_factory.mktemp("version")
+        copies = {name: place / name for name in ("catalog", "quality", "latency", "gate", "report")}
+        for name, copy in copies.items():
+            shutil.copytree(getattr(released.sources, name), copy)
+        resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
+        target = released.target.model_copy(update={"candidates": list(candidates), "resources": resources})
+        build = release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
+        build.judge()
+        return build.release()
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Weed]:
+    """Return a running S3 server."""
+    with Weed() as server:
+        yield server
 
 
 @pytest.fixture
