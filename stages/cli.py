@@ -55,7 +55,9 @@ def _add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, upload nothing")
     parser = add_move("promote", "point a channel at a published release", _promote)
-    parser.add_argument("release", help="digest, or a channel to take the release of")
+    parser.add_argument(
+        "release", help="digest, release folder (such as release/), or a channel to take the release of"
+    )
     parser.add_argument("--expect", metavar="DIGEST", help="only if the channel is there now; none: if it is new")
     parser = add_move("rollback", "point a channel at the release before its current one", _rollback)
     parser.add_argument("--to", metavar="DIGEST", help="an earlier one that still stands")

@@ -21,6 +21,7 @@ import pytest
 import release
 import tiny_model
 import yaml
+from botocore.loaders import JSONFileLoader
 from hub_server import HubServer
 from weed import Weed
 
@@ -120,6 +121,8 @@ def version(released, tmp_path_factory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def weed() -> Iterator[Weed]:
     """Return a running S3 server."""
+    # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
+    JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
     with Weed() as server:
         yield server
 

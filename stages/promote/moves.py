@@ -3,9 +3,10 @@
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
-from embed_foundry import InputError, IntegrityError, RetryableError
+from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 
 from stages.promote.channel import Channel, moved
 from stages.promote.releases import require_whole
@@ -34,7 +35,7 @@ def promote(
     Args:
         store: the store.
         name: the channel; made if it does not exist.
-        release: a release's digest, or another channel's name for what that one points at.
+        release: a digest, a release folder (with a slash in its path), or a channel for what that one is at.
         expect: the digest that the channel must still point at, "none" for a new channel; None takes what is there.
         reason: recorded in the history.
         dry_run: only check.
@@ -103,12 +104,15 @@ def names(store: Store) -> list[str]:
 
 
 def resolve(store: Store, release: str) -> str:
-    """Return the digest that a digest or a channel's name stands for.
+    """Return the digest that is meant: itself, that of a release folder (with a slash), or what a channel is at.
 
     Raises:
         InputError: no such channel.
+        IntegrityError: the folder is no release.
     """
-    return release if DIGEST.fullmatch(release) else history(store, release).release
+    if DIGEST.fullmatch(release):
+        return release
+    return str(manifest.read(Path(release))["digest"]) if "/" in release else history(store, release).release
 
 
 def _channel(store: Store, name: str) -> tuple[Document | None, Channel | None]:

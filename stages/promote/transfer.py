@@ -49,6 +49,8 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
         RetryableError: the store is unavailable.
     """
     body = require_judged(release, build)
+    key, raw = release_key(body["digest"]), (release / manifest.NAME).read_bytes()
+    _require_same(store, key, raw)
     files = {fact["sha256"]: (name, fact["size"]) for name, fact in sorted(body["files"].items(), reverse=True)}
     new = {digest: files[digest] for digest in files if store.size(object_key(digest)) is None}
     new_bytes = sum(size for _, size in new.values())
@@ -61,11 +63,8 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
             store.create(object_key(digest), release / name, bar.update)
         for digest in files:
             _read_back(store, digest, bar.update)
-    key = release_key(body["digest"])
     store.create(key, release / manifest.NAME, lambda _: None)
-    found = store.read(key)
-    if found is None or found.data != (release / manifest.NAME).read_bytes():
-        raise RemoteError(f"{store.where}/{key}: exists with other bytes; releases are immutable. Remove it by hand.")
+    _require_same(store, key, raw, there=True)
     store.sweep()
     return told
 
@@ -103,6 +102,12 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
         (work / manifest.NAME).write_bytes(raw)
         Bundle.load(work)
     return body
+
+
+def _require_same(store: Store, key: str, raw: bytes, *, there: bool = False) -> None:
+    found = store.read(key)
+    if (found is None and there) or (found and found.data != raw):
+        raise RemoteError(f"{store.where}/{key}: holds other bytes; releases are immutable. Remove it by hand.")
 
 
 def _intact(folder: Path, digest: str) -> bool:
