@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import dataclasses
 import functools
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -125,6 +126,12 @@ def weed() -> Iterator[Weed]:
     JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
     with Weed() as server:
         yield server
+
+
+@pytest.fixture
+def prefix(tmp_path) -> str:
+    """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
+    return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import http.client
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -133,7 +134,8 @@ class FaultProxy:
         handler.send_header("Content-Length", length or str(len(body)))
         handler.end_headers()
         if handler.command != "HEAD":
-            handler.wfile.write(body[: len(body) // 2] if cut else body)
+            with suppress(ConnectionError):  # a client that was killed, or has seen enough
+                handler.wfile.write(body[: len(body) // 2] if cut else body)
         handler.close_connection = cut
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weed import PUBLISHER, secret
+from weed import BUCKET, PUBLISHER, secret
 
 PIPELINE = """
 stages:
@@ -32,10 +32,8 @@ def dvc(monkeypatch, capsys) -> Any:
 
 
 @pytest.fixture
-def first(weed, tmp_path, dvc, monkeypatch) -> Path:
+def first(weed, prefix, tmp_path, dvc, monkeypatch) -> Path:
     """Return a repository whose pipeline ran and was pushed, set up as docs/releases.md says."""
-    client = weed.client()
-    client.create_bucket(Bucket="dvc-remote")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", PUBLISHER)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(PUBLISHER))
     monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
@@ -46,7 +44,7 @@ def first(weed, tmp_path, dvc, monkeypatch) -> Path:
     for command in (
         ("init", "-q"),
         ("config", "core.analytics", "false"),
-        ("remote", "add", "--default", "store", "s3://dvc-remote/dvc"),
+        ("remote", "add", "--default", "store", f"s3://{BUCKET}/{prefix}/dvc"),
         ("remote", "modify", "store", "verify", "true"),
     ):
         assert dvc(folder, *command)[0] == 0
@@ -65,7 +63,7 @@ def git(folder: Path, *args: str) -> None:
     subprocess.run(["git", "-C", folder, *args], check=True)
 
 
-def test_a_clone_pulls_and_is_up_to_date_but_takes_no_wrong_bytes(first, weed, dvc, tmp_path):
+def test_a_clone_pulls_and_is_up_to_date_but_takes_no_wrong_bytes(first, weed, prefix, dvc, tmp_path):
     git(tmp_path, "clone", "-q", str(first), "second")
     second = tmp_path / "second"
     code, said = dvc(second, "pull", "--run-cache")
@@ -76,9 +74,9 @@ def test_a_clone_pulls_and_is_up_to_date_but_takes_no_wrong_bytes(first, weed, d
     assert any((second / ".dvc" / "cache" / "runs").rglob("*"))
 
     client = weed.client()
-    objects = client.list_objects_v2(Bucket="dvc-remote", Prefix="dvc/files/")["Contents"]
+    objects = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/dvc/files/")["Contents"]
     big = max(objects, key=lambda item: item["Size"])
-    client.put_object(Bucket="dvc-remote", Key=big["Key"], Body=b"x" * big["Size"])
+    client.put_object(Bucket=BUCKET, Key=big["Key"], Body=b"x" * big["Size"])
     git(tmp_path, "clone", "-q", str(first), "third")
     code, said = dvc(tmp_path / "third", "pull")
     assert code != 0, said

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from embed_foundry import Bundle, IntegrityError, RetryableError, cli, manifest
-from weed import ADMIN, secret
+from weed import ADMIN, BUCKET, secret
 
 from stages import promote
 from stages.promote.channel import Channel
@@ -50,19 +50,17 @@ def place(request, tmp_path, monkeypatch) -> Place:
         def remove(key: str) -> None:
             (root / key).unlink()
     else:
-        weed = request.getfixturevalue("weed")
-        bucket = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
-        address, client = f"s3://{bucket}/team", weed.client()
-        client.create_bucket(Bucket=bucket)
+        weed, prefix = request.getfixturevalue("weed"), request.getfixturevalue("prefix")
+        address, client = f"s3://{BUCKET}/{prefix}", weed.client()
         monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(ADMIN))
 
         def put(key: str, data: bytes) -> None:
-            client.put_object(Bucket=bucket, Key=f"team/{key}", Body=data)
+            client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=data)
 
         def remove(key: str) -> None:
-            client.delete_object(Bucket=bucket, Key=f"team/{key}")
+            client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
 
     monkeypatch.setenv("EMBED_FOUNDRY_STORE", address)
     return Place(address, promote.open_store(None, None), put, remove)
@@ -324,6 +322,8 @@ def test_a_promotion_may_name_what_it_expects(place, run, one, two):
     code, _, err = run("promote", "stable", digest(two), "--expect", "none")
     assert (code, f"channel stable is at {digest(one)} (move 1, promote" in err) == (75, True)
     assert run("promote", "stable", digest(two), "--expect", digest(one))[0] == 0
+    code, _, err = run("promote", "stable", digest(two), "--expect", digest(one))
+    assert (code, f"is at {digest(two)} (move 2" in err) == (75, True), "somebody else did the same: told, not hidden"
 
 
 def test_what_comes_broken_never_becomes_a_folder(place, run, one, two, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle, IntegrityError, RemoteError, RetryableError, manifest
 from fault_proxy import ALWAYS, Fault, FaultProxy, wait_for
-from weed import ADMIN, PUBLISHER, READER, secret
+from weed import ADMIN, BUCKET, PUBLISHER, READER, secret
 
 from stages import promote
 from stages.promote import multipart
@@ -29,13 +29,6 @@ PART = 5 << 20
 def proxy(weed) -> Iterator[FaultProxy]:
     with FaultProxy(weed.endpoint) as server:
         yield server
-
-
-@pytest.fixture
-def bucket(weed, tmp_path) -> str:
-    name = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
-    weed.client().create_bucket(Bucket=name)
-    return name
 
 
 @pytest.fixture
@@ -52,9 +45,9 @@ def account(monkeypatch) -> Callable[[str, str], None]:
 
 
 @pytest.fixture
-def store(account, proxy, bucket) -> S3Store:
+def store(account, proxy, prefix) -> S3Store:
     """Return an empty store behind the proxy."""
-    return S3Store.connect(bucket, "", proxy.endpoint)
+    return S3Store.connect(BUCKET, prefix, proxy.endpoint)
 
 
 @pytest.fixture
@@ -78,8 +71,8 @@ def checksum(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-def open_uploads(weed: Any, bucket: str) -> list[dict[str, Any]]:
-    return list(multipart.uploads(weed.client(), bucket, ""))
+def open_uploads(weed: Any, prefix: str) -> list[dict[str, Any]]:
+    return list(multipart.uploads(weed.client(), BUCKET, prefix))
 
 
 def no_count(_: int) -> None:
@@ -92,41 +85,41 @@ def send(store: S3Store, file: Path) -> list[int]:
     return counts
 
 
-def test_big_files_go_in_parts_with_checksums(weed, store, bucket, file, proxy):
+def test_big_files_go_in_parts_with_checksums(weed, store, prefix, file, proxy):
     assert sum(send(store, file)) == file.stat().st_size
     assert proxy.count("PUT", "partNumber") == 3
-    head = weed.client().head_object(Bucket=bucket, Key=key_of(file), ChecksumMode="ENABLED")
+    head = weed.client().head_object(Bucket=BUCKET, Key=f"{prefix}/{key_of(file)}", ChecksumMode="ENABLED")
     parts = [file.read_bytes()[at : at + PART] for at in range(0, file.stat().st_size, PART)]
     composite = checksum(b"".join(hashlib.sha256(part).digest() for part in parts))
     assert head["ChecksumType"] == "COMPOSITE"
     assert head["ChecksumSHA256"] == f"{composite}-3"
     assert b"".join(store.stream(key_of(file))) == file.read_bytes()
-    assert open_uploads(weed, bucket) == []
+    assert open_uploads(weed, prefix) == []
 
 
-def test_an_upload_goes_on_where_another_one_stopped(weed, store, bucket, file, proxy):
+def test_an_upload_goes_on_where_another_one_stopped(weed, store, prefix, file, proxy):
     proxy.faults = [Fault("PUT", "partNumber=3", status=403, code="AccessDenied")]
     with pytest.raises(RemoteError):
         send(store, file)
-    assert len(open_uploads(weed, bucket)) == 1
+    assert len(open_uploads(weed, prefix)) == 1
     assert store.size(key_of(file)) is None
     proxy.faults, proxy.hits = [], []
     send(store, file)
     assert proxy.count("PUT", "partNumber") == 1, "two of three parts were there"
     assert b"".join(store.stream(key_of(file))) == file.read_bytes()
-    assert open_uploads(weed, bucket) == []
+    assert open_uploads(weed, prefix) == []
 
 
-def test_parts_that_are_other_bytes_are_sent_again(weed, store, bucket, file, proxy):
+def test_parts_that_are_other_bytes_are_sent_again(weed, store, prefix, file, proxy):
     client = weed.client()
-    upload = client.create_multipart_upload(Bucket=bucket, Key=key_of(file), ChecksumAlgorithm="SHA256")
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/{key_of(file)}", ChecksumAlgorithm="SHA256")
     part = {"PartNumber": 1, "Body": bytes(PART), "ChecksumSHA256": checksum(bytes(PART))}
-    client.upload_part(Bucket=bucket, Key=key_of(file), UploadId=upload["UploadId"], **part)
-    older = client.create_multipart_upload(Bucket=bucket, Key=key_of(file) + "x", ChecksumAlgorithm="SHA256")
+    client.upload_part(Bucket=BUCKET, Key=f"{prefix}/{key_of(file)}", UploadId=upload["UploadId"], **part)
+    older = client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/{key_of(file)}x", ChecksumAlgorithm="SHA256")
     send(store, file)
     assert proxy.count("PUT", "partNumber") == 3
     assert b"".join(store.stream(key_of(file))) == file.read_bytes()
-    assert [left["UploadId"] for left in open_uploads(weed, bucket)] == [older["UploadId"]], "another key's is not ours"
+    assert [left["UploadId"] for left in open_uploads(weed, prefix)] == [older["UploadId"]], "another key's is not ours"
 
 
 @pytest.mark.parametrize(
@@ -141,11 +134,11 @@ def test_parts_that_are_other_bytes_are_sent_again(weed, store, bucket, file, pr
     ],
     ids=["conflict", "gone", "slow down", "answer lost", "part's answer lost", "internal error"],
 )
-def test_an_upload_survives(weed, store, bucket, file, proxy, fault):
+def test_an_upload_survives(weed, store, prefix, file, proxy, fault):
     proxy.faults = [replace(fault)]
     send(store, file)
     assert b"".join(store.stream(key_of(file))) == file.read_bytes()
-    assert open_uploads(weed, bucket) == []
+    assert open_uploads(weed, prefix) == []
 
 
 def test_an_upload_that_is_taken_away_for_ever_ends(store, file, proxy, monkeypatch):
@@ -155,7 +148,7 @@ def test_an_upload_that_is_taken_away_for_ever_ends(store, file, proxy, monkeypa
         send(store, file)
 
 
-def test_two_may_upload_the_same_file_at_once(weed, store, bucket, file, proxy):
+def test_two_may_upload_the_same_file_at_once(weed, store, prefix, file, proxy):
     stalled, go_on = Event(), Event()
     proxy.faults = [Fault("POST", "uploadId", times=1, stalled=stalled, go_on=go_on)]
     with ThreadPoolExecutor(1) as pool:
@@ -165,22 +158,22 @@ def test_two_may_upload_the_same_file_at_once(weed, store, bucket, file, proxy):
         go_on.set()
         first.result()
     assert b"".join(store.stream(key_of(file))) == file.read_bytes()
-    assert open_uploads(weed, bucket) == []
+    assert open_uploads(weed, prefix) == []
 
 
-def test_what_a_vanished_publisher_left_is_swept_after_a_day(weed, store, bucket):
+def test_what_a_vanished_publisher_left_is_swept_after_a_day(weed, store, prefix):
     client = weed.client()
     for key in ("objects/sha256/old", "elsewhere/not-ours"):
-        client.create_multipart_upload(Bucket=bucket, Key=key)
+        client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/{key}")
     assert store.sweep() == 0, "it may still be at work"
     assert replace(store, stale_s=0).sweep() == 1
-    assert [upload["Key"] for upload in open_uploads(weed, bucket)] == ["elsewhere/not-ours"]
+    assert [upload["Key"] for upload in open_uploads(weed, prefix)] == [f"{prefix}/elsewhere/not-ours"]
 
 
-def test_a_kill_in_mid_upload_loses_nothing(weed, account, bucket, version, proxy, tmp_path):
+def test_a_kill_in_mid_upload_loses_nothing(weed, account, prefix, version, proxy, tmp_path):
     """kill -9 of a real process, while a part is on its way, with a channel that points elsewhere."""
     small, big = version(1, "static"), version(1, "onnx_int8")
-    address = f"s3://{bucket}"
+    address = f"s3://{BUCKET}/{prefix}"
     store = promote.open_store(address, weed.endpoint)
     before = promote.publish(store, small, small.parent).digest
     promote.promote(store, "stable", before)
@@ -193,14 +186,14 @@ def test_a_kill_in_mid_upload_loses_nothing(weed, account, bucket, version, prox
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     go_on.set()
-    assert len(open_uploads(weed, bucket)) == 1
+    assert len(open_uploads(weed, prefix)) == 1
     assert store.read("channels/stable.json") == pointer
     assert store.keys("releases/") == [f"releases/{before}/manifest.json"]
     proxy.hits = []
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, manifest.read(big)["digest"]), done.stderr
     assert 0 < proxy.count("PUT", "partNumber") < 3, "it went on, it did not begin anew"
-    assert open_uploads(weed, bucket) == []
+    assert open_uploads(weed, prefix) == []
     promote.fetch(store, manifest.read(big)["digest"], tmp_path / "got")
     assert Bundle.load(tmp_path / "got").digest == manifest.read(big)["digest"]
 
@@ -243,10 +236,10 @@ def test_a_pointers_lost_answer_is_not_a_lost_race(store, one, proxy):
 
 
 @pytest.mark.parametrize("before", ["nothing", "an earlier publisher's try"])
-def test_a_server_that_ignores_conditions_is_refused(weed, store, bucket, one, proxy, before):
+def test_a_server_that_ignores_conditions_is_refused(weed, store, prefix, one, proxy, before):
     """The first time that is If-None-Match on the object just written, later If-Match with a wrong version."""
     if before != "nothing":
-        weed.client().put_object(Bucket=bucket, Key="conditions", Body=b"")
+        weed.client().put_object(Bucket=BUCKET, Key=f"{prefix}/conditions", Body=b"")
     as_it_is = Fault("PUT", "conditions", times=1)
     proxy.faults = [as_it_is, Fault("PUT", "conditions", times=1, pretend=True)]
     with pytest.raises(RemoteError, match="this server ignores If-None-Match or If-Match"):
@@ -266,11 +259,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_refusal_ends_with_5_and_tells_no_secret(account, proxy, bucket, one, console, case):
+def test_a_refusal_ends_with_5_and_tells_no_secret(account, proxy, prefix, one, console, case):
     user, key, fault, words = REFUSED[case]
     account(user, key)
     proxy.faults = [fault] if fault else []
-    done = console("publish", one, "--store", f"s3://{bucket}", "--endpoint", proxy.endpoint)
+    done = console("publish", one, "--store", f"s3://{BUCKET}/{prefix}", "--endpoint", proxy.endpoint)
     assert (done.returncode, done.stdout) == (5, ""), done.stderr
     assert words in done.stderr
     assert key not in done.stderr
@@ -299,10 +292,10 @@ def test_a_server_that_is_away_ends_with_75(account, one, console):
     assert (done.returncode, "unavailable (EndpointConnectionError)" in done.stderr) == (75, True), done.stderr
 
 
-def test_an_admin_needs_no_more_than_a_publisher(account, weed, bucket, one):
+def test_an_admin_needs_no_more_than_a_publisher(account, weed, prefix, one):
     account(ADMIN, secret(ADMIN))
-    store = promote.open_store(f"s3://{bucket}/deep/prefix/", weed.endpoint)
+    store = promote.open_store(f"s3://{BUCKET}/{prefix}/deep/er/", weed.endpoint)
     digest = promote.publish(store, one, one.parent).digest
-    keys = [item["Key"] for item in weed.client().list_objects_v2(Bucket=bucket)["Contents"]]
-    assert all(key.startswith("deep/prefix/") for key in keys)
-    assert f"deep/prefix/releases/{digest}/manifest.json" in keys
+    keys = [item["Key"] for item in weed.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]]
+    assert all(key.startswith(f"{prefix}/deep/er/") for key in keys)
+    assert f"{prefix}/deep/er/releases/{digest}/manifest.json" in keys

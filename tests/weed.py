@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+BUCKET = "tests"
 ADMIN, PUBLISHER, READER = "admin", "publisher", "reader"
 RIGHTS = {
     ADMIN: ["Admin", "Read", "Write", "List", "Tagging"],
@@ -89,8 +90,8 @@ class Weed:
         end = time.monotonic() + START_S
         while True:
             try:
-                self.client().create_bucket(Bucket="ready")
-                self.client().put_object(Bucket="ready", Key="ready", Body=b"ready")
+                self.client().create_bucket(Bucket=BUCKET)
+                self.client().put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
             except (BotoCoreError, ClientError) as error:
                 if time.monotonic() > end or self.process.poll() is not None:
                     raise RuntimeError(f"SeaweedFS does not start: {error}\n{log.read_text()[-2000:]}") from error

@@ -49,12 +49,12 @@ def promote(
     digest = resolve(store, release)
     require_whole(store, digest)
     document, before = _channel(store, name)
-    if before and before.release == digest:
-        return Change(before, before)
     if expect is not None and (before.release if before else "none") != expect:
         raise RetryableError(
             f"{_now(store, name, before)}, not at {expect} as expected. Look at it, then decide again."
         )
+    if before and before.release == digest:
+        return Change(before, before)
     after = _moved(before, name, "promote", digest, reason)
     return Change(before, after if dry_run else _swap(store, key, document, after))
 
