@@ -125,7 +125,8 @@ def _moved(
     before: Channel | None, name: str, action: Literal["promote", "rollback"], digest: str, reason: str | None
 ) -> Channel:
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return moved(before, name, action, digest, now, uuid.uuid4().hex, reason)
+    told = " ".join((reason or "").split()) or None  # a line of the history stays one
+    return moved(before, name, action, digest, now, uuid.uuid4().hex, told)
 
 
 def _swap(store: Store, key: str, document: Document | None, after: Channel) -> Channel:

@@ -6,8 +6,19 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from embed_foundry import InputError, IntegrityError, manifest
+from pydantic import Field, TypeAdapter
 
+from stages.common.strict import Strict
+from stages.promote.channel import Digest
 from stages.promote.store import Store, object_key, release_key
+
+
+class _File(Strict):
+    sha256: Digest
+    size: int = Field(ge=0)
+
+
+FILES = TypeAdapter(dict[str, _File])
 
 
 def load(store: Store, digest: str) -> tuple[bytes, dict[str, Any]]:
@@ -25,6 +36,7 @@ def load(store: Store, digest: str) -> tuple[bytes, dict[str, Any]]:
     try:
         body: dict[str, Any] = json.loads(found.data)
         claimed = body.pop("digest")
+        FILES.validate_python(body["files"])
         intact = claimed == digest == hashlib.sha256(manifest.canonical(body)).hexdigest()
     except (ValueError, KeyError, AttributeError, TypeError):
         intact = False

@@ -70,11 +70,10 @@ class S3Store:
 
     def require_conditions(self) -> None:
         """Try both conditions on an object of its own: some servers ignore them, and then everybody wins each race."""
-        with explained(self.where, "try conditional writes"):
-            fresh = self._put(CONDITIONS, b"", IfNoneMatch="*")
-            ignored = (fresh and self._put(CONDITIONS, b"", IfNoneMatch="*")) or self._put(
-                CONDITIONS, b"", IfMatch=f'"{"0" * 32}"'
-            )
+        fresh = self._patiently(CONDITIONS, b"", IfNoneMatch="*")
+        ignored = (fresh and self._patiently(CONDITIONS, b"", IfNoneMatch="*")) or self._patiently(
+            CONDITIONS, b"", IfMatch=f'"{"0" * 32}"'
+        )
         if ignored:
             raise RemoteError(
                 f"{self.where}: this server ignores If-None-Match or If-Match, so that releases could be overwritten "
