@@ -102,7 +102,8 @@ def _publish(args: argparse.Namespace) -> None:
         for name in done.new:
             _say(f"would upload {name}")
     verb = "would upload" if args.dry_run else "uploaded"
-    _say(f"{store.where}: {verb} {len(done.new)} of {done.objects} objects, {done.new_bytes / 1e6:.1f} MB")
+    signed = "signed" if done.signed else "unsigned"
+    _say(f"{store.where}: {verb} {len(done.new)} of {done.objects} objects, {done.new_bytes / 1e6:.1f} MB, {signed}")
     print(done.digest)
 
 

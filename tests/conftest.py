@@ -123,8 +123,9 @@ def version(released, tmp_path_factory) -> Callable[..., Path]:
 def weed() -> Iterator[Weed]:
     """Return a running S3 server."""
     # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
-    JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
-    with Weed() as server:
+    parse = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch, Weed() as server:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: parse(path))
         yield server
 
 

@@ -344,6 +344,35 @@ def test_what_comes_broken_never_becomes_a_folder(place, run, one, two, tmp_path
     assert list(tmp_path.glob(".*.partial")) == []
 
 
+def test_a_signature_goes_with_its_release(place, run, version, tmp_path):
+    """The store carries what lies beside; tests of signing tell whether it is right."""
+    signed, unsigned = tmp_path / "build" / "release", version(2, "static")
+    shutil.copytree(version(1, "static").parent, signed.parent)
+    beside = tmp_path / "build" / "release.signature"
+    beside.mkdir()
+    for text in ("first", "second"):  # signing again gives other bytes
+        (beside / "model.sig").write_text(text)
+        assert ", signed" in run("publish", signed)[2]
+    assert ", unsigned" in run("publish", unsigned)[2]
+    got = tmp_path / "got"
+    assert run("fetch", digest(signed), got)[0] == 0
+    assert (tmp_path / "got.signature" / "model.sig").read_text() == "second"
+    shutil.rmtree(tmp_path / "got.signature")
+    assert run("fetch", digest(signed), got)[0] == 0, "the release is there, its signature not"
+    assert (tmp_path / "got.signature" / "model.sig").read_text() == "second"
+    key = object_key(manifest.read(unsigned)["files"]["bundle.json"]["sha256"])
+    data = place.read(key)
+    place.put(key, b"broken")
+    assert run("fetch", digest(unsigned), got)[0] == 3
+    assert (tmp_path / "got.signature" / "model.sig").read_text() == "second", "what stays keeps its signature"
+    place.put(key, data)
+    assert run("fetch", digest(unsigned), got)[0] == 0
+    assert not (tmp_path / "got.signature").exists(), "it signed the other release"
+    place.put(f"releases/{digest(signed)}/signature/a/b", b"x")
+    assert run("fetch", digest(signed), got)[0] == 3
+    assert Bundle.load(got).digest == digest(unsigned)
+
+
 def test_fetch_replaces_releases_only(place, run, one, tmp_path):
     run("publish", one)
     (tmp_path / "mine").mkdir()

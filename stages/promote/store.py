@@ -2,6 +2,7 @@
 
 objects/sha256/HEX              a file's bytes, named by them: never changed, shared between releases
 releases/DIGEST/manifest.json   a release's manifest, written when all its objects are there and were read back
+releases/DIGEST/signature/FILE  who made it; written before the manifest, and again when a release is signed again
 channels/NAME.json              which release a channel names, and how it came to (channel.py)
 """
 
@@ -100,6 +101,11 @@ def object_key(sha256: str) -> str:
 def release_key(digest: str) -> str:
     """Return the key of a release's manifest."""
     return f"{RELEASES}{digest}/manifest.json"
+
+
+def signature_keys(digest: str) -> str:
+    """Return what the keys of a release's signature files begin with."""
+    return f"{RELEASES}{digest}/signature/"
 
 
 def channel_key(name: str) -> str:

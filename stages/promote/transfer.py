@@ -10,7 +10,7 @@ from embed_foundry import Bundle, InputError, IntegrityError, RemoteError, manif
 
 from stages.common import progress
 from stages.common.artifact import whole
-from stages.promote import releases
+from stages.promote import releases, signature
 from stages.promote.bound import require_judged
 from stages.promote.moves import resolve
 from stages.promote.store import Moved, Store, object_key, release_key
@@ -25,12 +25,14 @@ class Published:
         new: file names whose bytes the store lacked; several files of the same bytes count once.
         new_bytes: of these.
         objects: distinct objects of the release.
+        signed: whether a signature lies beside the release; it is published with it.
     """
 
     digest: str
     new: list[str]
     new_bytes: int
     objects: int
+    signed: bool
 
 
 def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) -> Published:
@@ -54,7 +56,13 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
     files = {fact["sha256"]: (name, fact["size"]) for name, fact in sorted(body["files"].items(), reverse=True)}
     new = {digest: files[digest] for digest in files if store.size(object_key(digest)) is None}
     new_bytes = sum(size for _, size in new.values())
-    told = Published(body["digest"], sorted(name for name, _ in new.values()), new_bytes, len(files))
+    told = Published(
+        body["digest"],
+        sorted(name for name, _ in new.values()),
+        new_bytes,
+        len(files),
+        signature.beside(release).is_dir(),
+    )
     if dry_run:
         return told
     store.require_conditions()
@@ -63,6 +71,7 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
             store.create(object_key(digest), release / name, bar.update)
         for digest in files:
             _read_back(store, digest, bar.update)
+    signature.publish(store, body["digest"], release)
     store.create(key, release / manifest.NAME, lambda _: None)
     _require_same(store, key, raw, there=True)
     store.sweep()
@@ -71,6 +80,8 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
 
 def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> dict[str, Any]:
     """Download a release; `out` appears, or is replaced, when every byte was checked. Return its manifest.
+
+    Its signature, if it has one, comes to a folder beside: `signature.beside`.
 
     Args:
         store: where from.
@@ -85,12 +96,12 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
     """
     digest = resolve(store, release)
     raw, body = releases.load(store, digest)
-    if out.exists():
-        if not (out / manifest.NAME).is_file():
-            raise InputError(f"{out}: exists and is no release; fetch would replace it. Name another folder.")
-        if _intact(out, digest):
-            return body
+    if out.exists() and not (out / manifest.NAME).is_file():
+        raise InputError(f"{out}: exists and is no release; fetch would replace it. Name another folder.")
     if dry_run:
+        return body
+    if out.exists() and _intact(out, digest):
+        signature.fetch(store, digest, out)
         return body
     total = sum(fact["size"] for fact in body["files"].values())
     with whole(out, total) as work, progress.transfer("fetch", total) as bar:
@@ -101,6 +112,7 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
                 _copy(store, fact["sha256"], fact["size"], file.write, bar.update)
         (work / manifest.NAME).write_bytes(raw)
         Bundle.load(work)
+        signature.fetch(store, digest, out)  # last: until here what was fetched before keeps its own
     return body
 
 
