@@ -7,7 +7,10 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # on a shared machine, threads that s
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import dataclasses
 import functools
+import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +24,9 @@ import release
 import tiny_model
 import tiny_static
 import yaml
+from botocore.loaders import JSONFileLoader
 from hub_server import HubServer
+from weed import Weed
 
 from stages import compose, convert, download
 from stages.common import config, texts
@@ -97,6 +102,41 @@ def released(base, converted, params, tmp_path_factory) -> release.Build:
     build = release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
     build.release()
     return build
+
+
+@pytest.fixture(scope="session")
+def version(released, tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that gives a release of some of the variants; another number gives another digest."""
+
+    @functools.cache
+    def folder(number: int, *candidates: str) -> Path:
+        place = tmp_path_factory.mktemp("version")
+        copies = {name: place / name for name in ("catalog", "quality", "latency", "gate", "report")}
+        for name, copy in copies.items():
+            shutil.copytree(getattr(released.sources, name), copy)
+        resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
+        target = released.target.model_copy(update={"candidates": list(candidates), "resources": resources})
+        build = release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
+        build.judge()
+        return build.release()
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Weed]:
+    """Return a running S3 server."""
+    # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
+    parse = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch, Weed() as server:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: parse(path))
+        yield server
+
+
+@pytest.fixture
+def prefix(tmp_path) -> str:
+    """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
+    return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
 
 
 @pytest.fixture
