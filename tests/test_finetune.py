@@ -223,7 +223,16 @@ def test_out_of_memory_is_told(tune, monkeypatch, error):
         tune()
 
 
-def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, recipes, params, place, tmp_path):
+def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, params, place, tmp_path):
+    from bitsandbytes.nn import Linear4bit
+
+    from stages.finetune import student
+
+    base = student.prepare(composed(root, "qlora").finetune, model(params), place / "base")
+    four = [part for part in base.modules() if isinstance(part, Linear4bit)]
+    assert len(four) == 3 * 7, "attention and feed-forward of three layers"
+    assert {part.weight.quant_type for part in four} == {"nf4"}
+    assert all(part.weight.quant_state.nested for part in four), "doubly quantised"
     report = tune(method="qlora")
     assert report["parity"] >= 0.99999
     folder = tmp_path / "out" / "model"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from embed_foundry.encoder import Vectors, cut
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
@@ -140,6 +141,7 @@ def report(
     held_out = Retrieval(splits.held_out, sorted({model.dimensions, *model.matryoshka}, reverse=True), prompts)
     values, points = [], []
     for one in (base, merged):
+        one.to("cuda" if torch.cuda.is_available() else "cpu")
         one.max_seq_length = model.max_tokens
         values.append(held_out.values(one))
         points.append(graded(one, model.prompts.get("STS")))

@@ -1,10 +1,12 @@
 """The student: the base model as it is trained, with its adapter, and what is written of it."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+from embed_foundry import manifest
 from embed_foundry.errors import InputError
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
@@ -64,9 +66,10 @@ def export(student: SentenceTransformer, config: Training, model: Model, out: Pa
         save_file(tensors, out / TRAINED)
         return
     body = student[0].auto_model
-    for settings in body.peft_config.values():
-        settings.base_model_name_or_path, settings.revision = model.repo, model.revision
     body.save_pretrained(str(out))
+    record = out / "adapter_config.json"
+    origin = {"base_model_name_or_path": model.repo, "revision": model.revision}
+    record.write_bytes(manifest.canonical(json.loads(record.read_text(encoding="utf-8")) | origin))
     if heads := {name: tensor for name, tensor in tensors.items() if not name.startswith("0.")}:
         save_file(heads, out / HEADS)
 

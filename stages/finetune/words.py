@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from stages.common.tables import csv_file
 
 # Dev loss over its least by this part is a rise; a train loss under this part of the dev loss is a gap.
 RISE, GAP = 1.05, 0.5
+# One batch says little, the last one of an epoch least: it is small, so its loss is.
+RECENT = 5
 
 
 def curves(history: Sequence[Mapping[str, float]], folder: Path) -> None:
@@ -39,9 +42,10 @@ def of_training(history: Sequence[Mapping[str, float]], best: int, steps: int) -
             f"warning: overfitting: dev loss rose from {lowest['eval_loss']:.3f} at step {lowest['step']} to "
             f"{last['eval_loss']:.3f}; fewer epochs or a lower learning_rate"
         )
-    if losses and losses[-1] < GAP * last["eval_loss"]:
+    recent = median(losses[-RECENT:]) if losses else last["eval_loss"]
+    if recent < GAP * last["eval_loss"]:
         found.append(
-            f"warning: overfitting: train loss {losses[-1]:.3f} is far below dev loss {last['eval_loss']:.3f}; "
+            f"warning: overfitting: train loss {recent:.3f} is far below dev loss {last['eval_loss']:.3f}; "
             "more data, more dropout or a smaller rank"
         )
     if chosen["eval_ndcg"] <= looks[0]["eval_ndcg"]:
