@@ -1,7 +1,16 @@
-"""The build's commands, added to the console script in a clone: compose, repair, search."""
+"""The build's commands, added to the console script in a clone: compose, repair, search, sign, publish and promote."""
 
 import argparse
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embed_foundry.cli import EXIT_CODES
+
+if TYPE_CHECKING:
+    from stages.promote import Change
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,6 +29,52 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("file", type=Path, help="YAML: lengths, rounds, recipes; see tests/benchmarks/recipes.yaml")
     parser.add_argument("--out", type=Path, default=Path(".cache/search"), help="results and kept conversions")
     parser.set_defaults(run=_search)
+    parser = commands.add_parser("keygen", help="make a key pair for sign and verify")
+    parser.add_argument("out", type=Path, help="the private key's file; the public one gets the suffix .pub")
+    parser.set_defaults(run=_keygen)
+    parser = commands.add_parser("sign", help="sign a bundle: every file, and where it comes from")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--key", type=Path, required=True, help="private key; embed-foundry keygen makes one")
+    parser.set_defaults(run=_sign)
+    _add_store_commands(commands)
+
+
+def _add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    def add(name: str, words: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=words, epilog=EXIT_CODES)
+        parser.add_argument(
+            "--store", help="s3://BUCKET[/PREFIX] or file://FOLDER; default: $EMBED_FOUNDRY_STORE, ./store"
+        )
+        parser.add_argument("--endpoint", help="S3 server; default: $AWS_ENDPOINT_URL, boto3's configuration")
+        parser.set_defaults(run=run)
+        return parser
+
+    def add_move(name: str, words: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        parser = add(name, words, run)
+        parser.add_argument("channel", help="such as canary or stable")
+        parser.add_argument("--reason", help="recorded in the channel's history")
+        parser.add_argument("--dry-run", action="store_true", help="check everything, change nothing")
+        return parser
+
+    parser = add("publish", "upload a release that the gate passed; prints its digest", _publish)
+    parser.add_argument("release", nargs="?", type=Path, default=Path("release"))
+    parser.add_argument(
+        "--build", type=Path, help="folder with gate/ and catalog/; default: the one that holds release"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything, upload nothing")
+    parser = add_move("promote", "point a channel at a published release", _promote)
+    parser.add_argument(
+        "release", help="digest, release folder (such as release/), or a channel to take the release of"
+    )
+    parser.add_argument("--expect", metavar="DIGEST", help="only if the channel is there now; none: if it is new")
+    parser = add_move("rollback", "point a channel at the release before its current one", _rollback)
+    parser.add_argument("--to", metavar="DIGEST", help="an earlier one that still stands")
+    parser = add("history", "show a channel's moves, or all channels", _history)
+    parser.add_argument("channel", nargs="?")
+    parser = add("fetch", "download a release and verify it before its folder appears", _fetch)
+    parser.add_argument("release", help="digest or channel")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dry-run", action="store_true", help="only look up what would come")
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -44,3 +99,83 @@ def _search(args: argparse.Namespace) -> None:
     params = config.load()
     print(search.run(args.file, params, Path(params.finetune.weights), Path("data"), args.out))
     print(f"kept in {args.out}: table.md, pareto.png, results.json, variants/")
+
+
+def _keygen(args: argparse.Namespace) -> None:
+    from stages import sign
+
+    private, public = sign.keygen(args.out)
+    print(f"{private}: keep it secret\n{public}: give it to whoever verifies")
+
+
+def _sign(args: argparse.Namespace) -> None:
+    from stages import sign
+
+    workflow = os.environ.get("GITHUB_WORKFLOW_REF")
+    builder = f"{os.environ['GITHUB_SERVER_URL']}/{workflow}" if workflow else "urn:embed-foundry:builder:local"
+    print(f"{sign.run(args.bundle, args.key, Path(), builder)}: signed {args.bundle}")
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from stages import promote
+
+    store = promote.open_store(args.store, args.endpoint)
+    done = promote.publish(store, args.release, args.build or args.release.resolve().parent, dry_run=args.dry_run)
+    if args.dry_run:
+        for name in done.new:
+            _say(f"would upload {name}")
+    verb = "would upload" if args.dry_run else "uploaded"
+    signed = "signed" if done.signed else "unsigned"
+    _say(f"{store.where}: {verb} {len(done.new)} of {done.objects} objects, {done.new_bytes / 1e6:.1f} MB, {signed}")
+    print(done.digest)
+
+
+def _promote(args: argparse.Namespace) -> None:
+    from stages import promote
+
+    store = promote.open_store(args.store, args.endpoint)
+    options = {"expect": args.expect, "reason": args.reason, "dry_run": args.dry_run}
+    _tell(args, promote.promote(store, args.channel, args.release, **options))
+
+
+def _rollback(args: argparse.Namespace) -> None:
+    from stages import promote
+
+    store = promote.open_store(args.store, args.endpoint)
+    _tell(args, promote.rollback(store, args.channel, to=args.to, reason=args.reason, dry_run=args.dry_run))
+
+
+def _history(args: argparse.Namespace) -> None:
+    from stages import promote
+
+    store = promote.open_store(args.store, args.endpoint)
+    if args.channel is None:
+        for name in promote.names(store):
+            print(f"{name:<20} {promote.history(store, name).release}")
+        return
+    channel = promote.history(store, args.channel)
+    for move in reversed(channel.moves):
+        now = "*" if move is channel.moves[-1] else " "
+        print(f"{now} {move.number:>3}  {move.at}  {move.action:<8}  {move.release}  {move.reason or ''}".rstrip())
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from stages import promote
+
+    store = promote.open_store(args.store, args.endpoint)
+    body = promote.fetch(store, args.release, args.folder, dry_run=args.dry_run)
+    size = sum(fact["size"] for fact in body["files"].values()) / 1e6
+    done = "would hold" if args.dry_run else "verified, holds"
+    print(f"{args.folder}: {done} release {body['digest']}, {len(body['files'])} files, {size:.1f} MB")
+
+
+def _tell(args: argparse.Namespace, change: "Change") -> None:
+    before = change.before.release if change.before else "none"
+    if change.before is change.after:
+        print(f"{args.channel}: is at {before} already")
+        return
+    print(f"{args.channel}: {'would move' if args.dry_run else 'moved'} from {before} to {change.after.release}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from stages import convert, latency
 from stages.common import config, recipes
 from stages.common.artifact import folder_size
+from stages.latency import quota
 from stages.latency.team import Team
 
 MB = 1_000_000
@@ -67,11 +68,16 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     settings = params.latency.model_copy(
         update={"lengths": search.lengths, "rounds": search.rounds, "cold_starts": 1, "batch_rounds": 6}
     )
-    with Team(folders, params.baseline, params.target.resources.threads) as team:
-        times, _ = latency.measure(settings, team, data)
+    resources = params.target.resources
+    with (
+        quota.enforced(resources.cpus) as held,
+        Team(folders, params.baseline, resources.threads, prefix=held.prefix) as team,
+    ):
+        times, _, _ = latency.measure(settings, team, data)
+        enforced = held.record()
     points = {name: _point(folders[name], times[name]) for name in search.recipes}
     best = front({name: point for name, point in points.items() if "error" not in point})
-    (out / "results.json").write_bytes(manifest.canonical({"points": points, "front": sorted(best)}))
+    (out / "results.json").write_bytes(manifest.canonical({"points": points, "front": sorted(best), "quota": enforced}))
     text = table(points, best, search.lengths)
     (out / "table.md").write_text(text, encoding="utf-8")
     plot(points, best, out / "pareto.png")

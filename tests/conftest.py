@@ -7,10 +7,14 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # on a shared machine, threads that s
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import dataclasses
 import functools
+import hashlib
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +22,11 @@ import numpy as np
 import pytest
 import release
 import tiny_model
+import tiny_static
 import yaml
+from botocore.loaders import JSONFileLoader
 from hub_server import HubServer
+from weed import Weed
 
 from stages import compose, convert, download
 from stages.common import config, texts
@@ -28,6 +35,8 @@ from stages.common import config, texts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+# Recipes of conf/variant as tests make them: the same, of fewer texts.
+QUICK = ["variants.static.fit.texts=1000"]
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
 
@@ -47,7 +56,7 @@ def params() -> config.Params:
 def recipes() -> dict[str, config.Variant]:
     """Return every recipe of conf/variant, by name."""
     names = sorted(path.stem for path in (ROOT / "conf" / "variant").glob("*.yaml"))
-    composed = compose.compose([f"variant=[{','.join(names)}]"], ROOT / "conf")
+    composed = compose.compose([f"variant=[{','.join(names)}]", *QUICK], ROOT / "conf")
     return config.parse(yaml.safe_load(composed), "conf/").variants
 
 
@@ -88,20 +97,73 @@ def reference(base, probes) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def released(converted, params, tmp_path_factory) -> release.Build:
+def released(base, converted, params, tmp_path_factory) -> release.Build:
     """Return a build with its release; tests that change something take a copy."""
-    build = release.start(tmp_path_factory.mktemp("release"), converted, params.model, params.target, ROOT)
+    build = release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
     build.release()
     return build
+
+
+@pytest.fixture(scope="session")
+def version(released, tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that gives a release of some of the variants; another number gives another digest."""
+
+    @functools.cache
+    def folder(number: int, *candidates: str) -> Path:
+        place = tmp_path_factory.mktemp("version")
+        copies = {name: place / name for name in ("catalog", "quality", "latency", "gate", "report")}
+        for name, copy in copies.items():
+            shutil.copytree(getattr(released.sources, name), copy)
+        resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
+        target = released.target.model_copy(update={"candidates": list(candidates), "resources": resources})
+        build = release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
+        build.judge()
+        return build.release()
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Weed]:
+    """Return a running S3 server."""
+    # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
+    parse = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch, Weed() as server:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: parse(path))
+        yield server
+
+
+@pytest.fixture
+def prefix(tmp_path) -> str:
+    """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
+    return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Make this process build as somebody else would: another umask and time zone."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    mask = os.umask(0o077)
+    yield
+    os.umask(mask)
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture
 def workplace(base, tmp_path) -> Path:
     """Return a folder in which `python -m stages.convert NAME` runs as in the repository."""
-    (tmp_path / "params.yaml").write_bytes(compose.compose([], ROOT / "conf"))
+    (tmp_path / "params.yaml").write_bytes(compose.compose(QUICK, ROOT / "conf"))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "base").symlink_to(base)
     return tmp_path
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """Return a build's folder that `tiny_static.measure` measures."""
+    return tiny_static.start(tmp_path)
 
 
 @pytest.fixture

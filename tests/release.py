@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import Variant, manifest
+from embed_foundry import Variant, contract, manifest
 
 from stages import bundle, catalog, gate
 from stages.common.config import Gate, Model, Target
 
 NAMES = ("fp32", "onnx_fp32", "onnx_int8", "static")
+# What ships of them, in the target's order.
+ORDER = ["onnx_int8", "onnx_fp32", "static"]
 GATE = Gate(confidence=0.95, resamples=1000, seed=0, mixed_index_min=0.95)
 TASKS = {"Retrieval": 0.6, "Classification": 0.8, "Clustering": 0.4, "BitextMining": 0.3, "STS": 0.7}
+# As the latency stage records it, for a machine that is nowhere.
+MEASURED = {"machine": {"cpu": "Some CPU", "flags": ["avx2"]}, "threads": 2, "quota": {"cpus": None, "enforced": False}}
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,41 @@ class Build:
         return out or self.folder
 
 
-def start(folder: Path, converted: Callable[[str], Path], model: Model, target: Target, project: Path) -> Build:
+def start(
+    folder: Path, base: Path, converted: Callable[[str], Path], model: Model, target: Target, project: Path
+) -> Build:
     """Catalog copies of real variants and measure them well, up to the verdict."""
     for name in NAMES:
         shutil.copytree(converted(name), folder / "variants" / name)
+    _write_data(folder)
     catalog.run(NAMES, folder / "variants", folder / "catalog")
     sources = bundle.Sources(
-        **{name: folder / name for name in ("catalog", "variants", *bundle.EVIDENCE)}, project=project
+        **{name: folder / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)},
+        weights=base,
+        project=project,
     )
     for name in NAMES:
         write(sources.quality, f"samples/{name}.json", samples(folder / "variants" / name))
     write(sources.quality, "compatibility.json", {})
     write(sources.quality, "floor.json", {f"{kind}Task": score / 4 for kind, score in TASKS.items()})
     write(sources.quality, "scores.json", {name: scores(folder / "variants" / name) for name in NAMES})
-    write(sources.latency, "latency.json", {"variants": {name: times() for name in NAMES}})
+    write(sources.latency, "latency.json", MEASURED | {"variants": {name: times() for name in NAMES}})
     for name in bundle.EVIDENCE["report"]:
         write(sources.report, name, "a page")
     build = Build(model, target, sources)
     build.judge()
     return build
+
+
+def _write_data(folder: Path) -> None:
+    """Write a data folder with what bundle.json tells of it."""
+    tasks = [
+        {"name": f"{kind}Task", "type": kind, "version": "1", "license": "apache-2.0", "reference": "urn:none"}
+        for kind in TASKS
+    ]
+    (folder / "data").mkdir()
+    (folder / "data" / "tasks.json").write_text(json.dumps(tasks))
+    manifest.write(folder / "data", {"stage": "data", "libraries": {"botocore": "1.40"}})
 
 
 def scores(variant: Path) -> dict[str, Any]:
@@ -82,6 +102,15 @@ def times(speedup: float = 50.0) -> dict[str, Any]:
     return {"batch": batch, "lengths": lengths, "cold_start_s": {"median": 1.0}, "peak_rss_mb": 100.0}
 
 
+def seal(folder: Path) -> None:
+    """Give a changed bundle a content digest and a manifest that fit, as if it had been built so."""
+    told = json.loads((folder / contract.NAME).read_text())
+    files = {name: {"sha256": manifest.sha256(folder / name)} for name in manifest.files_of(folder)}
+    (folder / contract.NAME).write_bytes(manifest.canonical(told | {"content": contract.content(files)}))
+    body = {key: value for key, value in manifest.read(folder).items() if key not in ("files", "digest", "schema")}
+    manifest.write(folder, body)
+
+
 def write(folder: Path, name: str, content: Any) -> None:
     """Write a measuring stage's file and its manifest: it measured the variants beside it, or what it did before."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -90,4 +119,6 @@ def write(folder: Path, name: str, content: Any) -> None:
     inputs = {f"variants/{path.name}": manifest.read(path)["digest"] for path in variants}
     if not inputs and (folder / manifest.NAME).exists():
         inputs = manifest.read(folder)["inputs"]
+    if (folder.parent / "data").is_dir():
+        inputs["data"] = manifest.read(folder.parent / "data")["digest"]
     manifest.write(folder, {"stage": folder.name, "inputs": inputs})

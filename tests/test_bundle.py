@@ -1,39 +1,19 @@
-"""The release: holds what was judged, is refused in words if anything differs, and runs with nothing but its wheel."""
+"""The release as the build assembles it: holds what was judged, in the same bytes anywhere, or is refused in words."""
 
 import dataclasses
 import json
-import os
 import platform
 import shutil
 import subprocess
-import sys
-import time
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import release
-from embed_foundry import (
-    Bundle,
-    FoundryError,
-    GateError,
-    InputError,
-    IntegrityError,
-    cli,
-    manifest,
-    open_bundle,
-)
-from embed_foundry.bundle import FallbackWarning
-from safetensors.numpy import load_file, save_file
+from embed_foundry import Bundle, FoundryError, GateError, IntegrityError, contract, manifest
+from release import ORDER
+from safetensors.numpy import load_file
 
-ORDER = ["onnx_int8", "onnx_fp32", "static"]
-
-
-@pytest.fixture(scope="module")
-def mine(released, tmp_path_factory) -> Path:
-    """Return a copy of the bundle that a test may change if it changes it back."""
-    return shutil.copytree(released.folder, tmp_path_factory.mktemp("mine") / "release")
+from stages.bundle import card, facts, licences
 
 
 @pytest.fixture
@@ -44,22 +24,6 @@ def build(released, tmp_path) -> release.Build:
         shutil.copytree(getattr(sources, name), tmp_path / name)
     copies = {name: tmp_path / name for name in ("catalog", "quality", "latency", "gate", "report")}
     return dataclasses.replace(released, sources=dataclasses.replace(sources, **copies))
-
-
-def verify(folder: Path, capsys) -> tuple[int, str]:
-    """Run `embed-foundry verify` in this process; return its exit code and stderr."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["verify", str(folder)])
-    return ended.value.code, capsys.readouterr().err
-
-
-def test_verify_passes_and_tells_the_self_tests(released, console):
-    done = console("verify", released.folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ORDER
-    assert all(float(line.split()[-1]) > 0.99999 for line in lines[:-1])
-    assert lines[-1] == f"{released.folder}: verified, digest {manifest.read(released.folder)['digest']}"
 
 
 def test_holds_what_is_needed_to_trust_and_run_it(released):
@@ -79,10 +43,10 @@ def test_holds_what_is_needed_to_trust_and_run_it(released):
         assert shipped["digest"] == manifest.read(sources.variants / name)["digest"]
     for path in (sources.gate / "verdict.json", sources.quality / "scores.json", sources.latency / "latency.json"):
         assert (folder / "evidence" / path.name).read_bytes() == path.read_bytes()
-    facts = Bundle.load(folder).facts
-    assert facts["order"] == ORDER
-    assert facts["model"]["revision"] == released.model.revision
-    assert all(check["passes"] for name in ORDER for check in facts["variants"][name]["checks"])
+    told = Bundle.load(folder).facts
+    assert told["selection"]["order"] == ORDER
+    assert told["model"]["revision"] == released.model.revision
+    assert all(check["passes"] for name in ORDER for check in told["variants"][name]["checks"])
     notice = (folder / "NOTICE").read_text()
     assert released.model.license.name in notice
     assert released.model.license.url in notice
@@ -107,140 +71,6 @@ def test_sha256sum_agrees(released):
     assert done.returncode == 0, done.stdout + done.stderr
     listed = {line.split("  ", 1)[1] for line in (released.folder / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(manifest.files_of(released.folder)) - {"SHA256SUMS"}
-
-
-def flip(path: Path, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 0x10]))
-
-
-def test_one_flipped_byte_in_any_file_is_found_and_named(mine, capsys):
-    names = [*manifest.files_of(mine), manifest.NAME]
-    assert len(names) > 20
-    for name in names:
-        size = (mine / name).stat().st_size
-        for at in {0, size // 2, size - 1}:
-            flip(mine / name, at)
-            code, said = verify(mine, capsys)
-            assert (code, str(mine / name) in said) == (3, True), f"{name} at {at}: {said}"
-            flip(mine / name, at)
-    assert verify(mine, capsys)[0] == 0
-
-
-@pytest.mark.parametrize("name", ["bundle.json", "variants/onnx_int8/model.onnx", "evidence/verdict.json"])
-def test_the_console_script_ends_with_3_and_names_the_file(mine, console, name):
-    flip(mine / name, 20)
-    done = console("verify", mine)
-    flip(mine / name, 20)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"error: {mine / name}: has sha256")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_an_added_removed_or_linked_file_is_found(mine, capsys, tmp_path):
-    (mine / "variants" / "static" / "more.txt").write_text("")
-    code, said = verify(mine, capsys)
-    assert code == 3
-    assert "variants/static/more.txt: not listed in the manifest" in said
-    (mine / "variants" / "static" / "more.txt").unlink()
-    weights = mine / "variants" / "static" / "table.safetensors"
-    weights.rename(tmp_path / "table")
-    code, said = verify(mine, capsys)
-    assert code == 3
-    assert f"{weights}: missing, the manifest lists it" in said
-    weights.symlink_to(tmp_path / "table")
-    code, said = verify(mine, capsys)
-    assert code == 3
-    assert f"{weights}: is not a regular file" in said
-    weights.unlink()
-    (tmp_path / "table").rename(weights)
-    assert verify(mine, capsys)[0] == 0
-
-
-def test_what_is_no_bundle_is_refused(released, capsys, tmp_path):
-    assert verify(tmp_path / "nowhere", capsys)[0] == 2
-    code, said = verify(tmp_path, capsys)
-    assert code == 3
-    assert "manifest.json: missing" in said
-    code, said = verify(released.folder / "variants" / "static", capsys)  # whole, but only a variant
-    assert code == 3
-    assert "this is no release bundle" in said
-
-
-def test_a_bundle_for_another_runtime_names_its_wheel(released, tmp_path):
-    facts = json.loads((released.folder / "bundle.json").read_text())
-    (tmp_path / "bundle.json").write_text(json.dumps(facts | {"schema": 2}))
-    manifest.write(tmp_path, {"stage": "bundle"})
-    with pytest.raises(IntegrityError, match=r"has schema 2, this runtime reads 1.*wheel"):
-        Bundle.load(tmp_path)
-
-
-def test_open_takes_the_targets_first_choice_or_the_one_asked_for(released, probes):
-    assert open_bundle(released.folder).variant.name == "onnx_int8"
-    assert open_bundle(str(released.folder), "static").variant.name == "static"
-    with pytest.raises(InputError, match=r"variant 'fp32' is not in .*; it ships \['onnx_int8'"):
-        open_bundle(released.folder, "fp32")
-    bundle = Bundle.load(released.folder)
-    encoder = bundle.open("onnx_fp32", threads=1)
-    assert encoder.threads == 1
-    assert bundle.self_test(encoder) > 0.999999
-    assert encoder.encode(probes[:2]).shape == (2, 384)
-
-
-def spoil(folder: Path, released: Path, *names: str) -> Path:
-    """Return a whole bundle in whose record some variants encoded differently, as if this host computed wrongly."""
-    shutil.copytree(released, folder)
-    golden = load_file(folder / "probes" / "golden.safetensors")
-    wrong = {name: np.roll(rows, 1, axis=0) if name in names else rows for name, rows in golden.items()}
-    save_file(wrong, folder / "probes" / "golden.safetensors")
-    manifest.write(folder, {"stage": "bundle"})
-    return folder
-
-
-def test_a_variant_that_fails_its_self_test_gives_way_to_the_next_of_its_space(released, tmp_path):
-    spoilt = spoil(tmp_path / "b", released.folder, "onnx_int8")
-    with pytest.warns(FallbackWarning, match=r"using onnx_fp32; onnx_int8: self-test: cosine"):
-        assert open_bundle(spoilt).variant.name == "onnx_fp32"
-    with pytest.raises(IntegrityError, match="no variant passes its self-test"):
-        open_bundle(spoilt, "onnx_int8")
-
-
-def test_a_variant_of_another_space_never_takes_over(released, tmp_path, capsys):
-    spoilt = spoil(tmp_path / "b", released.folder, "onnx_int8", "onnx_fp32")
-    with pytest.raises(IntegrityError, match=r"onnx_int8: .*onnx_fp32: ") as caught:
-        open_bundle(spoilt)
-    assert "static" not in str(caught.value)
-    assert open_bundle(spoilt, "static").variant.name == "static"
-    assert verify(spoilt, capsys)[0] == 3
-
-
-def test_encode_reads_lines_and_writes_vectors(released, console):
-    done = console("encode", released.folder, "--variant", "static", "--dimensions", "128", stdin="hello\n\nגשם\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = np.array([json.loads(line) for line in done.stdout.splitlines()])
-    expected = open_bundle(released.folder, "static").encode(["hello", "", "גשם"], dimensions=128)
-    np.testing.assert_allclose(rows, expected, atol=1e-7)
-
-
-BAD_CALLS = {
-    "invalid UTF-8": (["--variant", "static"], b"fine\n\xff\xfe\n", "text 1 holds a lone surrogate"),
-    "unknown variant": (["--variant", "tflite"], b"x\n", "variant 'tflite' is not in"),
-    "unknown prompt": (["--variant", "static", "--prompt", "query"], b"x\n", "prompt 'query' is unknown"),
-    "dimensions": (["--variant", "static", "--dimensions", "999"], b"x\n", "dimensions 999 is out of range"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_CALLS)
-def test_encode_refuses_bad_calls_in_one_line(released, console, case):
-    arguments, stdin, words = BAD_CALLS[case]
-    done = console("encode", released.folder, *arguments, stdin=stdin)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def refused(build: release.Build, error: type[FoundryError]) -> str:
@@ -306,88 +136,132 @@ def test_a_variant_converted_again_since_the_catalog_is_refused(build, released,
     assert "dvc repro convert@static catalog" in refused(changed, IntegrityError)
 
 
-@pytest.fixture
-def elsewhere(monkeypatch):
-    """Make this process build as somebody else would: another umask and time zone."""
-    monkeypatch.setenv("TZ", "Asia/Kathmandu")
-    time.tzset()
-    mask = os.umask(0o077)
-    yield
-    os.umask(mask)
-    monkeypatch.undo()
-    time.tzset()
-
-
 def test_another_umask_time_zone_and_clone_give_the_same_bytes(released, root, tmp_path, elsewhere):
     project = tmp_path / "another" / "clone"
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(
         root / "stages" / "runtime", project / "stages" / "runtime", ignore=skip, copy_function=shutil.copyfile
     )
-    for name in ("LICENSE", "pyproject.toml"):
+    for name in ("LICENSE", "pyproject.toml", "requirements.lock"):
         shutil.copyfile(root / name, project / name)
     build = dataclasses.replace(released, sources=dataclasses.replace(released.sources, project=project))
     again = build.release(tmp_path / "again")
     assert (again / manifest.NAME).read_bytes() == (released.folder / manifest.NAME).read_bytes()
 
 
-def test_the_wheel_holds_the_runtime_and_nothing_else(released):
-    wheel = released.folder / Bundle.load(released.folder).facts["runtime"]
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"embed_foundry"}
-    assert "embed_foundry/bundle.py" in names
-    assert [name for name in names if name.endswith((".pyc", "/")) or "__pycache__" in name] == []
-    required = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    bare = {line.split(">")[0] for line in required if "extra ==" not in line}
-    assert bare == {"numpy", "onnxruntime", "safetensors", "tokenizers"}
+def test_bundle_json_is_what_its_schema_says_and_the_schema_says_no_less(released):
+    schema = (released.folder / contract.SCHEMA_FILE).read_bytes()
+    told = json.loads((released.folder / contract.NAME).read_text())
+    facts.validate(told, schema)
+    assert json.loads(schema)["properties"]["schema"]["const"] == contract.SCHEMA == told["schema"]
+    assert set(json.loads(schema)["properties"]) == set(told), "nothing is said that the contract does not know"
+    for broken in (
+        {key: value for key, value in told.items() if key != "content"},
+        told | {"more": 1},
+        told | {"selection": told["selection"] | {"order": []}},
+        told | {"variants": {"static": told["variants"]["static"] | {"bits": 7}}},
+        told | {"variants": {"static": told["variants"]["static"] | {"checks": [{"passes": False}]}}},
+    ):
+        with pytest.raises(Exception, match="Failed validating"):
+            facts.validate(broken, schema)
 
 
-ALONE = """
-import importlib.util, sys
-import numpy as np
-from embed_foundry import open_bundle
-
-assert "site-packages" in importlib.util.find_spec("embed_foundry").origin, "not the wheel"
-for name in ("torch", "transformers", "sentence_transformers", "stages"):
-    assert importlib.util.find_spec(name) is None, name
-texts = open(sys.argv[2], encoding="utf-8").read().split("\\0")
-alone = lambda encoder: np.concatenate([encoder.encode([text]) for text in texts])
-np.savez(sys.argv[3], **{name: alone(open_bundle(sys.argv[1], name, threads=2)) for name in sys.argv[4:]})
-"""
-
-
-@pytest.fixture(scope="module")
-def empty_python(released, tmp_path_factory) -> Path:
-    """Return the Python of a new environment that holds the bundle's wheel and what that asks for, no more."""
-    folder = tmp_path_factory.mktemp("venv")
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder / "it"], check=True)
-    python = folder / "it" / "bin" / "python"
-    wheel = released.folder / Bundle.load(released.folder).facts["runtime"]
-    install = [*uv, "pip", "install", "--quiet", "--python", python, wheel]
-    for attempt in ([*install, "--offline"], install):  # uv's cache first: no network needed where it is warm
-        done = subprocess.run(attempt, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode == 0:
-            return python
-    pytest.skip(f"nothing can be installed here: {done.stderr.strip().splitlines()[-1]}")
+def test_the_contract_tells_what_selection_weighs(released):
+    told = Bundle.load(released.folder).contract
+    assert {name: it.bits for name, it in told.variants.items()} == {"onnx_int8": 8, "onnx_fp32": 32, "static": 8}
+    assert told.variants["onnx_int8"].cpu_any == {"x86_64": frozenset(facts.VNNI)}
+    assert told.variants["onnx_fp32"].cpu_any == {}
+    assert told.variants["static"].peak_rss_mb == 100.0
+    assert told.variants["onnx_fp32"].space_id == told.variants["onnx_int8"].space_id
+    shared = told.variants["onnx_fp32"].space_id
+    alone = told.variants["static"].space_id
+    assert told.raw["selection"]["fallback"] == {shared: ["onnx_int8", "onnx_fp32"], alone: ["static"]}
+    measured = told.variants["onnx_fp32"].facts["measured"]
+    assert measured["quality"]["STSTask"] == {"type": "STS", "metric": "main_score", "score": 0.7, "of_baseline": 1.0}
+    assert measured["speedup"] == {"32": 50.0, "128": 50.0}
 
 
-def test_the_wheel_alone_encodes_every_shipped_variant(released, empty_python, probes, reference, tmp_path):
-    (tmp_path / "texts").write_text("\0".join(probes), encoding="utf-8")
-    program = [empty_python, "-c", ALONE, released.folder, tmp_path / "texts", tmp_path / "found.npz", *ORDER]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(program, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = np.load(tmp_path / "found.npz")
-    assert (found["onnx_fp32"] * reference).sum(axis=1).min() >= 0.9999
+def test_the_card_is_one_that_the_hub_takes(released):
+    from huggingface_hub import ModelCard
+
+    shown = ModelCard.load(released.folder / "README.md")
+    assert shown.data.license == "apache-2.0"
+    assert shown.data.base_model == released.model.repo
+    assert shown.data.base_model_relation == "quantized"
+    assert {(it.task_type, it.metric_value) for it in shown.data.eval_results} >= {("STS", 70.0), ("Retrieval", 60.0)}
     for name in ORDER:
-        here = open_bundle(released.folder, name, threads=2)
-        expected = np.concatenate([here.encode([text]) for text in probes])
-        assert (found[name] * expected).sum(axis=1).min() >= 0.999, name
-    console = empty_python.with_name("embed-foundry")
-    assert subprocess.run([console, "verify", released.folder], cwd=tmp_path, env=clean, check=False).returncode == 0
-    told = subprocess.run([console, "--help"], env=clean, capture_output=True, text=True, check=True).stdout
-    assert "verify" in told
-    assert "compose" not in told, "a build's command where there is no clone"
+        assert f"| `{name}` |" in shown.text
+    header = next(line for line in shown.text.splitlines() if line.startswith("| variant"))
+    rows = [line for line in shown.text.splitlines() if line.startswith(("| `", "|---"))]
+    assert {line.count("|") for line in rows} == {header.count("|")}
+
+
+def test_the_bill_of_materials_is_valid_and_names_models_data_and_libraries(released):
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    text = (released.folder / contract.BOM).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bom = json.loads(text)
+    assert "timestamp" not in bom["metadata"]
+    parts = {item["bom-ref"]: item for item in bom["components"]}
+    assert parts["base"]["purl"] == f"pkg:huggingface/{released.model.repo}@{released.model.revision}"
+    weights = {item["name"]: item["hashes"][0]["content"] for item in parts["base"]["components"]}
+    assert weights["base/model.safetensors"] == released.model.files["model.safetensors"]
+    for name in ORDER:
+        listed = {item["name"]: item["hashes"][0]["content"] for item in parts[f"variant:{name}"]["components"]}
+        files = manifest.read(released.folder)["files"]
+        assert listed == {key: it["sha256"] for key, it in files.items() if key.startswith(f"variants/{name}/")}
+    assert parts["data:STSTask"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    assert parts["pypi:botocore@1.40"]["scope"] == "excluded"
+    assert next(item for ref, item in parts.items() if ref.startswith("pypi:tokenizers@"))["scope"] == "required"
+
+
+def test_content_is_what_two_builds_share_that_measured_other_times(build, released, tmp_path):
+    times = {name: release.times(40.0) for name in release.NAMES}
+    release.write(build.sources.latency, "latency.json", release.MEASURED | {"variants": times})
+    build.judge()
+    other, first = Bundle.load(build.release(tmp_path / "release")), Bundle.load(released.folder)
+    assert other.digest != first.digest
+    assert other.facts["content"] == first.facts["content"]
+
+
+@pytest.mark.parametrize(("name", "words"), [("weights", "was not made from"), ("data", "was measured on data")])
+def test_other_sources_than_the_variants_and_figures_are_refused(build, tmp_path, name, words):
+    other = tmp_path / "other"
+    other.mkdir()
+    manifest.write(other, {"stage": name})
+    changed = dataclasses.replace(build, sources=dataclasses.replace(build.sources, **{name: other}))
+    assert words in refused(changed, IntegrityError)
+
+
+@pytest.mark.parametrize(
+    ("licence", "words", "hub"),
+    [
+        ("MIT", "its text is at https://it", {"license": "mit"}),
+        ("Gemma Terms of Use", "Gemma is provided under and subject to", {"license": "gemma"}),
+        ("Some Terms", "Some Terms", {"license": "other", "license_name": "Some Terms", "license_link": "https://it"}),
+    ],
+)
+def test_terms_are_handed_on(released, tmp_path, licence, words, hub):
+    from huggingface_hub import ModelCard
+
+    terms = released.model.license.model_copy(update={"name": licence, "url": "https://it"})
+    licences.write(tmp_path, released.model.model_copy(update={"license": terms}), released.sources.project)
+    assert words in (tmp_path / "NOTICE").read_text()
+    assert (tmp_path / "LICENSE").read_bytes() == (released.sources.project / "LICENSE").read_bytes()
+    told = Bundle.load(released.folder).facts
+    told["model"]["license"] |= {"name": licence, "url": "https://it"}
+    assert hub.items() <= ModelCard(card.render(told)).data.to_dict().items()
+
+
+def test_the_card_says_what_it_is_to_its_base_model(released):
+    from huggingface_hub import ModelCard
+
+    told = Bundle.load(released.folder).facts
+    relation = lambda: ModelCard(card.render(told)).data.to_dict().get("base_model_relation")  # noqa: E731
+    assert relation() == "quantized"
+    told["selection"]["order"] = ["onnx_fp32"]
+    assert relation() is None
+    told["sources"]["weights"]["stage"] = "finetune@lora"
+    assert relation() == "finetune"

@@ -54,16 +54,16 @@ def test_every_variant_composes_under_its_own_name(name):
     assert sorted(composed(f"variant=[fp32,{name}]").variants) == sorted(["fp32", name])
 
 
-@pytest.mark.parametrize("group", ["suite", "finetune"])
+@pytest.mark.parametrize("group", ["suite", "engine", "finetune"])
 def test_every_option_of_the_other_groups_composes(group):
-    needed = {"airgapped": ["suite.data=/mine"]}  # it has no default
+    needed = {"airgapped": ["suite.data=/mine"], "dask": ["engine.address=tcp://host:8786"]}  # they have no default
     for name in options(group):
         composed(f"{group}={name}", *needed.get(name, []))
 
 
 def test_every_group_is_tested_here():
     assert sorted(path.name for path in CONF.iterdir() if path.is_dir()) == [
-        "finetune", "model", "suite", "target", "variant"
+        "engine", "finetune", "model", "suite", "target", "variant"
     ]  # fmt: skip
 
 

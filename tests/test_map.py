@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ROOT / "stages"
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # In stages/, but no stage: commands, shared rooms, the package that ships.
-COMMANDS = {"compose", "repair", "search"}
+COMMANDS = {"compose", "promote", "repair", "search", "sign"}
 SHARED = {"cli", "common", "runtime"}
 MODULES = sorted(path for path in STAGES.rglob("*.py") if "runtime" not in path.relative_to(STAGES).parts)
 HEAVY = {"torch", "mteb", "transformers", "sentence_transformers", "matplotlib", "datasets", "sklearn", "optimum"}

@@ -5,6 +5,7 @@ Whatever kills a stage, its output folder is either absent or whole; a second wr
 
 import fcntl
 import importlib.metadata
+import json
 import os
 import shutil
 import signal
@@ -46,6 +47,24 @@ def publish(
         InputError: `out` cannot be written.
     """
     digests = {name: manifest.verify(folder)["digest"] for name, folder in inputs.items()}
+    with whole(out, needs_bytes) as work:
+        yield work
+        facts = {"stage": stage, "parameters": parameters, "inputs": digests, "libraries": versions(libraries)}
+        manifest.write(work, facts)
+
+
+@contextmanager
+def whole(out: Path, needs_bytes: int = 0) -> Iterator[Path]:
+    """Yield an empty work folder that becomes `out` if the block ends without an error; until then `out` is as it was.
+
+    Args:
+        out: the folder; what is there now is replaced.
+        needs_bytes: free disk space to ask for before the work starts.
+
+    Raises:
+        RetryableError: another process writes `out`, or the disk is too small or fills up.
+        InputError: `out` cannot be written.
+    """
     work, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -58,13 +77,11 @@ def publish(
             work.mkdir()
             try:
                 yield work
-                facts = {"stage": stage, "parameters": parameters, "inputs": digests, "libraries": versions(libraries)}
-                manifest.write(work, facts)
                 _sync(work)
                 if out.exists():
                     out.rename(old)  # removed in place, it would be a broken folder until it is gone
                 work.rename(out)
-                _sync_folder(out.parent)
+                sync_folder(out.parent)
                 shutil.rmtree(old, ignore_errors=True)
             except BaseException:
                 _put_back(old, out)
@@ -99,6 +116,12 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
         run()
 
     sys.exit(guarded(body))
+
+
+def read_output(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of a verified folder; nothing is checked again."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def folder_size(folder: Path) -> int:
@@ -143,10 +166,11 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

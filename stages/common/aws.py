@@ -45,6 +45,20 @@ def _operations() -> tuple[Operation, ...]:
     return tuple(op for op in kept.values() if seen[op.summary] == seen[op.details] == 1)
 
 
+def parameters() -> list[str]:
+    """Return what is said of parameters and their types, each text once, in the order of services and names."""
+    from botocore.loaders import Loader
+
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    found: dict[str, None] = {}
+    for service in sorted(loader.list_available_services("service-2")):
+        for _, shape in sorted(loader.load_service_model(service, "service-2")["shapes"].items()):
+            for part in (shape, *shape.get("members", {}).values()):
+                if part.get("documentation"):
+                    found[_plain(part["documentation"])] = None
+    return list(found)
+
+
 class _Text(HTMLParser):
     """Collects the text of a piece of HTML, blocks apart."""
 

@@ -1,11 +1,12 @@
 """Reading catalog/: which variants make up this release candidate, by digest."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from embed_foundry import manifest
 from embed_foundry.errors import IntegrityError
+
+from stages.common.artifact import read_output
 
 NAME = "catalog.json"
 
@@ -21,7 +22,7 @@ def listed(catalog: Path, variants: Path) -> dict[str, Path]:
         IntegrityError: the catalog changed, or a variant on disk is not the one that was catalogued.
     """
     manifest.verify(catalog)
-    digests: dict[str, str] = json.loads((catalog / NAME).read_text(encoding="utf-8"))
+    digests: dict[str, str] = read_output(catalog / NAME)
     for name, digest in digests.items():
         if (found := manifest.read(variants / name)["digest"]) != digest:
             raise IntegrityError(

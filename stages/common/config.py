@@ -126,6 +126,22 @@ class Quality(Strict):
     """How quality is measured."""
 
     batch_size: int = Field(gt=0)
+    max_tokens: list[Annotated[int, Field(gt=0)]] = Field(default=[])
+
+
+class Engine(Strict):
+    """Where quality's cells are measured: in the stage's own process, or on a Dask cluster."""
+
+    name: Literal["local", "dask"]
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/]+:\d+$")] | None = None
+    shared: str | None = None
+    wait_s: int = Field(default=60, gt=0)
+
+    @model_validator(mode="after")
+    def _address(self) -> "Engine":
+        if self.name == "dask" and self.address is None:
+            raise ValueError("engine=dask needs engine.address=tcp://HOST:PORT, the address of a Dask scheduler")
+        return self
 
 
 class Gate(Strict):
@@ -168,6 +184,7 @@ class Params(Strict):
     variants: dict[str, Variant]
     baseline: str
     quality: Quality
+    engine: Engine
     latency: Latency
     gate: Gate
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,7 +26,29 @@ def bar(what: str, total: int) -> "tqdm[Never]":
 
     if sys.stderr.isatty():
         return tqdm(desc=what, total=total, leave=False, disable=False)
-    form = "{desc}: {n_fmt}/{total_fmt}, {elapsed} gone, {remaining} left"
+    return _lines(what, total, "{desc}: {n_fmt}/{total_fmt}, {elapsed} gone, {remaining} left")
+
+
+def transfer(what: str, total: int) -> "tqdm[Never]":
+    """Return a tqdm over `total` bytes with their rate, for use in `with`."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(desc=what, total=total, leave=False, unit="B", unit_scale=True, disable=False)
+    form = "{desc}: {n_fmt}B/{total_fmt}B, {rate_fmt}, {elapsed} gone, {remaining} left"
+    return _lines(what, total, form, unit="B", unit_scale=True)
+
+
+def _lines(what: str, total: int, form: str, **more: Any) -> "tqdm[Never]":  # noqa: ANN401 - tqdm's own options
+    from tqdm import tqdm
+
     return tqdm(
-        desc=what, total=total, file=_Lines(), mininterval=LINE_S, maxinterval=LINE_S, bar_format=form, disable=False
+        desc=what,
+        total=total,
+        file=_Lines(),
+        mininterval=LINE_S,
+        maxinterval=LINE_S,
+        bar_format=form,
+        disable=False,
+        **more,
     )

@@ -80,6 +80,14 @@ class OpenvinoVariant(Strict):
         return self
 
 
+class StaticFit(Strict):
+    """Texts that a token table is fitted to the model's vectors of, and how far it may go from its distilled rows."""
+
+    file: str | None
+    texts: int = Field(ge=100)
+    ridge: Annotated[float, Field(gt=0)]
+
+
 class StaticVariant(Strict):
     """A Model2Vec token table."""
 
@@ -87,6 +95,7 @@ class StaticVariant(Strict):
     precision: Literal["fp32", "int8"]
     dimensions: int = Field(gt=0)
     sif_coefficient: Limit
+    fit: StaticFit | None = None
 
 
 Variant = Annotated[TorchVariant | OnnxVariant | OpenvinoVariant | StaticVariant, Field(discriminator="kind")]

@@ -1,12 +1,12 @@
 """What a graph's matrices are fed on real text: the statistics that GPTQ rounds by."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.common.intake import read_object
 from stages.common.progress import bar
 from stages.convert import THREADS, graph
 
@@ -22,7 +22,7 @@ def token_ids(base: Path) -> list[list[int]]:
     lines = TEXTS.read_text(encoding="utf-8").splitlines()
     texts = [line for line in lines if not line.startswith("#")]
     settings = base / "config_sentence_transformers.json"
-    found = json.loads(settings.read_text(encoding="utf-8")).get("prompts") if settings.exists() else None
+    found = read_object(settings).get("prompts") if settings.exists() else None
     prompts = ["", *sorted(set((found or {}).values()) - {""})]
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()

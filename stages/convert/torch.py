@@ -4,13 +4,13 @@ Nothing else is loaded into transformers and saved again: re-saving changes conf
 sliding_window shrinks at every round).
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from embed_foundry import manifest
 
 from stages.common import texts
+from stages.common.intake import read_object
 from stages.common.recipes import TorchVariant
 from stages.convert import THREADS, Draft
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
@@ -72,7 +72,7 @@ def _to_int8(base: Path, folder: Path) -> Draft:
         folder / f"model{WEIGHTS}",
         {"format": "pt"},
     )
-    config = json.loads((base / CONFIG).read_text(encoding="utf-8"))
+    config = read_object(base / CONFIG)
     (folder / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
     return Draft(files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length")
 

@@ -74,7 +74,7 @@ def decide(target: Target, baseline: str, facts: Mapping[str, Mapping[str, Any]]
     """
     judged: dict[str, dict[str, Any]] = {}
     for name, fact in facts.items():
-        limits = target.limits.get(name, target.limits.get("default", Limits()))
+        limits = _within(target, target.limits.get(name, target.limits.get("default", Limits())))
         errors = [f"{part}: {fact[part]['error']}" for part in PARTS if "error" in fact.get(part, {})]
         if fact.get("crowded") and limits.speedup_min:
             errors.append(CROWDED)
@@ -99,3 +99,10 @@ def decide(target: Target, baseline: str, facts: Mapping[str, Mapping[str, Any]]
         "variants": judged,
         "release": {"passes": passes, "passing": passing, "reason": reason},
     }
+
+
+def _within(target: Target, limits: Limits) -> Limits:
+    """Return the limits with the target's memory as the largest peak: what exceeds it, the host's kernel ends."""
+    asked = limits.peak_rss_mb_max
+    memory = float(target.resources.memory_mb)
+    return limits.model_copy(update={"peak_rss_mb_max": memory if asked is None else min(asked, memory)})

@@ -1,6 +1,5 @@
 """What is known of each variant, gathered from the stages' files: the only input of a decision."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from embed_foundry import IntegrityError, Variant
 
-from stages.common.artifact import folder_size
+from stages.common.artifact import folder_size, read_output
 from stages.common.config import Gate
 from stages.gate import paired, spaces
 from stages.gate.judge import AT_EVERY_DIMENSION, at
@@ -41,11 +40,11 @@ class Measured:
         """Read the files of two stages' folders."""
         paths = {name: quality / "samples" / f"{name}.json" for name in names}
         return cls(
-            scores=_json(quality / "scores.json"),
-            samples={name: _json(path) for name, path in paths.items() if path.exists()},
-            floor=_json(quality / "floor.json"),
-            mixed=_json(quality / "compatibility.json"),
-            times=_json(latency / "latency.json"),
+            scores=read_output(quality / "scores.json"),
+            samples={name: read_output(path) for name, path in paths.items() if path.exists()},
+            floor=read_output(quality / "floor.json"),
+            mixed=read_output(quality / "compatibility.json"),
+            times=read_output(latency / "latency.json"),
         )
 
 
@@ -149,8 +148,3 @@ def _intervals(config: Gate, task: str, columns: Mapping[str, Any], baseline: st
         return paired.intervals(config, task, columns, baseline)
     except (KeyError, ValueError) as error:
         raise IntegrityError(f"quality: samples of {task} do not pair up ({error}). Next: dvc repro quality.") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

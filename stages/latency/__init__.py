@@ -8,6 +8,9 @@ Out: latency/samples.csv (variant,tokens,batch,round,ms,after_pause_ms: every ke
     host                      load_before, load_after, others_cpus, throttled_s?, steal_s?: what else went on
                               (common/host.py); crowded: others took the CPUs, so the figures mislead
     quota                     cpus (null: none asked for), enforced, and throttled_s of the workers, or why not
+    peak_gops                 fp32, bf16, int8: billions of operations a second that matrix products reach (peak.py)
+    operations                tokens -> operations of the baseline's matrix products for one text of that length; both
+                              are empty where the baseline is not torch
     variants.NAME             {"error": why}, or
       lengths.TOKENS          one text a call: n, median_ms, after_pause_ms (the call before each sample, straight
                               after a pause), p95_ms? and p95_ms_upper? (n >= 59), p99_ms? and p99_ms_upper?
@@ -40,8 +43,8 @@ from stages.common import host
 from stages.common.artifact import publish
 from stages.common.config import Latency, Resources
 from stages.common.progress import bar
-from stages.latency import figures, quota, texts, timing
-from stages.latency.team import Team
+from stages.latency import figures, peak, quota, texts, timing
+from stages.latency.team import Team, environment
 from stages.latency.timing import Sample, Series
 
 NAME = "latency.json"
@@ -88,12 +91,14 @@ def run(
         since = host.watch()
         with quota.enforced(resources.cpus) as held:
             with Team(variants, baseline, threads, prefix=held.prefix) as team:
-                measured, samples = measure(config, team, data)
+                measured, samples, operations = measure(config, team, data)
             enforced = held.record()
+            limit = peak.measured(threads, environment(threads), held.prefix) if operations else {}
         seen = since()
         crowded = host.crowded(seen, threads)
         report = {"machine": found, "machine_digest": digest, "threads": threads, "baseline": baseline}
         report |= {"host": seen | {"crowded": crowded}, "quota": enforced, "variants": measured}
+        report |= {"peak_gops": limit, "operations": operations}
         (work / NAME).write_bytes(manifest.canonical(report))
         _table(work / SAMPLES, [sample for sample in samples if sample.variant not in team.errors])
     if crowded:
@@ -123,8 +128,8 @@ def checked(path: Path) -> dict[str, Any]:
     return found
 
 
-def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], list[Sample]]:
-    """Return the variants' figures by name, and the samples they come from.
+def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], list[Sample], dict[str, int]]:
+    """Return the variants' figures by name, the samples they come from, and the baseline's operations by tokens.
 
     Args:
         config: as `run`.
@@ -140,11 +145,15 @@ def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], li
     singles = [Series(tokens, 1, config.rounds, gap_s, **until) for tokens in sorted(config.lengths)]
     singles = [series for series in singles if series.tokens <= limits[team.baseline]]
     batched = Series(min(config.batch_length, *limits.values()), config.batch_size, config.batch_rounds, gap_s)
-    samples = _timed([*singles, batched], team, limits, data, rng)
+    samples, inputs = _timed([*singles, batched], team, limits, data, rng)
     memory = {name: answer for name in team.names if (answer := team.ask(name, "rss"))}
+    operations = {}
+    if Variant.load(team.variants[team.baseline]).kind == "torch":
+        answers = {tokens: team.ask(team.baseline, "operations", [text]) for tokens, text in inputs.items()}
+        operations = {str(tokens): int(answer["operations"]) for tokens, answer in answers.items() if answer}
     calls = figures.by_variant(samples)
     base = calls[team.baseline]
-    return {
+    found = {
         name: {"error": team.errors[name]}
         if name in team.errors
         else {
@@ -154,13 +163,17 @@ def measure(config: Latency, team: Team, data: Path) -> tuple[dict[str, Any], li
             "peak_rss_mb": round(memory[name]["peak_rss_mb"], 1),
         }
         for name in team.variants
-    }, samples
+    }
+    return found, samples, operations
 
 
 def _timed(
     plan: Sequence[Series], team: Team, limits: Mapping[str, int], data: Path, rng: random.Random
-) -> list[Sample]:
-    """Take all series; every variant sees the same texts, of the exact length by the baseline's tokens."""
+) -> tuple[list[Sample], dict[int, str]]:
+    """Take all series; every variant sees the same texts, of the exact length by the baseline's tokens.
+
+    Returns the samples, and one text of each length that was timed alone.
+    """
 
     def count(rows: list[str]) -> list[int]:
         answer = team.ask(team.baseline, "count", rows)
@@ -168,12 +181,15 @@ def _timed(
 
     documents = texts.passages(data, rng)
     samples: list[Sample] = []
+    firsts: dict[int, str] = {}
     with bar("latency: rounds", sum(series.rounds for series in plan)) as shown:
         for series in plan:
             inputs = texts.exact(documents, series.tokens, max(TEXTS, series.batch), count)
+            if series.batch == 1:
+                firsts[series.tokens] = inputs[0]
             names = [name for name in team.names if series.tokens <= limits[name]]
             samples += timing.take(series, team, names, inputs, rng, shown.update)
-    return samples
+    return samples, firsts
 
 
 def _table(path: Path, samples: Sequence[Sample]) -> None:

@@ -22,6 +22,13 @@ POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_M
 TIMEOUT_S = 300.0
 
 
+def environment(threads: int) -> dict[str, str]:
+    """Return this process's environment with every thread pool pinned, for a measured one."""
+    pins = dict.fromkeys(POOLS, str(threads)) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    # Installed packages have their bytecode; compiling them at each start would be measured instead of the start.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | pins
+
+
 class WorkerError(Exception):
     """A worker failed; `retryable` says that it died or hung, rather than that its encoder refused."""
 
@@ -43,13 +50,10 @@ class Worker:
     def __init__(self, folder: Path, threads: int, timeout_s: float = TIMEOUT_S, prefix: Sequence[str] = ()) -> None:
         self.timeout_s = timeout_s
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        pins = dict.fromkeys(POOLS, str(threads)) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        # Installed packages have their bytecode; compiling them at each start would be measured instead of the start.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-P", str(PROGRAM), str(folder), str(threads)],
-            env=environment | pins,
+            env=environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,

@@ -6,6 +6,7 @@ after the first vector. Requests and answers:
     {"do": "count", "texts": [...]}  ->  {"counts": [...]}          tokens, special ones included, before truncation
     {"do": "encode", "texts": [...]} ->  {"ms": 1.25}               one `encode` of all the texts
     {"do": "rss"}                    ->  {"peak_rss_mb": 512.3}     10^6 bytes, since the process started
+    {"do": "operations", "texts": [...]} -> {"operations": 1234}    of one `encode`, if torch runs it (kind torch)
 Any failure is answered with {"error": why} and ends the process.
 """
 
@@ -57,7 +58,22 @@ def answered(encoder: "Encoder", request: dict[str, Any]) -> dict[str, Any]:
         return {"ms": (time.perf_counter_ns() - start) / 1e6}
     if request["do"] == "count":
         return {"counts": encoder.count_tokens(request["texts"])}
+    if request["do"] == "operations":
+        return {"operations": operations(encoder, request["texts"])}
     return {"peak_rss_mb": peak_rss_mb()}
+
+
+def operations(encoder: "Encoder", texts: list[str]) -> int:
+    """Return the operations of the matrix products in one `encode`: a multiply and an add are two.
+
+    By torch's FlopCounterMode, which knows no formula for the CPU's fused attention: without fusing it is products too.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder.encode(texts)
+    return int(counter.get_total_flops())
 
 
 def peak_rss_mb() -> float:

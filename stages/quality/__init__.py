@@ -7,28 +7,32 @@ In: the catalogued variants, data/. Out: quality/
                                  {} for types that have no such values
     results/VARIANT/DIM/TASK.json  mteb's own TaskResult, without times and dates
     compatibility.json           retrieval task -> query variant -> index variant -> {recall, ndcg, overlap}_at_10
+    shorter.json                 retrieval task -> variant -> tokens -> main_score with texts cut to quality.max_tokens
     floor.json                   task -> main_score of random token vectors (quality/floor.py)
-Fails: 2 the suite is empty or unknown, 3 an input differs from its manifest, or mteb gives no finite score.
+Cells are measured in this process, or on a Dask cluster (engine=dask), with the same result.
+Fails: 2 the suite is empty or unknown, or a cluster's worker is not like this machine; 3 an input differs from its
+manifest, or mteb gives no finite score; 75 no cluster answers, or it lost its workers.
 A variant whose encoder fails is recorded as such, and fails at the gate; the others go on.
 """
 
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import IntegrityError, manifest, open_variant
+from embed_foundry import IntegrityError, manifest
 from embed_foundry.errors import InputError
 
 from stages.common.artifact import publish
-from stages.common.config import Quality
+from stages.common.config import Engine, Quality
 from stages.common.progress import bar
 
 SCORES = "scores.json"
 FLOOR = "floor.json"
+SHORTER = "shorter.json"
 COMPATIBILITY = "compatibility.json"
+LOCAL = Engine(name="local")
 
 
 def run(
@@ -40,6 +44,7 @@ def run(
     out: Path,
     threads: int,
     cache: Path,
+    engine: Engine = LOCAL,
 ) -> dict[str, Any]:
     """Measure and return the content of scores.json.
 
@@ -52,10 +57,12 @@ def run(
         out: the quality folder.
         threads: CPU threads of the encoders.
         cache: where finished cells are kept between runs.
+        engine: where cells are measured; the result does not depend on it.
 
     Raises:
-        InputError: the suite is empty, or a task of it is unknown.
+        InputError: the suite is empty, or a task of it is unknown; a cluster's workers are not like this machine.
         IntegrityError: an input differs from its manifest, or a score is missing or not finite.
+        RetryableError: no cluster answers, or it lost its workers.
     """
     from stages.quality import cells, compatibility, floor
 
@@ -66,71 +73,75 @@ def run(
         records = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
         if not records:
             raise InputError(f"{data}/tasks.json: lists no task; a suite without tasks measures nothing. Add one.")
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
+            cuts = {folder: list(dimensions) for folder in variants.values()} | {noise: []}
+            found = _measured(config, cuts, data, records, threads, cache, engine)
+        levels = found[noise]
+        if isinstance(levels, str):
+            raise IntegrityError(f"quality: the floor could not be measured: {levels}")
         scores: dict[str, Any] = {}
         vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file
-        cells_count = (len(variants) + 1) * len(records)  # and the floor's
-        with tempfile.TemporaryDirectory() as scratch, bar("quality: cells", cells_count) as shown:
-            for name, folder in variants.items():
-                kept: dict[str, Path] = {}
-                measured = _variant(config, folder, dimensions, data, threads, cache, records, kept, shown.update)
-                scores[name] = _write(work, name, measured) if isinstance(measured, dict) else {"error": measured}
-                for task, path in kept.items() if isinstance(measured, dict) else ():
-                    vectors.setdefault(task, {})[name] = path
-            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
-            measured = _variant(config, noise, [], data, threads, cache, records, {}, shown.update)
+        shorter: dict[str, dict[str, dict[str, float]]] = {}  # task -> variant -> tokens -> score
+        for name, folder in variants.items():
+            measured = found[folder]
             if isinstance(measured, str):
-                raise IntegrityError(f"quality: the floor could not be measured: {measured}")
-            levels = {task: next(iter(cell.scores.values()))["main_score"] for task, cell in measured.items()}
-            (work / FLOOR).write_bytes(manifest.canonical(levels))
+                scores[name] = {"error": measured}
+                continue
+            scores[name] = _write(work, name, {job.task: cell for job, cell in measured if job.max_tokens is None})
+            for job, cell in measured:
+                if job.max_tokens is not None:
+                    at = shorter.setdefault(job.task, {}).setdefault(name, {})
+                    at[str(job.max_tokens)] = _main_score(cell)
+                elif cell.vectors:
+                    vectors.setdefault(job.task, {})[name] = cells.vectors_of(cache, job.digest)
+        level = {job.task: _main_score(cell) for job, cell in levels if job.max_tokens is None}
         pairs = {task: compatibility.matrix(files) for task, files in vectors.items()}
+        (work / SHORTER).write_bytes(manifest.canonical(shorter))
+        (work / FLOOR).write_bytes(manifest.canonical(level))
         (work / COMPATIBILITY).write_bytes(manifest.canonical(pairs))
         (work / SCORES).write_bytes(manifest.canonical(scores))
     return scores
 
 
-def _variant(
+def _measured(
     config: Quality,
-    folder: Path,
-    dimensions: Sequence[int],
+    cuts: Mapping[Path, Sequence[int]],
     data: Path,
+    records: Sequence[Mapping[str, Any]],
     threads: int,
     cache: Path,
-    records: Sequence[Mapping[str, Any]],
-    kept: dict[str, Path],
-    step: Any,  # noqa: ANN401 - tqdm's update
-) -> dict[str, Any] | str:
-    """Return the variant's cells by task, from the cache where nothing changed, or why its encoder failed.
+    engine: Engine,
+) -> dict[Path, list[tuple[Any, Any]] | str]:
+    """Return each variant folder's jobs with their cells, from the cache where nothing changed, or why it failed."""
+    from stages.quality import cells, cluster, jobs
 
-    `kept` receives where the vectors of retrieval tasks are.
-    """
-    from stages.quality import cells
-    from stages.quality.adapter import Adapter
+    plans = {folder: jobs.plan(config, folder, data, records, at, threads) for folder, at in cuts.items()}
+    every = [job for planned in plans.values() for job in planned]
+    done: dict[str, Any] = {}
+    with bar("quality: cells", len(every)) as shown:
+        for job in every:
+            if cell := cells.cached(cache, job.digest):
+                done[job.digest] = cell
+                shown.update()
+        todo = [job for job in every if job.digest not in done]
+        answers = cluster.measure(engine, todo, cache) if engine.name == "dask" else jobs.measure(todo, cache)
+        for job, outcome in answers:
+            if not isinstance(outcome, str):
+                cells.keep(cache, job.digest, outcome)
+            done[job.digest] = outcome
+            shown.update()
+    result: dict[Path, list[tuple[Any, Any]] | str] = {}
+    for folder, planned in plans.items():
+        failure = next((why for job in planned if isinstance(why := done.get(job.digest), str)), None)
+        result[folder] = failure or [(job, done[job.digest]) for job in planned]
+    return result
 
-    encoder = adapter = None
-    found: dict[str, Any] = {}
-    try:
-        for record in records:
-            full = json.loads((folder / "variant.json").read_text(encoding="utf-8"))["dimensions"]
-            lengths = sorted({full, *(length for length in dimensions if length < full)}, reverse=True)
-            settings = {"dimensions": lengths, "threads": threads, "batch_size": config.batch_size}
-            digest = cells.key(folder, data, record, settings)
-            cell = cells.cached(cache, digest)
-            if cell is None:
-                if adapter is None:
-                    encoder = open_variant(folder, threads)
-                    adapter = Adapter(encoder, manifest.read(folder)["digest"], config.batch_size)
-                with warnings.catch_warnings():
-                    # Long documents are cut for all variants alike; mteb's and sklearn's remarks concern no score.
-                    warnings.simplefilter("ignore")
-                    cell = cells.measure(adapter, record, data, lengths, cells.vectors_of(cache, digest))
-                cells.keep(cache, digest, cell)
-            found[record["name"]] = cell
-            if cell.vectors:
-                kept[record["name"]] = cells.vectors_of(cache, digest)
-            step()
-    except IntegrityError as error:  # anything else is no fault of the variant: it ends the run
-        return str(error)
-    return found
+
+def _main_score(cell: Any) -> float:  # noqa: ANN401 - cells.Cell; its module is heavy
+    """Return a cell's main score at its full dimension, which comes first."""
+    return float(next(iter(cell.scores.values()))["main_score"])
 
 
 def _write(work: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:

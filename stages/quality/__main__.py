@@ -21,6 +21,7 @@ def _main() -> None:
         out=Path("quality"),
         threads=params.target.resources.threads,
         cache=Path(".cache/quality"),
+        engine=params.engine,
     )
 
 

@@ -16,18 +16,16 @@ from embed_foundry import IntegrityError, manifest
 from stages.common.artifact import versions
 from stages.quality import compatibility, samples, tasks
 
-# Distributions that can change a score.
-LIBRARIES = (
-    "mteb",
-    "numpy",
-    "onnxruntime",
-    "openvino",
-    "scikit-learn",
-    "scipy",
-    "sentence-transformers",
-    "tokenizers",
-    "torch",
-)
+# Distributions that can change any score: what mteb scores with.
+SCORING = ("mteb", "numpy", "pytrec-eval-terrier", "scikit-learn", "scipy", "torch")
+# kind -> distributions that can change its vectors: a new OpenVINO measures OpenVINO variants again, and no others.
+ENCODING = {
+    "onnx": ("onnxruntime", "tokenizers"),
+    "openvino": ("openvino", "tokenizers"),
+    "static": ("tokenizers",),
+    "torch": ("sentence-transformers", "tokenizers", "transformers"),
+}
+LIBRARIES = tuple(sorted({*SCORING, *(name for names in ENCODING.values() for name in names)}))
 # What mteb notes of a run that is no part of its result.
 _PASSING = ("evaluation_time", "date", "kg_co2_emissions", "evaluation_phases")
 
@@ -49,26 +47,31 @@ class Cell:
     vectors: str = ""
 
 
-def key(variant: Path, data: Path, record: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def key(variant: Path, kind: str, data: Path, record: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return the digest of everything that a cell's content depends on.
 
     Args:
         variant: the variant's folder.
+        kind: its kind; of an unknown one, every library counts.
         data: the suite's folder.
         record: the task's entry of tasks.json.
         settings: dimensions, threads, batch size.
     """
-    files = manifest.read(data)["files"]
-    mine = {name: fact["sha256"] for name, fact in files.items() if name.startswith(f"{record['name']}/")}
     parts = {
         "variant": manifest.read(variant)["digest"],
         "task": dict(record),
-        "files": mine,
+        "files": files_of(data, record),
         "settings": dict(settings),
-        "libraries": versions(LIBRARIES),
-        "code": _code(),
+        "libraries": versions([*SCORING, *ENCODING.get(kind, LIBRARIES)]),
+        "code": code(),
     }
     return hashlib.sha256(manifest.canonical(parts)).hexdigest()
+
+
+def files_of(data: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files of one task by their names in the suite's folder, with their SHA-256."""
+    files = manifest.read(data)["files"]
+    return {name: fact["sha256"] for name, fact in files.items() if name.startswith(f"{record['name']}/")}
 
 
 def cached(cache: Path, digest: str) -> Cell | None:
@@ -105,7 +108,7 @@ def measure(
     dimensions: Sequence[int],
     vectors: Path,
 ) -> Cell:
-    """Run one task at every dimension.
+    """Run one task at every dimension. The result depends on nothing that was measured before.
 
     Args:
         adapter: the variant for mteb (quality.adapter.Adapter).
@@ -124,6 +127,7 @@ def measure(
     datasets.disable_progress_bars()
     logging.getLogger("mteb").setLevel(logging.ERROR)  # it recommends newer versions of tasks
     cell = Cell({}, {}, {})
+    adapter.forget()
     for dimension in dimensions:
         task = tasks.task(record, data / record["name"])  # anew: clustering draws from the task's random state
         adapter.start(dimension)
@@ -145,8 +149,6 @@ def measure(
         cell.scores[at] = summary | {"samples": samples.count(task, drawn)}
         if record["type"] == "Retrieval" and dimension == dimensions[0] and compatibility.save(vectors, task, adapter):
             cell = replace(cell, vectors=manifest.sha256(vectors))
-    if record["package"] == "mteb":
-        adapter.forget()  # our own tasks share texts; stock ones can be large, and hardly do
     return cell
 
 
@@ -177,7 +179,7 @@ def _summary(record: Mapping[str, Any], by_split: Mapping[str, Mapping[str, Any]
     )
 
 
-def _code() -> str:
+def code() -> str:
     """Return a digest of this room and of the runtime's encoders: another way of measuring is another cell."""
     import embed_foundry
 

@@ -8,6 +8,9 @@ from embed_foundry import Variant
 from stages.common.config import Model
 from stages.common.host import CROWDED
 
+# Limits on a task's score.
+QUALITY = ("retention_min", "lead_min", "score_min")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -103,6 +106,7 @@ class Facts:
         latency: the content of latency/latency.json, without its variants.
         floor: task to the score of random token vectors.
         mixed: retrieval task to query variant to index variant to figures.
+        shorter: retrieval task to variant to tokens to score, with texts cut to so many tokens.
         sources: name, digest and library versions of the folders this report was made from.
     """
 
@@ -117,6 +121,7 @@ class Facts:
     sources: tuple[tuple[str, str, dict[str, str]], ...]
     floor: dict[str, float]
     mixed: dict[str, Any]
+    shorter: dict[str, Any]
 
     @property
     def crowded(self) -> bool:
@@ -134,6 +139,16 @@ class Facts:
     def types(self) -> tuple[str, ...]:
         """The task types, sorted."""
         return tuple(sorted({task.type for task in self.tasks}))
+
+    def gops(self, seen: Seen, tokens: int) -> float | None:
+        """Return the model's operations at one text length over a variant's median time, in 10^9 a second, or None.
+
+        None for a variant that does not compute the model's products, but looks vectors up.
+        """
+        operations, median_ms = self.latency.get("operations", {}).get(str(tokens)), seen.timed(tokens).get("median_ms")
+        if seen.variant.kind == "static" or not operations or not median_ms:
+            return None
+        return float(operations / median_ms / 1e6)
 
     def retention(self, seen: Seen, task: str, dimensions: int | None = None) -> float | None:
         """Return a score as a fraction of the baseline's at the baseline's full dimension; None if either is missing.
@@ -153,7 +168,7 @@ class Facts:
     def missed_quality(self, seen: Seen, kind: str) -> bool:
         """Return whether the gate found a quality limit missed on any task of a type."""
         tasks = [task.name for task in self.tasks if task.type == kind]
-        return any(seen.missed(limit, task) for limit in ("retention_min", "score_min") for task in tasks)
+        return any(seen.missed(limit, task) for limit in QUALITY for task in tasks)
 
     def mean_retention(self, seen: Seen) -> float | None:
         """Return the mean retention over all tasks at the full dimension; None if one is missing."""

@@ -1,12 +1,12 @@
 """The stages' folders read into the report's facts."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import IntegrityError, Variant, manifest
 
+from stages.common.artifact import read_output
 from stages.common.config import Model
 from stages.report.facts import Facts, Seen, Task
 
@@ -28,13 +28,13 @@ def gather(model: Model, target: str, variants: Mapping[str, Path], quality: Pat
     Raises:
         IntegrityError: the gate's verdict is about other variants or another target.
     """
-    verdict, sizes = _json(gate / "verdict.json"), _json(gate / "metrics.json")
+    verdict, sizes = read_output(gate / "verdict.json"), read_output(gate / "metrics.json")
     if set(verdict["variants"]) != set(variants) or verdict["target"] != target:
         raise IntegrityError(
             f"{gate}: is about {sorted(verdict['variants'])} at {verdict['target']}, "
             f"this build has {sorted(variants)} at {target}. Next: dvc repro gate."
         )
-    scores, times = _json(quality / "scores.json"), _json(latency / "latency.json")
+    scores, times = read_output(quality / "scores.json"), read_output(latency / "latency.json")
     seen = tuple(
         _seen(folder, verdict["variants"][name], float(sizes[name]["size_mb"]), scores, times)
         for name, folder in variants.items()
@@ -55,8 +55,9 @@ def gather(model: Model, target: str, variants: Mapping[str, Path], quality: Pat
         dimensions=tuple(sorted({int(key) for one in seen for key in one.quality}, reverse=True)),
         lengths=tuple(sorted({int(key) for one in seen for key in one.latency.get("lengths", {})})),
         latency={key: value for key, value in times.items() if key != "variants"},
-        floor=_json(quality / "floor.json"),
-        mixed=_json(quality / "compatibility.json"),
+        floor=read_output(quality / "floor.json"),
+        mixed=read_output(quality / "compatibility.json"),
+        shorter=read_output(quality / "shorter.json"),
         sources=tuple(_sources(verdict["catalog"], {"quality": quality, "latency": latency, "gate": gate}, variants)),
     )
 
@@ -82,8 +83,3 @@ def _sources(
     for name, folder in [*variants.items(), *folders.items()]:
         made = manifest.read(folder)
         yield name, made["digest"], made["libraries"]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from stages.report.facts import Facts, Seen
 
 GAP = "  "
+LEGEND = "! misses its limit"
 CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before deciding on them"
 
 
 def render(facts: Facts) -> str:
-    """Return the table, then the reasons of every variant that missed a limit or failed."""
+    """Return the table, its mark in words if a cell carries it, then why each variant missed a limit or failed."""
     release = facts.verdict["release"]
     header = [
         f"{facts.model.repo}@{facts.model.revision[:12]} for {facts.target}",
@@ -17,7 +18,10 @@ def render(facts: Facts) -> str:
         *([CROWDED] if facts.crowded else []),
         "",
     ]
-    return "\n".join([*header, *_aligned(list(_rows(facts))), *_reasons(facts)]) + "\n"
+    rows = list(_rows(facts))
+    # Not every missed limit has a cell here, such as cold start: then the reasons alone tell of it.
+    marked = any(cell.endswith("!") for row in rows for cell in row[1:])
+    return "\n".join([*header, *_aligned(rows), *([f"\n{LEGEND}"] if marked else []), *_reasons(facts)]) + "\n"
 
 
 def _rows(facts: Facts) -> Iterator[list[str]]:
@@ -64,9 +68,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _reasons(facts: Facts) -> Iterator[str]:
-    told = [one for one in facts.variants if one.judged["reasons"]]
-    if told:
-        yield "\n! misses its limit"
-    for one in told:
-        yield f"\n{one.name} ({one.verdict}):"
-        yield from (f"  {reason}" for reason in one.judged["reasons"])
+    for one in facts.variants:
+        if reasons := one.judged["reasons"]:
+            yield f"\n{one.name} ({one.verdict}):"
+            yield from (f"  {reason}" for reason in reasons)

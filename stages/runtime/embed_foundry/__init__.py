@@ -5,14 +5,17 @@
 (1, 384)
 """
 
-from .bundle import Bundle, open_bundle
+from .bundle import Bundle, FallbackWarning, open_bundle
 from .encoder import Encoder, TruncationWarning, open_variant
+from .environment import Environment
 from .errors import FoundryError, GateError, InputError, IntegrityError, RemoteError, RetryableError
 from .variant import Variant
 
 __all__ = [
     "Bundle",
     "Encoder",
+    "Environment",
+    "FallbackWarning",
     "FoundryError",
     "GateError",
     "InputError",

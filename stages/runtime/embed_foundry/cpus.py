@@ -31,10 +31,10 @@ def quota_cpus(groups: list[Path]) -> float | None:
     """
     limits = []
     for group in groups:
-        if (text := _text(group / QUOTA_V2)) is not None:
-            quota, _, period = text.partition(" ")
+        if (limit := text(group / QUOTA_V2)) is not None:
+            quota, _, period = limit.partition(" ")
         else:
-            quota, period = _text(group / QUOTA_V1) or "-1", _text(group / PERIOD_V1) or "100000"
+            quota, period = text(group / QUOTA_V1) or "-1", text(group / PERIOD_V1) or "100000"
         if quota not in ("max", "-1"):
             limits.append(int(quota) / int(period))
     return round(min(limits), 3) if limits else None
@@ -42,23 +42,33 @@ def quota_cpus(groups: list[Path]) -> float | None:
 
 def cpu_groups() -> list[Path]:
     """Return this process's cgroup folders that may hold CPU limits: its own and its ancestors', of both versions."""
+    return groups("cpu")
+
+
+def groups(controller: str) -> list[Path]:
+    """Return this process's cgroup folders that may hold a controller's ("cpu", "memory") limits."""
     paths: dict[str, str] = {}  # controllers -> path in the hierarchy; "" is version 2
-    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
+    for line in (text(Path("/proc/self/cgroup")) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)
     folders: list[Path] = []
-    for mount, version in cpu_mounts():
-        mine = paths.get("" if version == 2 else "cpu")
+    for mount, version in mounts(controller):
+        mine = paths.get("" if version == 2 else controller)
         folders += [] if mine is None else _up(mount, mine)
     return list(dict.fromkeys(folders))
 
 
 def cpu_mounts() -> list[tuple[Path, int]]:
     """Return where control groups for CPU time are mounted, each with its version (1 or 2)."""
+    return mounts("cpu")
+
+
+def mounts(controller: str) -> list[tuple[Path, int]]:
+    """Return where control groups with a controller are mounted, each with its version (1 or 2)."""
     found = []
-    for line in (_text(Path("/proc/self/mounts")) or "").splitlines():
+    for line in (text(Path("/proc/self/mounts")) or "").splitlines():
         _, mount, kind, options, *_ = line.split(" ")
-        if kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(",")):
+        if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
             found.append((Path(mount), 2 if kind == "cgroup2" else 1))
     return found
 
@@ -73,7 +83,8 @@ def _up(mount: Path, path: str) -> Iterator[Path]:
             return
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """Return a small file's stripped text; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:

@@ -5,6 +5,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +81,16 @@ class Encoder(ABC):
         if not rows:
             return np.zeros((0, width), dtype=np.float32)
         return cut(self._vectors(rows, batch_size or self.default_batch), width)
+
+    def shorten(self, max_tokens: int) -> None:
+        """Cut texts to fewer tokens than the variant takes; call it before the encoder is shared between threads.
+
+        Raises:
+            InputError: more tokens than the variant takes, or none.
+        """
+        if not 0 < max_tokens <= self.variant.max_tokens:
+            raise InputError(f"max_tokens {max_tokens} is out of range: 1 to {self.variant.max_tokens}.")
+        self.variant = replace(self.variant, max_tokens=max_tokens)
 
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
         """Return each text's length in tokens before truncation, prompt and special tokens included."""
@@ -177,6 +188,11 @@ class TokenizedEncoder(Encoder):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.variant.max_tokens)
 
+    def shorten(self, max_tokens: int) -> None:
+        """As `Encoder.shorten`."""
+        super().shorten(max_tokens)
+        self.tokenizer.enable_truncation(max_tokens)
+
     def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
         """Return token ids per row, cut to `max_tokens`, and the positions of the rows that were cut."""
         encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
@@ -218,12 +234,17 @@ class GraphEncoder(TokenizedEncoder):
         return {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros(shape, dtype=np.int64)}
 
 
-def open_variant(folder: Path, threads: int | None = None) -> Encoder:
+def open_variant(folder: Path, threads: int | None = None, max_tokens: int | None = None) -> Encoder:
     """Open the encoder for one variant folder.
+
+    Args:
+        folder: a variant folder.
+        threads: CPU threads; None means all that this process may use.
+        max_tokens: cut texts to fewer tokens than the variant takes, to bound the time of a call; None cuts none.
 
     Raises:
         IntegrityError: variant.json is missing or unreadable.
-        InputError: the variant's kind is unknown, or its library is not installed.
+        InputError: the variant's kind is unknown, its library is not installed, or it takes fewer tokens.
     """
     variant = Variant.load(folder)
     if variant.kind not in KINDS:
@@ -235,6 +256,8 @@ def open_variant(folder: Path, threads: int | None = None) -> Encoder:
         opened: Encoder = encoder(folder, threads)
     except ImportError as error:
         raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {install}") from None
+    if max_tokens is not None:
+        opened.shorten(max_tokens)
     return opened
 
 

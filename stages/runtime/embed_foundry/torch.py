@@ -36,6 +36,11 @@ class TorchEncoder(Encoder):
         self.model.default_prompt_name = None
         self.model.eval()
 
+    def shorten(self, max_tokens: int) -> None:
+        """As `Encoder.shorten`."""
+        super().shorten(max_tokens)
+        self.model.max_seq_length = max_tokens
+
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         if self.variant.batching == "padded":
             return self._call(rows)

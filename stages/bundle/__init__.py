@@ -1,11 +1,12 @@
 """bundle: the passing variants, with everything needed to trust and run them, as one folder.
 
-In: catalog/, variants/, quality/, latency/, gate/, report/, the runtime's source.
-Out: release/: bundle.json, variants/, probes/ with golden vectors, evidence/, runtime/ (the wheel), LICENSE, NOTICE,
-SHA256SUMS, manifest.json.
+In: catalog/, variants/, quality/, latency/, gate/, report/, data/, the weights, the runtime's source, the lock.
+Out: release/: bundle.json and its schema, variants/, probes/ with golden vectors, evidence/, runtime/ (the wheel),
+README.md (the model card), bom.cdx.json, LICENSE, NOTICE, SHA256SUMS, manifest.json.
 Fails: 3 an input differs from its manifest or the verdict is about other bytes, 4 the gate did not pass.
 """
 
+import importlib.resources
 import json
 import shutil
 from dataclasses import dataclass
@@ -13,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embed_foundry import GateError, IntegrityError, Variant, bundle, manifest, open_variant
+from embed_foundry import GateError, IntegrityError, bundle, contract, manifest, open_variant
 
+from stages.bundle import bom, card, facts, licences
 from stages.common import catalog as catalogs
-from stages.common import config, texts
-from stages.common.artifact import publish, run_stage
+from stages.common import texts
+from stages.common.artifact import publish
 from stages.common.config import Model, Target
 
 # Probes a prompt-less text is drawn from: every third of the fifty, so that languages, code and numbers are among them.
 PROBE_STEP = 3
 EVIDENCE = {
-    "quality": ("scores.json",),
+    "quality": ("scores.json", "compatibility.json"),
     "latency": ("latency.json",),
     "gate": ("verdict.json", "metrics.json"),
     "report": ("index.html",),
@@ -32,10 +34,17 @@ EVIDENCE = {
 
 @dataclass(frozen=True)
 class Sources:
-    """The folders a bundle is made from; `project` is the repository root with the runtime's source and LICENSE."""
+    """The folders a bundle is made from.
+
+    Attributes:
+        weights: what the conversions started from: the base model, or a fine-tuned one.
+        project: the repository root, with the runtime's source, LICENSE and requirements.lock.
+    """
 
     catalog: Path
     variants: Path
+    data: Path
+    weights: Path
     quality: Path
     latency: Path
     gate: Path
@@ -64,30 +73,33 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
     _require_same(sources, target)
     _require_passed(verdict)
     order = verdict["release"]["passing"]
-    inputs |= {name: folders[name] for name in order}
+    shipped = {name: folders[name] for name in order}
+    _require_sources(sources, shipped)
+    inputs |= shipped | {"data": sources.data, "weights": sources.weights}
     with publish(
         out, stage="bundle", parameters={"target": target.name}, inputs=inputs, libraries=("hatchling",)
     ) as work:
-        for name in order:
-            shutil.copytree(folders[name], work / "variants" / name)
+        for name, folder in shipped.items():
+            shutil.copytree(folder, work / "variants" / name)
         for stage, names in EVIDENCE.items():
             for name in names:
                 _copy(getattr(sources, stage) / name, work / "evidence" / name)
+        shutil.copytree(sources.catalog, work / contract.CATALOG)
         _write_probes(work, order, model, target.resources.threads)
-        _write_licences(work, model, sources.project)
-        facts = {
-            "schema": bundle.SCHEMA,
-            "model": {"name": model.name, "repo": model.repo, "revision": model.revision},
-            "license": model.license.model_dump(),
-            "target": target.model_dump(mode="json"),
-            "order": order,
-            "variants": {name: _summary(folders[name], verdict) for name in order},
-            "runtime": _wheel(sources.project, work / "runtime"),
-        }
-        (work / bundle.NAME).write_bytes(manifest.canonical(facts))
-        sums = [f"{manifest.sha256(work / name)}  {name}\n" for name in manifest.files_of(work)]
+        licences.write(work, model, sources.project)
+        wheel = _wheel(sources.project, work / "runtime")
+        told = facts.gather(model, target, sources, shipped, verdict) | {"runtime": wheel}
+        told["content"] = contract.content(_files(work))
+        (work / contract.BOM).write_text(bom.render(told, _files(work)), encoding="utf-8")
+        (work / "README.md").write_text(card.render(told), encoding="utf-8")
+        (work / ".gitattributes").write_text(card.ATTRIBUTES, encoding="utf-8")
+        schema = importlib.resources.files("embed_foundry").joinpath(contract.SCHEMA_FILE).read_bytes()
+        facts.validate(told, schema)
+        (work / contract.SCHEMA_FILE).write_bytes(schema)
+        (work / contract.NAME).write_bytes(manifest.canonical(told))
+        sums = [f"{fact['sha256']}  {name}\n" for name, fact in _files(work).items()]
         (work / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
-    return facts
+    return told
 
 
 def _require_same(sources: Sources, target: Target) -> None:
@@ -98,6 +110,19 @@ def _require_same(sources: Sources, target: Target) -> None:
             raise IntegrityError(f"{sources.gate}: is about {name} {judged}, this is {found}. Next: dvc repro gate.")
     if gate["parameters"]["target"] != target.model_dump(mode="json"):
         raise IntegrityError(f"{sources.gate}: is about other limits than {target.name}'s. Next: dvc repro gate.")
+
+
+def _require_sources(sources: Sources, shipped: dict[str, Path]) -> None:
+    """Check that the weights and the data are those that variants were made from and measured on."""
+    weights, data = manifest.read(sources.weights)["digest"], manifest.read(sources.data)["digest"]
+    for name, folder in shipped.items():
+        if weights not in manifest.read(folder)["inputs"].values():
+            raise IntegrityError(f"{folder}: was not made from {sources.weights}. Next: dvc repro convert@{name}.")
+    for folder in (sources.quality, sources.latency):
+        if (found := manifest.read(folder)["inputs"].get("data")) != data:
+            raise IntegrityError(
+                f"{folder}: was measured on data {found}, this is {data}. Next: dvc repro {folder.name}."
+            )
 
 
 def _require_passed(verdict: dict[str, Any]) -> None:
@@ -113,18 +138,6 @@ def _require_passed(verdict: dict[str, Any]) -> None:
             + "\n".join(faults)
             + "\nNext: read gate/verdict.json; change a recipe in conf/variant or, knowingly, a limit in conf/target."
         )
-
-
-def _summary(folder: Path, verdict: dict[str, Any]) -> dict[str, Any]:
-    variant = Variant.load(folder)
-    return {
-        "digest": manifest.read(folder)["digest"],
-        "kind": variant.kind,
-        "precision": variant.precision,
-        "space_id": verdict["variants"][variant.name]["space_id"],
-        "dimensions": variant.dimensions,
-        "checks": verdict["variants"][variant.name]["checks"],
-    }
 
 
 def _write_probes(work: Path, order: list[str], model: Model, threads: int) -> None:
@@ -144,16 +157,6 @@ def _write_probes(work: Path, order: list[str], model: Model, threads: int) -> N
     save_file(golden, work / bundle.GOLDEN)
 
 
-def _write_licences(work: Path, model: Model, project: Path) -> None:
-    _copy(project / "LICENSE", work / "LICENSE")
-    (work / "NOTICE").write_text(
-        f"The variants in this bundle are derived from {model.repo} at revision {model.revision},\n"
-        f"licensed under {model.license.name} ({model.license.url}). They are modified: converted and, where their\n"
-        "variant.json says so, quantised or distilled. The runtime in runtime/ is under Apache-2.0 (LICENSE).\n",
-        encoding="utf-8",
-    )
-
-
 def _wheel(project: Path, folder: Path) -> str:
     """Build the runtime's wheel into `folder`, reproducibly as hatchling does, and return its path in the bundle."""
     from hatchling.builders.wheel import WheelBuilder
@@ -163,16 +166,11 @@ def _wheel(project: Path, folder: Path) -> str:
     return f"runtime/{built.name}"
 
 
+def _files(work: Path) -> dict[str, dict[str, str]]:
+    """Return the files written so far as a manifest lists them."""
+    return {name: {"sha256": manifest.sha256(work / name)} for name in manifest.files_of(work)}
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _main() -> None:
-    params = config.load()
-    folders = {name: Path(name) for name in ("catalog", "variants", *EVIDENCE)}
-    run(params.model, params.target, Sources(**folders, project=Path()), Path("release"))
-
-
-if __name__ == "__main__":
-    run_stage(_main)

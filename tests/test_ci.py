@@ -1,0 +1,120 @@
+"""CI: workflows that GitHub accepts and an auditor passes, whose every step runs here too."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from embed_foundry import manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+BIN = Path(sys.executable).parent
+
+
+def jobs(path: Path) -> dict[str, dict]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+
+
+def test_github_accepts_the_workflows():
+    assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback"]
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_auditor_finds_nothing():
+    command = [BIN / "zizmor", "--offline", "--persona", "pedantic", "--strict-collection", *WORKFLOWS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit_with_their_tag(path):
+    used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
+    assert used
+    assert [it for it in used if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_step_is_a_command_that_runs_here(path):
+    for job in jobs(path).values():
+        for command in (step["run"] for step in job["steps"] if "run" in step):
+            assert "\n" not in command, command
+            program = command.split()[0]
+            assert program == "make" or os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/"), command
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_secrets_reach_single_steps_of_approved_jobs_only(path):
+    for job in jobs(path).values():
+        outside = {key: value for key, value in job.items() if key != "steps"}
+        assert "secrets." not in str(outside)
+        assert job["permissions"] == {"contents": "read"}
+        holders = [step for step in job["steps"] if "secrets." in str(step)]
+        assert len(holders) <= 1
+        assert not holders or job["environment"] in {"canary", "stable"}
+
+
+def test_every_target_of_the_matrix_is_one():
+    matrices = {tuple(job["strategy"]["matrix"]["target"]) for job in jobs(WORKFLOWS[1]).values()}
+    assert len(matrices) == 1, "what is built is published"
+    for target in matrices.pop():
+        assert (ROOT / "conf" / "target" / f"{target}.yaml").is_file()
+
+
+def ci(script: str, *args: str | Path, store: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of .ci/ as a runner does."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_"))}
+    clean |= env | ({"EMBED_FOUNDRY_STORE": f"file://{store}"} if store else {})
+    return subprocess.run(
+        [ROOT / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_from_a_build_to_a_promoted_channel_and_back(version, tmp_path):
+    one, two = version(1, "static"), version(2, "static")
+    a, b = (manifest.read(release)["digest"] for release in (one, two))
+    store = tmp_path / "store"
+    for release in (one, two):
+        for script in ("publish", "promote"):
+            done = ci(script, "local_cpu", release.parent, store=store, REASON="v1, run 7")
+            assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2].split()[1:2] == ["2"]
+    assert f"promote   {b}  v1, run 7" in done.stdout
+    done = ci("rollback", "local_cpu-stable", "", store=store, REASON="slow")
+    assert done.returncode == 0, done.stderr
+    assert f"local_cpu-stable: moved from {b} to {a}" in done.stdout
+    done = ci("rollback", "local_cpu-canary", a, store=store)
+    assert f"local_cpu-canary: moved from {b} to {a}" in done.stdout
+    done = ci("promote", "local_cpu", two.parent, store=store)
+    assert (done.returncode, f"local_cpu-canary is at {a}" in done.stderr) == (75, True), "canary was rolled back"
+
+
+def test_a_broken_release_is_not_published(version, tmp_path):
+    import shutil
+
+    shutil.copytree(version(1, "static").parent, tmp_path / "build")
+    (tmp_path / "build" / "release" / "NOTICE").write_text("changed")
+    done = ci("publish", "local_cpu", tmp_path / "build", store=tmp_path / "store")
+    assert (done.returncode, "NOTICE: has" in done.stderr) == (3, True)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("script", ["publish", "promote", "rollback"])
+def test_without_a_store_nothing_is_guessed(script):
+    done = ci(script, "local_cpu", store=None)
+    assert done.returncode != 0
+    assert "EMBED_FOUNDRY_STORE: expected s3://BUCKET" in done.stderr
+
+
+def test_the_summary_is_markdown_of_verdict_and_metrics(tmp_path):
+    done = ci("summary", "HEAD", "local_cpu", store=None, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("## local_cpu\n\n```\n")
+    assert "```\n\n### Metrics against HEAD\n\n" in text
+    assert "No metric changed." in text or "| Path" in text

@@ -1,0 +1,51 @@
+"""Texts to learn from: what the packages carry, none of it evaluated; a user's file, or what is wrong with it."""
+
+import json
+
+import pytest
+from embed_foundry import InputError
+
+from stages.common import aws, corpus
+
+
+@pytest.fixture(scope="module")
+def found() -> list[str]:
+    return corpus.texts(None, 3000)
+
+
+def test_texts_are_sentences_of_two_sources_and_the_same_each_time(found):
+    assert len(set(found)) == len(found) == 3000
+    assert corpus.texts(None, 3000) == found
+    documented = " ".join(" ".join(text.split()) for text in aws.parameters())
+    share = sum(text in documented for text in found) / len(found)
+    assert 0.3 < share < 0.4
+
+
+def test_no_text_is_a_sentence_that_the_default_suite_asks_about(found):
+    asked = {
+        sentence for one in aws.operations() for sentence in aws.SENTENCE_END.split(f"{one.summary} {one.details}")
+    }
+    assert not asked & set(found)
+
+
+def test_a_users_file(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"text": f"This is sentence number {at} of mine. "}) + "\n" for at in range(9)))
+    assert sorted(corpus.texts(path, 100)) == [f"This is sentence number {at} of mine." for at in range(9)]
+    assert len(corpus.texts(path, 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("none.jsonl", None, "no such file of texts"),
+        ("mine.docx", "text", "expected one of"),
+        ("mine.csv", "sentence\nOne.\n", "expected one named text"),
+        ("mine.jsonl", '{"text": "short"}\n', "no sentence"),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_said(tmp_path, name, content, why):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=why):
+        corpus.texts(tmp_path / name, 10)

@@ -1,0 +1,83 @@
+"""DVC's remote in the same kind of store: a clone pulls the run cache and builds nothing; wrong bytes are refused."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from weed import BUCKET, PUBLISHER, secret
+
+PIPELINE = """
+stages:
+  make:
+    cmd: python -c "open('out', 'w').write(open('in').read() * 1000)"
+    deps: [in]
+    outs: [out]
+"""
+
+
+@pytest.fixture
+def dvc(monkeypatch, capsys) -> Any:
+    """Return a function that runs DVC in this process (starting it costs seconds) and gives exit code and output."""
+    from dvc.cli import main
+
+    def run(folder: Path, *args: str) -> tuple[int, str]:
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        code = main(list(args))
+        said = capsys.readouterr()
+        return int(code or 0), said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def first(weed, prefix, tmp_path, dvc, monkeypatch) -> Path:
+    """Return a repository whose pipeline ran and was pushed, set up as docs/releases.md says."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", PUBLISHER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(PUBLISHER))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    folder = tmp_path / "first"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    for command in (
+        ("init", "-q"),
+        ("config", "core.analytics", "false"),
+        ("remote", "add", "--default", "store", f"s3://{BUCKET}/{prefix}/dvc"),
+        ("remote", "modify", "store", "verify", "true"),
+    ):
+        assert dvc(folder, *command)[0] == 0
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "in").write_text("some text\n")
+    code, said = dvc(folder, "repro", "-q")
+    assert code == 0, said
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "built")
+    code, said = dvc(folder, "push", "--run-cache")
+    assert code == 0, said
+    return folder
+
+
+def git(folder: Path, *args: str) -> None:
+    subprocess.run(["git", "-C", folder, *args], check=True)
+
+
+def test_a_clone_pulls_and_is_up_to_date_but_takes_no_wrong_bytes(first, weed, prefix, dvc, tmp_path):
+    git(tmp_path, "clone", "-q", str(first), "second")
+    second = tmp_path / "second"
+    code, said = dvc(second, "pull", "--run-cache")
+    assert code == 0, said
+    assert (second / "out").read_text() == "some text\n" * 1000
+    code, said = dvc(second, "repro")
+    assert (code, "up to date" in said) == (0, True), said
+    assert any((second / ".dvc" / "cache" / "runs").rglob("*"))
+
+    client = weed.client()
+    objects = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/dvc/files/")["Contents"]
+    big = max(objects, key=lambda item: item["Size"])
+    client.put_object(Bucket=BUCKET, Key=big["Key"], Body=b"x" * big["Size"])
+    git(tmp_path, "clone", "-q", str(first), "third")
+    code, said = dvc(tmp_path / "third", "pull")
+    assert code != 0, said
+    assert not (tmp_path / "third" / "out").exists()

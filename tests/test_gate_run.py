@@ -1,0 +1,152 @@
+"""gate: from the stages' folders to a verdict, metrics and tables, or to a refusal."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import release
+from embed_foundry import IntegrityError, Variant, manifest
+from gate_facts import EXACT, GOOD, changed, target
+
+from stages import catalog, gate
+from stages.gate import facts
+
+
+@pytest.fixture
+def build(tmp_path) -> dict[str, Path]:
+    """Return the folders of a small build: two variants, their scores and times."""
+    for name in ("fp32", "it"):
+        folder = tmp_path / "variants" / name
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(bytes(20_000))
+        record = Variant(name, "onnx", "fp32", "m@0", "a", 384, (384, 128), 256, {}, {}, parity=GOOD["parity"])
+        (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
+        manifest.write(folder, {"stage": f"convert@{name}"})
+    catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
+    tasks = {name: {"default": {"value": [0.4, 0.6] * 50}} for name in GOOD["quality"]["384"]}
+    for name in ("fp32", "it"):
+        release.write(tmp_path / "quality", f"samples/{name}.json", {"384": tasks, "128": {"Find": tasks["Find"]}})
+    release.write(tmp_path / "quality", "floor.json", GOOD["floor"])
+    release.write(tmp_path / "quality", "compatibility.json", {})
+    release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
+    release.write(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
+    return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
+
+
+def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
+    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert verdict["release"] == {
+        "passes": True,
+        "passing": ["it"],
+        "reason": "1 of the candidates it pass, 1 must",
+    }
+    assert verdict["catalog"] == manifest.read(build["catalog"])["digest"]
+    assert json.loads((tmp_path / "gate" / "verdict.json").read_text()) == verdict
+    metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
+    assert metrics["variants_passing"] == 1
+    assert metrics["it"] == {
+        "size_mb": 0.021,
+        "limits_missed": 0,
+        "cosine_min": 0.95,
+        "quality": {"Find@384": 0.6, "Sort@384": 0.8, "Rank@384": 0.7, "Rate@384": 0.5, "Find@128": 0.4},
+        "speedup": {"32": 2.0, "128": 1.5},
+        "median_ms": {"32": 5.0, "128": 9.0},
+        "peak_rss_mb": 300.0,
+        "cold_start_s": 2.0,
+    }
+    rows = list(csv.DictReader((tmp_path / "gate" / "quality.csv").open()))
+    assert len(rows) == 2 * 5
+    assert rows[0] == {
+        **{"variant": "fp32", "task": "Find", "dimensions": "384", "score": "0.6"},
+        **dict.fromkeys(("retention", "low", "high"), "1.0"),
+    }
+    rows = list(csv.DictReader((tmp_path / "gate" / "latency.csv").open()))
+    assert rows[-1] == {"variant": "it", "tokens": "128", "speedup": "1.5", "median_ms": "9.0"}
+    assert manifest.verify(tmp_path / "gate")["inputs"]["catalog"] == verdict["catalog"]
+
+
+BROKEN = {
+    "an encoder that failed": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"error": "row 3"}}),
+    "a variant without scores": ("quality", "scores.json", {"fp32": GOOD["quality"]}),
+    "a score without a value": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"384": {"Find": {}}}}),
+    "NaN": (
+        "quality",
+        "scores.json",
+        {"fp32": GOOD["quality"], "it": changed("384.Find.main_score", math.nan, GOOD["quality"])},
+    ),
+    "a worker that died": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": {"error": "-9"}}}),
+    "a variant without times": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"]}}),
+    "an infinite time": (
+        "latency",
+        "latency.json",
+        {
+            "variants": {
+                "fp32": GOOD["latency"],
+                "it": changed("lengths.32.speedup.median", math.inf, GOOD["latency"]),
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
+    name, file, content = BROKEN[case]
+    release.write(tmp_path / name, file, content)
+    verdict = gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert not verdict["variants"]["it"]["passes"]
+    assert verdict["variants"]["it"]["reasons"]
+    assert not verdict["release"]["passes"]
+    metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
+    assert metrics["it"]["limits_missed"] == len(verdict["variants"]["it"]["reasons"])
+
+
+@pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
+def test_a_changed_input_is_refused(build, tmp_path, name):
+    path = next(path for path in build[name].glob("*.json") if path.name != manifest.NAME)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match=f"{name}.{path.name}"):
+        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert not (tmp_path / "gate").exists()
+
+
+@pytest.mark.parametrize("name", ["quality", "latency"])
+def test_a_variant_converted_again_after_it_was_measured_is_refused(build, tmp_path, name):
+    (build["variants"] / "it" / "weights").write_bytes(bytes(20_001))
+    manifest.write(build["variants"] / "it", {"stage": "convert@it"})
+    catalog.run(["fp32", "it"], build["variants"], build["catalog"])
+    other = {"quality": "latency", "latency": "quality"}[name]
+    path = next(path for path in build[other].glob("*.json") if path.name != manifest.NAME)
+    release.write(build[other], path.name, json.loads(path.read_text()))
+    with pytest.raises(IntegrityError, match=rf"{name}: measured it with digest .* Next: dvc repro {name}, then gate"):
+        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert not (tmp_path / "gate").exists()
+
+
+def test_same_figures_give_the_same_bytes(build, tmp_path):
+    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "a")
+    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "b")
+    assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("quota", "said"),
+    [
+        ({"cpus": None, "enforced": False}, ""),
+        ({"cpus": 0.5, "enforced": True}, ""),
+        (
+            {"cpus": 0.5, "enforced": False, "why": "no root"},
+            "0.5 CPUs could not be enforced on this machine (no root)",
+        ),
+    ],
+)
+def test_only_a_quota_that_did_not_hold_is_told(build, quota, said):
+    times = {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}, "quota": quota}
+    release.write(build["latency"], "latency.json", times)
+    folders = {name: build["variants"] / name for name in ("fp32", "it")}
+    seen = facts.Measured.load(build["quality"], build["latency"], folders)
+    found = facts.gather(release.GATE, "fp32", folders, seen)["it"]["unenforced"]
+    assert said in found
+    assert bool(said) == bool(found)
