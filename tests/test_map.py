@@ -42,7 +42,7 @@ def test_every_stage_is_a_room_and_every_room_is_known():
 
 @pytest.mark.parametrize("name", sorted(DAG))
 def test_stage_runs_the_module_of_its_name(name):
-    assert re.fullmatch(rf"python -m stages\.{name}( \$\{{key\}})?", template(DAG[name])["cmd"])
+    assert re.fullmatch(rf"python -m stages\.{name}( \$\{{(key|item)\}})?", template(DAG[name])["cmd"])
     assert (STAGES / f"{name}.py").is_file() or (STAGES / name / "__main__.py").is_file()
 
 
@@ -59,7 +59,13 @@ def test_stage_depends_on_its_own_code_and_on_what_exists(name):
 
 @pytest.mark.parametrize("name", sorted(DAG))
 def test_stage_writes_what_bears_its_name(name):
-    named = {"download": "models/base", "convert": "variants/${key}", "machine": "machine.json", "bundle": "release"}
+    named = {
+        "download": "models/base",
+        "convert": "variants/${key}",
+        "finetune": "finetune/${item}",
+        "machine": "machine.json",
+        "bundle": "release",
+    }
     assert outputs(DAG[name]) == [named.get(name, name)]
 
 

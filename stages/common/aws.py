@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from html.parser import HTMLParser
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -23,6 +24,11 @@ class Operation:
 
 def operations() -> list[Operation]:
     """Return all operations with a usable first sentence and a rest, unique in both, in the order of their names."""
+    return list(_operations())
+
+
+@cache
+def _operations() -> tuple[Operation, ...]:
     from botocore.loaders import Loader
 
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
@@ -36,7 +42,7 @@ def operations() -> list[Operation]:
                 kept[service, name] = Operation(service, name, summary, details)
                 seen[summary] += 1
                 seen[details] += 1
-    return [op for op in kept.values() if seen[op.summary] == seen[op.details] == 1]
+    return tuple(op for op in kept.values() if seen[op.summary] == seen[op.details] == 1)
 
 
 def parameters() -> list[str]:

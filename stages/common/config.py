@@ -11,6 +11,7 @@ import yaml
 from embed_foundry.errors import InputError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from stages.common.finetuning import Finetune
 from stages.common.recipes import TorchVariant, Variant
 from stages.common.strict import Limit, Strict
 from stages.common.suites import Suite
@@ -119,13 +120,6 @@ class Target(Strict):
     candidates: list[str] = Field(min_length=1)
     required: int = Field(ge=1)
     limits: dict[str, Limits]
-
-
-class Finetune(Strict):
-    """Which fine-tuning runs there are (none: an empty list) and the weights that conversions start from."""
-
-    runs: list[str]
-    weights: str
 
 
 class Quality(Strict):

@@ -123,7 +123,7 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
             name=name,
             kind=recipe.kind,
             precision=recipe.precision,
-            model=f"{model.repo}@{model.revision}",
+            model=origin(base, model),
             space_id=space_id(base, model, settings if draft.own_space else None),
             dimensions=draft.dimensions,
             matryoshka=tuple(sorted({draft.dimensions, *(d for d in model.matryoshka if d < draft.dimensions)})[::-1]),
@@ -151,6 +151,12 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def origin(base: Path, model: Model) -> str:
+    """Return what a variant is made of: repository and commit, and the fine-tuning stage that came between, if any."""
+    stage = str(manifest.read(base).get("stage"))
+    return f"{model.repo}@{model.revision}" + (f"+{stage}" if stage.startswith("finetune@") else "")
 
 
 def space_id(base: Path, model: Model, own: dict[str, Any] | None) -> str:
