@@ -84,7 +84,7 @@ def test_fp16_that_overflows_is_told_why_and_passes_no_gate(make, gemma, tmp_pat
     facts = {
         "parity": {"error": error},
         "quality": {},
-        "latency": {},
+        "latency": {"peak_rss_mb": 100.0},
         "size_mb": 1.0,
         "dimensions": 48,
         "space_id": "a",

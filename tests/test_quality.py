@@ -15,6 +15,7 @@ from stages import data, quality
 from stages.quality import floor
 
 TASKS = 6
+FEW = ("AwsOperationRetrieval", "WordSim353STS")
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,14 @@ def suite(params, tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "data"
     data.run(params.suite.model_copy(update=small), out)
     return out
+
+
+@pytest.fixture(scope="module")
+def few(suite, tmp_path_factory):
+    """Return the suite's two quickest tasks: enough for what does not depend on a task's kind."""
+    records = json.loads((suite / "tasks.json").read_text(encoding="utf-8"))
+    kept = [record for record in records if record["name"] in FEW]
+    return changed(suite, tmp_path_factory.mktemp("few") / "data", "tasks.json", json.dumps(kept))
 
 
 @pytest.fixture(scope="module")
@@ -94,25 +103,25 @@ def test_the_floor_weighs_frequent_tokens_down(static, suite, tmp_path):
     assert rare > 0.9
 
 
-def test_the_floor_of_a_model_with_prompts_is_no_lower(measure, static, tmp_path):
+def test_the_floor_of_a_model_with_prompts_is_no_lower(measure, static, few, tmp_path):
     """Put before every text, EmbeddingGemma's made noise score 33.4 instead of 61.9 on STSBenchmark."""
     shutil.copytree(static, tmp_path / "prompted")
     record = json.loads((static / "variant.json").read_text(encoding="utf-8"))
     record |= {"prompts": {"STS": "task: sentence similarity | query: "}}
     (tmp_path / "prompted" / "variant.json").write_bytes(manifest.canonical(record))
-    measure({"static": static}, "plain", dimensions=[])
-    measure({"static": renamed(tmp_path / "prompted")}, "with", dimensions=[])
+    measure({"static": static}, "plain", dimensions=[], folder=few)
+    measure({"static": renamed(tmp_path / "prompted")}, "with", dimensions=[], folder=few)
     plain, prompted = (
         json.loads((tmp_path / out / "floor.json").read_text(encoding="utf-8")) for out in ("plain", "with")
     )
     assert prompted == plain
 
 
-def test_mixed_indexes_are_ranked_as_mteb_ranks(measure, static, tmp_path):
+def test_mixed_indexes_are_ranked_as_mteb_ranks(measure, static, few, tmp_path):
     """The diagonal is the task's own score; a permuted space cannot read another's index."""
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 256)))[0].astype(np.float32)
     turned = broken(static, tmp_path / "turned", lambda table: table @ rotation)
-    found = measure({"static": static, "turned": turned}, dimensions=[])
+    found = measure({"static": static, "turned": turned}, dimensions=[], folder=few)
     mixed = json.loads((tmp_path / "quality/compatibility.json").read_text(encoding="utf-8"))
     (pairs,) = mixed.values()
     for name in ("static", "turned"):
@@ -124,20 +133,20 @@ def test_mixed_indexes_are_ranked_as_mteb_ranks(measure, static, tmp_path):
     assert pairs["turned"]["static"]["overlap_at_10"] < 0.3
 
 
-def test_mteb_results_carry_no_clock(measure, static, tmp_path):
-    measure({"static": static})
+def test_mteb_results_carry_no_clock(measure, static, few, tmp_path):
+    measure({"static": static}, folder=few)
     result = json.loads((tmp_path / "quality/results/static/256/WordSim353STS.json").read_text(encoding="utf-8"))
     assert result["task_name"] == "WordSim353STS"
     assert not {"date", "evaluation_time", "evaluation_phases"} & set(result)
 
 
-def test_rows_under_wrong_tokens_show_in_the_scores(measure, static, tmp_path):
+def test_rows_under_wrong_tokens_show_in_the_scores(measure, static, few, tmp_path):
     def permuted(table):
         filled = np.flatnonzero(np.abs(table).sum(axis=1))
         table[filled] = table[np.random.default_rng(0).permutation(filled)]
         return table
 
-    found = measure({"static": static, "permuted": broken(static, tmp_path / "permuted", permuted)})
+    found = measure({"static": static, "permuted": broken(static, tmp_path / "permuted", permuted)}, folder=few)
     right, wrong = (found[name]["256"]["WordSim353STS"]["main_score"] for name in ("static", "permuted"))
     assert right > 0.6
     assert wrong < 0.2
@@ -146,46 +155,48 @@ def test_rows_under_wrong_tokens_show_in_the_scores(measure, static, tmp_path):
 @pytest.mark.parametrize(
     ("value", "why"), [(np.nan, "not finite"), (0.0, "no length"), (1.0, "all alike")], ids=["nan", "zero", "alike"]
 )
-def test_a_broken_variant_is_an_error_and_the_others_go_on(measure, static, tmp_path, value, why):
+def test_a_broken_variant_is_an_error_and_the_others_go_on(measure, static, few, tmp_path, value, why):
     bad = broken(static, tmp_path / "bad", lambda table: np.full_like(table, value))
-    found = measure({"bad": bad, "static": static}, dimensions=[])
+    found = measure({"bad": bad, "static": static}, dimensions=[], folder=few)
     assert why in found["bad"]["error"]
     assert "error" not in found["static"]
     assert not (tmp_path / "quality/samples/bad.json").exists()
 
 
-def test_one_changed_variant_measures_only_that_one(measure, static, tmp_path):
-    measure({"static": static}, dimensions=[])
+def test_one_changed_variant_measures_only_that_one(measure, static, few, tmp_path):
+    measure({"static": static}, dimensions=[], folder=few)
     cells = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.json")}
     other = broken(static, tmp_path / "other", lambda table: table * np.float32(2))
-    found = measure({"static": static, "other": other}, dimensions=[])
+    found = measure({"static": static, "other": other}, dimensions=[], folder=few)
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.json")}
-    assert len(cells) == 2 * TASKS, "the variant's and the floor's"
-    assert len(after) == 3 * TASKS
+    assert len(cells) == 2 * len(FEW), "the variant's and the floor's"
+    assert len(after) == 3 * len(FEW)
     assert cells.items() <= after.items()
     assert found["static"] == found["other"]  # unit norm removes the factor
 
 
-BUMPS = {"onnxruntime": 0, "tokenizers": 2 * TASKS, "mteb": 2 * TASKS}
+BUMPS = {"onnxruntime": 0, "tokenizers": 2 * len(FEW), "mteb": 2 * len(FEW)}
 
 
 @pytest.mark.parametrize("library", BUMPS)
-def test_a_new_library_measures_the_cells_again_that_it_can_change(measure, static, tmp_path, monkeypatch, library):
+def test_a_new_library_measures_the_cells_again_that_it_can_change(
+    measure, static, few, tmp_path, monkeypatch, library
+):
     """The static variant and the floor, of kind static too, do not run in ONNX Runtime."""
-    first = measure({"static": static}, "first", dimensions=[])
+    first = measure({"static": static}, "first", dimensions=[], folder=few)
     before = {path.name for path in (tmp_path / "cache").glob("*.json")}
     installed = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == library else installed(name))
-    assert measure({"static": static}, "second", dimensions=[]) == first
+    assert measure({"static": static}, "second", dimensions=[], folder=few) == first
     assert len({path.name for path in (tmp_path / "cache").glob("*.json")} - before) == BUMPS[library]
 
 
 @pytest.mark.parametrize("damage", [lambda body: body[:-9], lambda body: body[:200] + b"7" + body[201:], lambda _: b""])
-def test_a_damaged_cell_is_measured_again(measure, static, tmp_path, damage):
-    first = measure({"static": static}, dimensions=[])
+def test_a_damaged_cell_is_measured_again(measure, static, few, tmp_path, damage):
+    first = measure({"static": static}, dimensions=[], folder=few)
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(damage(path.read_bytes()))
-    assert measure({"static": static}, dimensions=[]) == first
+    assert measure({"static": static}, dimensions=[], folder=few) == first
 
 
 def test_other_task_files_are_other_cells(measure, static, suite, tmp_path):
@@ -217,11 +228,11 @@ def test_fp32_is_better_than_its_static_copy(measure, converted):
         assert best[task]["main_score"] > fast[task]["main_score"]
 
 
-def test_retrieval_with_texts_cut_to_fewer_tokens(measure, converted, params, suite, tmp_path):
+def test_retrieval_with_texts_cut_to_fewer_tokens(measure, converted, params, few, tmp_path):
     """By all encoders alike; a limit that a variant does not reach is its own, and no cell of its own."""
     config = params.quality.model_copy(update={"max_tokens": [8, 64, 512]})
     variants = {name: converted(name) for name in ("fp32", "onnx_fp32", "static")}
-    quality.run(config, variants, "fp32", [], suite, tmp_path / "quality", 2, tmp_path / "cache")
+    quality.run(config, variants, "fp32", [], few, tmp_path / "quality", 2, tmp_path / "cache")
     scores = json.loads((tmp_path / "quality/scores.json").read_text(encoding="utf-8"))
     (by_task,) = json.loads((tmp_path / "quality/shorter.json").read_text(encoding="utf-8")).items()
     task, found = by_task

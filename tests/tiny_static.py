@@ -87,7 +87,8 @@ def measure(place: Path, names: tuple[str, ...] = ("base", "twin"), **changes: A
 
 def workers(parent: int) -> list[psutil.Process]:
     """Return the measured processes under a process."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(parent).children(recursive=True)
-        return [child for child in children if any("worker.py" in part for part in child.cmdline())]
-    return []
+    found = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now, or nobody waited for it
+            found += [child] if any("worker.py" in part for part in child.cmdline()) else []
+    return found
