@@ -25,10 +25,12 @@ import tiny_model
 import tiny_static
 import yaml
 from botocore.loaders import JSONFileLoader
+from embed_foundry import cli
 from hub_server import HubServer
-from weed import Weed
+from shelf import Place
+from weed import ADMIN, BUCKET, Weed, secret
 
-from stages import compose, convert, download
+from stages import compose, convert, download, promote
 from stages.common import config, texts
 
 # A job in the background is born with Ctrl-C ignored, and so would be every process that a test interrupts.
@@ -189,3 +191,56 @@ def console() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture(params=["file", "s3"])
+def shelf(request, tmp_path, monkeypatch) -> Place:
+    """Return an empty store of each kind, named by the environment as a user would."""
+    if request.param == "file":
+        address, root = f"file://{tmp_path / 'store'}", tmp_path / "store"
+
+        def put(key: str, data: bytes) -> None:
+            (root / key).parent.mkdir(parents=True, exist_ok=True)
+            (root / key).write_bytes(data)
+
+        def remove(key: str) -> None:
+            (root / key).unlink()
+    else:
+        weed, prefix = request.getfixturevalue("weed"), request.getfixturevalue("prefix")
+        address, client = f"s3://{BUCKET}/{prefix}", weed.client()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(ADMIN))
+
+        def put(key: str, data: bytes) -> None:
+            client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=data)
+
+        def remove(key: str) -> None:
+            client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
+
+    monkeypatch.setenv("EMBED_FOUNDRY_STORE", address)
+    return Place(address, promote.open_store(None, None), put, remove)
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command in this process: exit code, stdout, stderr."""
+
+    def command(*args: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(arg) for arg in args])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out.strip(), said.err
+
+    return command
+
+
+@pytest.fixture
+def one(version) -> Path:
+    return version(1, "static")
+
+
+@pytest.fixture
+def two(version) -> Path:
+    return version(2, "static")
