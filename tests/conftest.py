@@ -26,9 +26,10 @@ import tiny_static
 import yaml
 from botocore.loaders import JSONFileLoader
 from embed_foundry import cli
+from fault_proxy import FaultProxy
 from hub_server import HubServer
 from shelf import Place
-from weed import ADMIN, BUCKET, Weed, secret
+from weed import ADMIN, BUCKET, PUBLISHER, Weed, secret
 
 from stages import compose, convert, download, promote
 from stages.common import config, texts
@@ -244,3 +245,23 @@ def one(version) -> Path:
 @pytest.fixture
 def two(version) -> Path:
     return version(2, "static")
+
+
+@pytest.fixture
+def proxy(weed) -> Iterator[FaultProxy]:
+    """Return a proxy before the S3 server that breaks what a test tells it to."""
+    with FaultProxy(weed.endpoint) as server:
+        yield server
+
+
+@pytest.fixture
+def account(monkeypatch) -> Callable[[str, str], None]:
+    """Return a function that sets a user's credentials; retries are as few as tell something."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+
+    def use(user: str, key: str) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
+
+    use(PUBLISHER, secret(PUBLISHER))
+    return use

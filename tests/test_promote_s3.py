@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle, IntegrityError, RemoteError, RetryableError, manifest
-from fault_proxy import ALWAYS, Fault, FaultProxy, wait_for
-from weed import ADMIN, BUCKET, PUBLISHER, READER, secret
+from fault_proxy import ALWAYS, Fault, wait_for
+from weed import BUCKET
 
 from stages import promote
 from stages.promote import multipart
@@ -27,33 +26,9 @@ PART = 5 << 20
 
 
 @pytest.fixture
-def proxy(weed) -> Iterator[FaultProxy]:
-    with FaultProxy(weed.endpoint) as server:
-        yield server
-
-
-@pytest.fixture
-def account(monkeypatch) -> Callable[[str, str], None]:
-    """Return a function that sets a user's credentials; retries are as few as tell something."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
-
-    def use(user: str, key: str) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
-
-    use(PUBLISHER, secret(PUBLISHER))
-    return use
-
-
-@pytest.fixture
 def store(account, proxy, prefix) -> S3Store:
     """Return an empty store behind the proxy."""
     return S3Store.connect(BUCKET, prefix, proxy.endpoint)
-
-
-@pytest.fixture
-def one(version) -> Path:
-    return version(1, "static")
 
 
 @pytest.fixture
@@ -254,57 +229,3 @@ def test_a_server_that_ignores_conditions_is_refused(weed, store, prefix, one, p
     with pytest.raises(RemoteError, match="this server ignores If-None-Match or If-Match"):
         promote.publish(store, one, one.parent)
     assert store.keys("objects/") == []
-
-
-REFUSED = {
-    "bad secret": (PUBLISHER, "wrong-secret-of-mine", None, "HTTP 403"),
-    "unknown key": ("nobody", "wrong-secret-of-mine", None, "HTTP 403"),
-    "read only": (READER, secret(READER), None, "HTTP 403"),
-    "expired": (PUBLISHER, secret(PUBLISHER), Fault("PUT", status=400, code="ExpiredToken"), "Get new credentials"),
-    "no conditions": (PUBLISHER, secret(PUBLISHER), Fault("PUT", status=501, code="NotImplemented"), "lacks condit"),
-    "no bucket": (PUBLISHER, secret(PUBLISHER), Fault("GET", status=404, code="NoSuchBucket"), "Create the bucket"),
-    "other region": (PUBLISHER, secret(PUBLISHER), Fault("HEAD", status=400, code="x"), "HTTP 400"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_refusal_ends_with_5_and_tells_no_secret(account, proxy, prefix, one, console, case):
-    user, key, fault, words = REFUSED[case]
-    account(user, key)
-    proxy.faults = [fault] if fault else []
-    done = console("publish", one, "--store", f"s3://{BUCKET}/{prefix}", "--endpoint", proxy.endpoint)
-    assert (done.returncode, done.stdout) == (5, ""), done.stderr
-    assert words in done.stderr
-    assert key not in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_bucket_that_is_not_there_ends_with_5(account, proxy, one, console):
-    for arguments in (["history"], ["publish", one], ["publish", one, "--dry-run"]):
-        done = console(*arguments, "--store", "s3://no-such-bucket-here", "--endpoint", proxy.endpoint)
-        assert (done.returncode, done.stdout) == (5, ""), done.stderr
-
-
-def test_no_credentials_and_a_bad_endpoint_end_with_2(account, proxy, one, console, monkeypatch, tmp_path):
-    done = console("history", "--store", "s3://bucket", "--endpoint", "nonsense")
-    assert (done.returncode, "Correct --endpoint" in done.stderr) == (2, True), done.stderr
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    done = console("history", "--store", "s3://bucket", "--endpoint", proxy.endpoint)
-    assert (done.returncode, "AWS_ACCESS_KEY_ID" in done.stderr) == (2, True), done.stderr
-
-
-def test_a_server_that_is_away_ends_with_75(account, one, console):
-    done = console("history", "--store", "s3://bucket", "--endpoint", "http://127.0.0.1:9")
-    assert (done.returncode, "unavailable (EndpointConnectionError)" in done.stderr) == (75, True), done.stderr
-
-
-def test_an_admin_needs_no_more_than_a_publisher(account, weed, prefix, one):
-    account(ADMIN, secret(ADMIN))
-    store = promote.open_store(f"s3://{BUCKET}/{prefix}/deep/er/", weed.endpoint)
-    digest = promote.publish(store, one, one.parent).digest
-    keys = [item["Key"] for item in weed.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]]
-    assert all(key.startswith(f"{prefix}/deep/er/") for key in keys)
-    assert f"{prefix}/deep/er/releases/{digest}/manifest.json" in keys
