@@ -4,7 +4,6 @@ bundle.schema.json, in this package and in every bundle, is the whole contract a
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,11 +84,8 @@ class Contract:
             IntegrityError: missing, of another version, or not what the contract says.
         """
         path = folder / NAME
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IntegrityError(f"{path}: not readable ({error}); this is no release bundle.") from None
-        found = raw.get("schema") if isinstance(raw, dict) else None
+        raw = manifest.read_object(path, "Do not open it: this is no release bundle.")
+        found = raw.get("schema")
         if found != SCHEMA:
             raise IntegrityError(
                 f"{path}: has schema {found}, this runtime reads {SCHEMA}. "
@@ -158,13 +154,7 @@ def check(folder: Path, told: Contract, files: Mapping[str, Mapping[str, Any]]) 
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path}: not readable ({error}). Do not use this bundle.") from None
-    if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: expected an object, found a {type(value).__name__}. Do not use this bundle.")
-    return value
+    return manifest.read_object(path, "Do not use this bundle.")
 
 
 def _same(path: Path, what: str, found: object, expected: object) -> None:

@@ -34,6 +34,25 @@ def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def read_object(path: Path, otherwise: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: the file.
+        otherwise: what to do if it holds none, a sentence.
+
+    Raises:
+        IntegrityError: missing, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path}: not readable as JSON ({error}). {otherwise}") from None
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: expected an object, found a {type(value).__name__}. {otherwise}")
+    return value
+
+
 def files_of(folder: Path) -> list[str]:
     """Return the relative POSIX names of all files under a folder, sorted, without its own manifest.
 

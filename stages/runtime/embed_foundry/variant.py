@@ -1,11 +1,11 @@
 """variant.json: everything a runtime must know to encode with one converted variant, as data."""
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import IntegrityError
+from .manifest import read_object
 
 NAME = "variant.json"
 SCHEMA = 1
@@ -56,12 +56,7 @@ class Variant:
             IntegrityError: missing, malformed, or written by a version this one cannot read.
         """
         path = folder / NAME
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IntegrityError(f"{path}: not readable as JSON ({error}). Build the variant again.") from None
-        if not isinstance(raw, dict):
-            raise IntegrityError(f"{path}: expected an object, found a {type(raw).__name__}. Build the variant again.")
+        raw = read_object(path, "Build the variant again.")
         if raw.get("schema") != SCHEMA:
             raise IntegrityError(
                 f"{path}: has schema {raw.get('schema')}, this runtime reads {SCHEMA}. "
