@@ -14,7 +14,7 @@ build: $(VENV)/.ready
 	@embed-foundry verify release
 
 test: $(VENV)/.ready
-	pytest
+	pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready
 	ruff check . && ruff format --check . && mypy
