@@ -9,6 +9,7 @@ Target: on a CPU the same bytes in model/ and adapter/ for the same seed; speed.
 """
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
         libraries=libraries,
         needs_bytes=3 * folder_size(base),
     ) as work:
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends kernels from the hub
         from stages.finetune import evaluate, merge, train, triplets, words
 
         prompts = prompts_of(config, model)

@@ -1,7 +1,6 @@
 """The student: the base model as it is trained, with its adapter, and what is written of it."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ def prepare(config: Training, model: Model, base: Path) -> SentenceTransformer:
     Raises:
         InputError: the architecture's layers are not configured, or 4 bits are not possible here.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends kernels from the hub
     student = SentenceTransformer(str(base), device=device(), local_files_only=True, model_kwargs=_loading(config))
     student.max_seq_length = min(config.max_tokens, model.max_tokens)
     student.prompts, student.default_prompt_name = {}, None
