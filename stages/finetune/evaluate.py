@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 from stages.common import similarity
 from stages.common.config import Model
 from stages.common.finetuning import Training
+from stages.common.progress import bar
 from stages.finetune.triplets import Splits, Triplet, plain
 
 TOP = 10
@@ -140,11 +141,14 @@ def report(
     """
     held_out = Retrieval(splits.held_out, sorted({model.dimensions, *model.matryoshka}, reverse=True), prompts)
     values, points = [], []
-    for one in (base, merged):
-        one.to("cuda" if torch.cuda.is_available() else "cpu")
-        one.max_seq_length = model.max_tokens
-        values.append(held_out.values(one))
-        points.append(graded(one, model.prompts.get("STS")))
+    with bar("finetune: held-out and graded texts, base and merged", 4) as progress:
+        for one in (base, merged):
+            one.to("cuda" if torch.cuda.is_available() else "cpu")
+            one.max_seq_length = model.max_tokens
+            values.append(held_out.values(one))
+            progress.update()
+            points.append(graded(one, model.prompts.get("STS")))
+            progress.update()
     return {
         "retrieval": gains(values[0], values[1], config.seed),
         "graded": {name: {"base": points[0][name], "merged": points[1][name]} for name in points[0]},
