@@ -12,6 +12,8 @@ from embed_foundry import manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RELEASE, TARGET = (ROOT / ".github" / "workflows" / name for name in ("release.yml", "target.yml"))
+ACTION = r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
 BIN = Path(sys.executable).parent
 
 
@@ -20,7 +22,7 @@ def jobs(path: Path) -> dict[str, dict]:
 
 
 def test_github_accepts_the_workflows():
-    assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback"]
+    assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback", "target"]
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,34 +38,64 @@ def test_an_auditor_finds_nothing():
 def test_actions_are_pinned_by_commit_with_their_tag(path):
     used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
     assert used
-    assert [it for it in used if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it)] == []
+    assert [it for it in used if not re.fullmatch(ACTION, it)] == (
+        ["$/.github/workflows/target.yml"] * (path == RELEASE)
+    )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_every_step_is_a_command_that_runs_here(path):
     for job in jobs(path).values():
-        for command in (step["run"] for step in job["steps"] if "run" in step):
+        for command in (step["run"] for step in job.get("steps", []) if "run" in step):
             assert "\n" not in command, command
             program = command.split()[0]
-            assert program == "make" or os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/"), command
+            here = os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/")
+            assert here or program in {"make", "test"}, command
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_secrets_reach_single_steps_of_approved_jobs_only(path):
-    for job in jobs(path).values():
+    for name, job in jobs(path).items():
         outside = {key: value for key, value in job.items() if key != "steps"}
+        if path == RELEASE:
+            handed = outside.pop("secrets")
+            assert handed == {secret: f"${{{{ secrets.{secret} }}}}" for secret in called()["secrets"]}
         assert "secrets." not in str(outside)
-        assert job["permissions"] == {"contents": "read"}
-        holders = [step for step in job["steps"] if "secrets." in str(step)]
+        signs = (path, name) in {(RELEASE, "target"), (TARGET, "canary")}
+        assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if signs else {})
+        holders = [step for step in job.get("steps", []) if "secrets." in str(step)]
         assert len(holders) <= 1
         assert not holders or job["environment"] in {"canary", "stable"}
 
 
-def test_every_target_of_the_matrix_is_one():
-    matrices = {tuple(job["strategy"]["matrix"]["target"]) for job in jobs(WORKFLOWS[1]).values()}
-    assert len(matrices) == 1, "what is built is published"
-    for target in matrices.pop():
+def called() -> dict[str, dict]:
+    """Return what target.yml takes; YAML 1.1 reads the key `on` as true."""
+    return yaml.safe_load(TARGET.read_text(encoding="utf-8"))[True]["workflow_call"]
+
+
+def test_every_target_has_a_chain_of_its_own():
+    (caller,) = jobs(RELEASE).values()
+    assert caller["strategy"].pop("fail-fast") is False, "one target's gate must not end another's chain"
+    assert caller["with"] == {"target": "${{ matrix.target }}"}
+    for target in caller["strategy"]["matrix"]["target"]:
         assert (ROOT / "conf" / "target" / f"{target}.yaml").is_file()
+    chain = jobs(TARGET)
+    assert {name: job.get("needs") for name, job in chain.items()} == {
+        "build": None,
+        "canary": "build",
+        "stable": "canary",
+    }
+    assert not any("strategy" in job for job in chain.values()), "what is built is published, of one target"
+
+
+def test_a_foreign_caller_is_refused_before_anything_of_its_own_runs():
+    first = jobs(TARGET)["canary"]["steps"][0]
+    assert first["run"] == 'test "$CALLER" = "$CALLED"'
+    of = {name: re.findall(r"{{ (.*?) }}", value) for name, value in first["env"].items()}
+    assert of == {
+        "CALLER": ["github.repository", "github.workflow_sha"],
+        "CALLED": ["job.workflow_repository", "job.workflow_sha"],
+    }
 
 
 def ci(script: str, *args: str | Path, store: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
