@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from embed_foundry import manifest
+from sigstore_server import IDENTITY
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -98,12 +100,16 @@ def test_a_foreign_caller_is_refused_before_anything_of_its_own_runs():
     }
 
 
-def ci(script: str, *args: str | Path, store: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
+def ci(
+    script: str, *args: str | Path, store: Path | None, root: Path = ROOT, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script of .ci/ as a runner does."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_"))}
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_", "ACTIONS_"))
+    }
     clean |= env | ({"EMBED_FOUNDRY_STORE": f"file://{store}"} if store else {})
     return subprocess.run(
-        [ROOT / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
+        [root / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -127,13 +133,24 @@ def test_from_a_build_to_a_promoted_channel_and_back(version, tmp_path):
 
 
 def test_a_broken_release_is_not_published(version, tmp_path):
-    import shutil
-
     shutil.copytree(version(1, "static").parent, tmp_path / "build")
     (tmp_path / "build" / "release" / "NOTICE").write_text("changed")
     done = ci("publish", "local_cpu", tmp_path / "build", store=tmp_path / "store")
     assert (done.returncode, "NOTICE: has" in done.stderr) == (3, True)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_job_with_a_token_and_no_key_signs_as_its_workflow(version, checkout, sigstore, run, tmp_path, monkeypatch):
+    build, store = shutil.copytree(version(1, "static").parent, tmp_path / "build"), tmp_path / "store"
+    token = sigstore.environment | {"SIGSTORE_TRUST": str(sigstore.trust)}
+    done = ci("publish", "local_cpu", build, store=store, root=checkout, **token)
+    assert done.returncode == 0, done.stderr
+    assert f"signed {build / 'release'} as {IDENTITY} ({sigstore.url})" in done.stdout
+    monkeypatch.setenv("EMBED_FOUNDRY_STORE", f"file://{store}")
+    who = ["--issuer", sigstore.url, "--trust", sigstore.trust]
+    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", f"{IDENTITY}-other", *who)[0] == 3
+    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", IDENTITY, *who)[0] == 0
+    assert manifest.verify(tmp_path / "got")["digest"] == manifest.read(build / "release")["digest"]
 
 
 @pytest.mark.parametrize("script", ["publish", "promote", "rollback"])
