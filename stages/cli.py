@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embed_foundry.cli import EXIT_CODES
+from embed_foundry import InputError
+from embed_foundry.cli import EXIT_CODES, add_signer, signer_of
 
 if TYPE_CHECKING:
     from stages.promote import Change
@@ -34,7 +35,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=_keygen)
     parser = commands.add_parser("sign", help="sign a bundle: every file, and where it comes from")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--key", type=Path, required=True, help="private key; embed-foundry keygen makes one")
+    by = parser.add_mutually_exclusive_group(required=True)
+    by.add_argument("--key", type=Path, help="private key; embed-foundry keygen makes one")
+    by.add_argument("--keyless", action="store_true", help="as whom an OIDC token names, CI's or your browser's")
+    parser.add_argument("--trust", type=Path, help="ClientTrustConfig of your own Sigstore; default: the public one")
     parser.set_defaults(run=_sign)
     _add_store_commands(commands)
 
@@ -75,6 +79,7 @@ def _add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument("release", help="digest or channel")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dry-run", action="store_true", help="only look up what would come")
+    add_signer(parser)
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -113,7 +118,10 @@ def _sign(args: argparse.Namespace) -> None:
 
     workflow = os.environ.get("GITHUB_WORKFLOW_REF")
     builder = f"{os.environ['GITHUB_SERVER_URL']}/{workflow}" if workflow else "urn:embed-foundry:builder:local"
-    print(f"{sign.run(args.bundle, args.key, Path(), builder)}: signed {args.bundle}")
+    if args.key and args.trust:
+        raise InputError("--trust names a Sigstore instance, which signing with --key does not use. Leave one out.")
+    signed = sign.run(args.bundle, sign.Pair(args.key) if args.key else sign.Keyless(args.trust), Path(), builder)
+    print(f"{signed.folder}: signed {args.bundle}" + (f" as {signed.identity}" if signed.identity else ""))
 
 
 def _publish(args: argparse.Namespace) -> None:
@@ -163,7 +171,7 @@ def _fetch(args: argparse.Namespace) -> None:
     from stages import promote
 
     store = promote.open_store(args.store, args.endpoint)
-    body = promote.fetch(store, args.release, args.folder, dry_run=args.dry_run)
+    body = promote.fetch(store, args.release, args.folder, signer=signer_of(args), dry_run=args.dry_run)
     size = sum(fact["size"] for fact in body["files"].values()) / 1e6
     done = "would hold" if args.dry_run else "verified, holds"
     print(f"{args.folder}: {done} release {body['digest']}, {len(body['files'])} files, {size:.1f} MB")

@@ -29,6 +29,7 @@ from embed_foundry import cli
 from fault_proxy import FaultProxy
 from hub_server import HubServer
 from shelf import Place
+from sigstore_server import SigstoreServer
 from weed import ADMIN, BUCKET, PUBLISHER, Weed, secret
 
 from stages import compose, convert, download, promote
@@ -124,6 +125,29 @@ def version(released, tmp_path_factory) -> Callable[..., Path]:
         return build.release()
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Path:
+    """Return a repository with what built the releases, committed, and this environment."""
+    folder = tmp_path_factory.mktemp("checkout") / "it"
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in (".ci", "stages/runtime"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy2(ROOT / name, folder)  # with its time, by which make knows that the environment is ready
+    release.git(folder, "init", "--quiet")
+    release.git(folder, "add", "--all")
+    release.git(folder, "commit", "--quiet", "--message", "all")
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sigstore(tmp_path_factory) -> Iterator[SigstoreServer]:
+    """Return a running Sigstore instance."""
+    with SigstoreServer(tmp_path_factory.mktemp("sigstore")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

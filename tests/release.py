@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,3 +123,9 @@ def write(folder: Path, name: str, content: Any) -> None:
     if (folder.parent / "data").is_dir():
         inputs["data"] = manifest.read(folder.parent / "data")["digest"]
     manifest.write(folder, {"stage": folder.name, "inputs": inputs})
+
+
+def git(folder: Path, *args: str) -> str:
+    """Run git in a folder, as somebody, and return what it says."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", *who, *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from embed_foundry import manifest
+from sigstore_server import IDENTITY
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RELEASE, TARGET = (ROOT / ".github" / "workflows" / name for name in ("release.yml", "target.yml"))
+ACTION = r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
 BIN = Path(sys.executable).parent
 
 
@@ -20,7 +24,7 @@ def jobs(path: Path) -> dict[str, dict]:
 
 
 def test_github_accepts_the_workflows():
-    assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback"]
+    assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback", "target"]
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,42 +40,76 @@ def test_an_auditor_finds_nothing():
 def test_actions_are_pinned_by_commit_with_their_tag(path):
     used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
     assert used
-    assert [it for it in used if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it)] == []
+    assert [it for it in used if not re.fullmatch(ACTION, it)] == (
+        ["$/.github/workflows/target.yml"] * (path == RELEASE)
+    )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_every_step_is_a_command_that_runs_here(path):
     for job in jobs(path).values():
-        for command in (step["run"] for step in job["steps"] if "run" in step):
+        for command in (step["run"] for step in job.get("steps", []) if "run" in step):
             assert "\n" not in command, command
             program = command.split()[0]
-            assert program == "make" or os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/"), command
+            here = os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/")
+            assert here or program in {"make", "test"}, command
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_secrets_reach_single_steps_of_approved_jobs_only(path):
-    for job in jobs(path).values():
+    for name, job in jobs(path).items():
         outside = {key: value for key, value in job.items() if key != "steps"}
+        if path == RELEASE:
+            handed = outside.pop("secrets")
+            assert handed == {secret: f"${{{{ secrets.{secret} }}}}" for secret in called()["secrets"]}
         assert "secrets." not in str(outside)
-        assert job["permissions"] == {"contents": "read"}
-        holders = [step for step in job["steps"] if "secrets." in str(step)]
+        signs = (path, name) in {(RELEASE, "target"), (TARGET, "canary")}
+        assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if signs else {})
+        holders = [step for step in job.get("steps", []) if "secrets." in str(step)]
         assert len(holders) <= 1
         assert not holders or job["environment"] in {"canary", "stable"}
 
 
-def test_every_target_of_the_matrix_is_one():
-    matrices = {tuple(job["strategy"]["matrix"]["target"]) for job in jobs(WORKFLOWS[1]).values()}
-    assert len(matrices) == 1, "what is built is published"
-    for target in matrices.pop():
+def called() -> dict[str, dict]:
+    """Return what target.yml takes; YAML 1.1 reads the key `on` as true."""
+    return yaml.safe_load(TARGET.read_text(encoding="utf-8"))[True]["workflow_call"]
+
+
+def test_every_target_has_a_chain_of_its_own():
+    (caller,) = jobs(RELEASE).values()
+    assert caller["strategy"].pop("fail-fast") is False, "one target's gate must not end another's chain"
+    assert caller["with"] == {"target": "${{ matrix.target }}"}
+    for target in caller["strategy"]["matrix"]["target"]:
         assert (ROOT / "conf" / "target" / f"{target}.yaml").is_file()
+    chain = jobs(TARGET)
+    assert {name: job.get("needs") for name, job in chain.items()} == {
+        "build": None,
+        "canary": "build",
+        "stable": "canary",
+    }
+    assert not any("strategy" in job for job in chain.values()), "what is built is published, of one target"
 
 
-def ci(script: str, *args: str | Path, store: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
+def test_a_foreign_caller_is_refused_before_anything_of_its_own_runs():
+    first = jobs(TARGET)["canary"]["steps"][0]
+    assert first["run"] == 'test "$CALLER" = "$CALLED"'
+    of = {name: re.findall(r"{{ (.*?) }}", value) for name, value in first["env"].items()}
+    assert of == {
+        "CALLER": ["github.repository", "github.workflow_sha"],
+        "CALLED": ["job.workflow_repository", "job.workflow_sha"],
+    }
+
+
+def ci(
+    script: str, *args: str | Path, store: Path | None, root: Path = ROOT, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script of .ci/ as a runner does."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_"))}
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_", "ACTIONS_"))
+    }
     clean |= env | ({"EMBED_FOUNDRY_STORE": f"file://{store}"} if store else {})
     return subprocess.run(
-        [ROOT / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
+        [root / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -95,13 +133,24 @@ def test_from_a_build_to_a_promoted_channel_and_back(version, tmp_path):
 
 
 def test_a_broken_release_is_not_published(version, tmp_path):
-    import shutil
-
     shutil.copytree(version(1, "static").parent, tmp_path / "build")
     (tmp_path / "build" / "release" / "NOTICE").write_text("changed")
     done = ci("publish", "local_cpu", tmp_path / "build", store=tmp_path / "store")
     assert (done.returncode, "NOTICE: has" in done.stderr) == (3, True)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_job_with_a_token_and_no_key_signs_as_its_workflow(version, checkout, sigstore, run, tmp_path, monkeypatch):
+    build, store = shutil.copytree(version(1, "static").parent, tmp_path / "build"), tmp_path / "store"
+    token = sigstore.environment | {"SIGSTORE_TRUST": str(sigstore.trust)}
+    done = ci("publish", "local_cpu", build, store=store, root=checkout, **token)
+    assert done.returncode == 0, done.stderr
+    assert f"signed {build / 'release'} as {IDENTITY} ({sigstore.url})" in done.stdout
+    monkeypatch.setenv("EMBED_FOUNDRY_STORE", f"file://{store}")
+    who = ["--issuer", sigstore.url, "--trust", sigstore.trust]
+    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", f"{IDENTITY}-other", *who)[0] == 3
+    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", IDENTITY, *who)[0] == 0
+    assert manifest.verify(tmp_path / "got")["digest"] == manifest.read(build / "release")["digest"]
 
 
 @pytest.mark.parametrize("script", ["publish", "promote", "rollback"])

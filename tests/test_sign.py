@@ -8,17 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from embed_foundry import Bundle, InputError, IntegrityError, archive, manifest, open_bundle, signature
+from embed_foundry import Bundle, InputError, IntegrityError, Key, archive, manifest, open_bundle, signature
+from release import git
 
 from stages import sign
-from stages.sign import provenance
+from stages.sign import Pair, provenance
 
 BUILDER = "urn:test:builder"
-
-
-def git(folder: Path, *args: str) -> str:
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    return subprocess.run(["git", *who, *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +29,10 @@ def public(key: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(root, tmp_path_factory) -> Path:
-    """Return a repository with what built the bundle, committed."""
-    folder = tmp_path_factory.mktemp("checkout") / "it"
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(root / "stages" / "runtime", folder / "stages" / "runtime", ignore=skip)
-    shutil.copy(root / "requirements.lock", folder)
-    git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "all")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def signed(released, keys, checkout, tmp_path_factory) -> Path:
     """Return a signed copy of the bundle, which a test may change if it changes it back."""
     folder = shutil.copytree(released.folder, tmp_path_factory.mktemp("signed") / "release")
-    sign.run(folder, keys["mine"], checkout, BUILDER)
+    sign.run(folder, Pair(keys["mine"]), checkout, BUILDER)
     return folder
 
 
@@ -106,7 +89,7 @@ def test_a_change_whose_manifest_fits_is_named_by_the_signature(signed, keys, tm
     manifest.write(folder, body)
     Bundle.load(folder)  # without a key nothing tells
     with pytest.raises(IntegrityError, match=words) as caught:
-        Bundle.load(folder, public(keys["mine"]))
+        Bundle.load(folder, Key(public(keys["mine"])))
     assert name in str(caught.value)
     assert "Digest(" not in str(caught.value)
 
@@ -129,8 +112,8 @@ def statement(path: Path) -> dict:
 
 def test_provenance_of_others_is_refused(signed, keys):
     path = signature.folder_of(signed) / signature.PROVENANCE
-    load = lambda: Bundle.load(signed, public(keys["mine"]))  # noqa: E731
-    mine, other = (sign._private(keys[name]) for name in ("mine", "other"))
+    load = lambda: Bundle.load(signed, Key(public(keys["mine"])))  # noqa: E731
+    mine, other = (Pair(keys[name]).prepare() for name in ("mine", "other"))
     content = statement(path)
     forged = provenance.envelope(content, other)
     assert "not a valid signature" in replaced(path, forged, load)
@@ -180,8 +163,8 @@ def test_an_archive_carries_the_signature(signed, keys, tmp_path, console):
 def test_signing_again_replaces_the_signature(signed, keys, checkout, tmp_path):
     folder = shutil.copytree(signed, tmp_path / "release")
     for name in ("other", "mine"):
-        sign.run(folder, keys[name], checkout, BUILDER)
-        Bundle.load(folder, public(keys[name]))
+        sign.run(folder, Pair(keys[name]), checkout, BUILDER)
+        Bundle.load(folder, Key(public(keys[name])))
 
 
 def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, tmp_path):
@@ -192,7 +175,7 @@ def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, 
             git(copy, "commit", "--quiet", "--all", "--message", "more", "--allow-empty")
         try:
             with pytest.raises(InputError) as caught:
-                sign.run(released.folder, keys["mine"], copy, BUILDER)
+                sign.run(released.folder, Pair(keys["mine"]), copy, BUILDER)
         finally:
             shutil.rmtree(copy)
         return str(caught.value)
@@ -237,10 +220,10 @@ def test_what_is_no_key_is_told(signed, checkout, keys, tmp_path):
     subprocess.run(pub, capture_output=True, check=True)
     for wrong in (tmp_path / "none", tmp_path / "text", keys["mine"], tmp_path / "ed.pub"):
         with pytest.raises(InputError, match=r"expected an elliptic curve's|not a public key"):
-            Bundle.load(signed, wrong)
+            Bundle.load(signed, Key(wrong))
     for wrong in (tmp_path / "none", tmp_path / "text", public(keys["mine"]), tmp_path / "ed"):
         with pytest.raises(InputError, match=r"expected an elliptic curve's|not a private key"):
-            sign.run(signed, wrong, checkout, BUILDER)
+            sign.run(signed, Pair(wrong), checkout, BUILDER)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +232,7 @@ def test_what_is_no_key_is_told(signed, checkout, keys, tmp_path):
 def test_without_the_extra_a_key_names_what_to_install(signed, keys, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=r"pip install 'embed_foundry\[verify\]'"):
-        Bundle.load(signed, public(keys["mine"]))
+        Bundle.load(signed, Key(public(keys["mine"])))
     monkeypatch.undo()
     Bundle.load(signed)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry import Bundle, InputError, IntegrityError, RemoteError, manifest
+from embed_foundry.signer import Signer
 
 from stages.common import progress
 from stages.common.artifact import whole
@@ -78,7 +79,9 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
     return told
 
 
-def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> dict[str, Any]:
+def fetch(
+    store: Store, release: str, out: Path, *, signer: Signer | None = None, dry_run: bool = False
+) -> dict[str, Any]:
     """Download a release; `out` appears, or is replaced, when every byte was checked. Return its manifest.
 
     Its signature, if it has one, comes to a folder beside: `signature.beside`.
@@ -87,11 +90,12 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
         store: where from.
         release: a release's digest, or a channel's name.
         out: the folder.
+        signer: who must have signed it; None takes it unsigned too.
         dry_run: only look up what would come.
 
     Raises:
         InputError: no such release; or `out` exists and is no release.
-        IntegrityError: what came differs from the manifest.
+        IntegrityError: what came differs from the manifest, or is not signed by `signer`.
         RetryableError: the store is unavailable, the disk too small, or another process writes `out`.
     """
     digest = resolve(store, release)
@@ -101,7 +105,7 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
     if dry_run:
         return body
     if out.exists() and _intact(out, digest):
-        signature.fetch(store, digest, out)
+        signature.fetch(store, digest, out, out, signer)
         return body
     total = sum(fact["size"] for fact in body["files"].values())
     with whole(out, total) as work, progress.transfer("fetch", total) as bar:
@@ -112,7 +116,7 @@ def fetch(store: Store, release: str, out: Path, *, dry_run: bool = False) -> di
                 _copy(store, fact["sha256"], fact["size"], file.write, bar.update)
         (work / manifest.NAME).write_bytes(raw)
         Bundle.load(work)
-        signature.fetch(store, digest, out)  # last: until here what was fetched before keeps its own
+        signature.fetch(store, digest, out, work, signer)  # last: until here what was fetched before keeps its own
     return body
 
 

@@ -53,13 +53,17 @@ def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[st
     }
 
 
+def payload(content: dict[str, Any]) -> bytes:
+    """Return a statement's bytes, which are what is signed."""
+    return json.dumps(content, sort_keys=True, allow_nan=False).encode()
+
+
 def envelope(content: dict[str, Any], private: Any) -> bytes:  # noqa: ANN401 - cryptography's key
     """Return a statement in a signed DSSE envelope, as JSON."""
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
-    payload = json.dumps(content, sort_keys=True, allow_nan=False).encode()
-    signed = Envelope(payload, signature.PAYLOAD_TYPE, {})
+    signed = Envelope(payload(content), signature.PAYLOAD_TYPE, {})
     signed.sign(CryptoSigner(private, SSlibKey.from_crypto(private.public_key())))
     return json.dumps(signed.to_dict()).encode()
 

@@ -9,6 +9,7 @@ from .bundle import Bundle, FallbackWarning, open_bundle
 from .encoder import Encoder, TruncationWarning, open_variant
 from .environment import Environment
 from .errors import FoundryError, GateError, InputError, IntegrityError, RemoteError, RetryableError
+from .signer import Identity, Key
 from .variant import Variant
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "FallbackWarning",
     "FoundryError",
     "GateError",
+    "Identity",
     "InputError",
     "IntegrityError",
+    "Key",
     "RemoteError",
     "RetryableError",
     "TruncationWarning",

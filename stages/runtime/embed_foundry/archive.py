@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from . import manifest, signature
 from .bundle import Bundle
 from .errors import InputError, IntegrityError, RetryableError
+from .signer import PROVENANCE, SIGNATURE, Signer
 
 MODE = 0o644
 
@@ -31,7 +32,7 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
     files = {
         f"{bundle.name}/{name}": bundle.folder / name for name in (*manifest.files_of(bundle.folder), manifest.NAME)
     }
-    for name in (signature.SIGNATURE, signature.PROVENANCE):
+    for name in (SIGNATURE, PROVENANCE):
         if (beside / name).is_file():
             files[f"{bundle.name}{signature.SUFFIX}/{name}"] = beside / name
     work = target.with_name(f".{target.name}.partial")
@@ -50,13 +51,13 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
     return target
 
 
-def unpack(archive: Path, into: Path, key: Path | None = None) -> Bundle:
+def unpack(archive: Path, into: Path, signer: Signer | None = None) -> Bundle:
     """Open an archive into a folder and return the bundle, verified before it appears there.
 
     Args:
         archive: what `pack` wrote.
         into: the folder that will hold the bundle's folder (and its signature's).
-        key: a trusted public key; None accepts an unsigned bundle.
+        signer: who must have signed it; None accepts an unsigned bundle.
 
     Raises:
         InputError: no readable tar, or the bundle's folder exists.
@@ -68,7 +69,7 @@ def unpack(archive: Path, into: Path, key: Path | None = None) -> Bundle:
     try:
         into.mkdir(parents=True, exist_ok=True)
         top = _extract(archive, work)
-        found = Bundle.load(work / top, key)
+        found = Bundle.load(work / top, signer)
         for name in (top, f"{top}{signature.SUFFIX}"):
             if (into / name).exists():
                 raise InputError(f"{into / name}: exists. Remove it, or choose another folder with --into.")

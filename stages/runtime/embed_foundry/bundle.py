@@ -13,6 +13,7 @@ from .contract import Contract
 from .encoder import Encoder, open_variant
 from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError
+from .signer import Signer, signer
 
 PROBES = "probes/probes.json"
 GOLDEN = "probes/golden.safetensors"
@@ -31,7 +32,7 @@ class Bundle:
         facts: bundle.json: model, target, variants, figures, sources; bundle.schema.json says what is where.
         contract: the same, as far as a runtime reads it, typed.
         digest: the bundle's identity, the digest of its manifest and so of every file.
-        provenance: the signed in-toto statement, if the bundle was verified with a key.
+        provenance: the signed in-toto statement, if who signed the bundle was checked.
     """
 
     folder: Path
@@ -41,16 +42,16 @@ class Bundle:
     provenance: dict[str, Any] | None = None
 
     @classmethod
-    def load(cls, folder: Path, key: Path | None = None) -> "Bundle":
+    def load(cls, folder: Path, signer: Signer | None = None) -> "Bundle":
         """Verify a bundle: every file, its signature, and that its parts belong together; nothing is used before.
 
         Args:
             folder: the bundle.
-            key: a trusted public key (PEM), by which the bundle must be signed; None checks no signature.
+            signer: who must have signed the bundle, a `Key` or an `Identity`; None checks no signature.
 
         Raises:
-            InputError: the folder does not exist, or the key cannot be used.
-            IntegrityError: a file is missing, added or changed; the bundle is unsigned or signed by another key; its
+            InputError: the folder does not exist, or the signer's key or trust cannot be used.
+            IntegrityError: a file is missing, added or changed; the bundle is unsigned or signed by another one; its
                 parts are about different releases; it needs another runtime version.
         """
         if folder.is_file():
@@ -58,7 +59,7 @@ class Bundle:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected a release bundle. Build one with `make`.")
         body = manifest.verify(folder)
-        provenance = signature.verify(folder, key) if key else None
+        provenance = signature.verify(folder, signer) if signer else None
         told = Contract.load(folder)
         contract.check(folder, told, body["files"])
         return cls(folder, told.raw, told, body["digest"], provenance)
@@ -123,7 +124,24 @@ class Bundle:
 
 
 def open_bundle(
-    path: str | Path, variant: str | None = None, threads: int | None = None, key: str | Path | None = None
+    path: str | Path,
+    variant: str | None = None,
+    threads: int | None = None,
+    key: str | Path | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
+    trust: str | Path | None = None,
 ) -> Encoder:
-    """Verify a bundle, choose a variant and return its encoder; see `Bundle.load` and `Bundle.open` for errors."""
-    return Bundle.load(Path(path), Path(key) if key else None).open(variant, threads)
+    """Verify a bundle, choose a variant and return its encoder; see `Bundle.load` and `Bundle.open` for errors.
+
+    Args:
+        path: the bundle's folder.
+        variant: see `Bundle.open`.
+        threads: see `Bundle.open`.
+        key: a public key (PEM) whose owner must have signed the bundle.
+        identity: or who must have signed it by Sigstore, see `Identity`; then `issuer` is needed too.
+        issuer: the OIDC issuer that vouches for the identity.
+        trust: the ClientTrustConfig (JSON) of a Sigstore instance other than the public one.
+    """
+    by = signer(Path(key) if key else None, identity, issuer, Path(trust) if trust else None)
+    return Bundle.load(Path(path), by).open(variant, threads)

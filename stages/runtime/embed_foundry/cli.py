@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import FoundryError
+from .signer import Signer, signer
 
 EXIT_CODES = "exit codes: 0 ok, 2 config or input, 3 integrity, 4 gate, 5 remote refused, 75 busy or retryable"
 # Present in a clone only: stages/cli.py adds these.
@@ -46,7 +47,7 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add `verify DIR`."""
     parser = commands.add_parser("verify", help="check every byte of a bundle and its self-test", epilog=EXIT_CODES)
     parser.add_argument("bundle", type=Path)
-    _add_key(parser)
+    add_signer(parser)
     parser.set_defaults(run=verify)
 
 
@@ -71,7 +72,7 @@ def add_encode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--variant", help="default: the bundle's own choice")
     parser.add_argument("--prompt", help="name of a prompt, e.g. query")
     parser.add_argument("--dimensions", type=int, help="cut and renormalise (Matryoshka)")
-    _add_key(parser)
+    add_signer(parser)
     parser.set_defaults(run=encode)
 
 
@@ -88,7 +89,7 @@ def add_unpack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("unpack", help="open such a tar, verified before it appears", epilog=EXIT_CODES)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--into", type=Path, default=Path(), help="the folder to unpack into; default: this one")
-    _add_key(parser)
+    add_signer(parser)
     parser.set_defaults(run=unpack)
 
 
@@ -96,8 +97,18 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(filter(None, text.split(",")))
 
 
-def _add_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", type=Path, help="refuse the bundle unless this public key's owner signed it")
+def add_signer(parser: argparse.ArgumentParser) -> None:
+    """Add who must have signed: --key, or --identity and --issuer."""
+    group = parser.add_argument_group("who signed it", "refuse the bundle unless this one did")
+    group.add_argument("--key", type=Path, help="the owner of this public key")
+    group.add_argument("--identity", help="or, keyless: an e-mail address, a workflow's URL")
+    group.add_argument("--issuer", help="and who vouches for it, such as https://token.actions.githubusercontent.com")
+    group.add_argument("--trust", type=Path, help="ClientTrustConfig of your own Sigstore; default: the public one")
+
+
+def signer_of(args: argparse.Namespace) -> Signer | None:
+    """Return whom `add_signer`'s arguments name."""
+    return signer(args.key, args.identity, args.issuer, args.trust)
 
 
 def verify(args: argparse.Namespace) -> None:
@@ -106,14 +117,15 @@ def verify(args: argparse.Namespace) -> None:
     from .environment import Environment
     from .signature import told
 
-    bundle = Bundle.load(args.bundle, args.key)
+    by = signer_of(args)
+    bundle = Bundle.load(args.bundle, by)
     libraries = Environment.here().libraries
     for name in bundle.order:
         if bundle.contract.variants[name].kind in libraries:
             print(f"{name:<20} self-test cosine {bundle.self_test(bundle.open(name)):.6f}")
         else:
             print(f"{name:<20} not self-tested: the library for its kind is not installed")
-    print(told(bundle.folder, bundle.provenance, args.key))
+    print(told(bundle.folder, bundle.provenance, by))
     print(f"{args.bundle}: verified, digest {bundle.digest}")
 
 
@@ -145,8 +157,9 @@ def unpack(args: argparse.Namespace) -> None:
     """Print the bundle's folder and digest, and who signed it."""
     from . import archive, signature
 
-    bundle = archive.unpack(args.archive, args.into, args.key)
-    print(signature.told(bundle.folder, bundle.provenance, args.key))
+    by = signer_of(args)
+    bundle = archive.unpack(args.archive, args.into, by)
+    print(signature.told(bundle.folder, bundle.provenance, by))
     print(f"{bundle.folder}: verified, digest {bundle.digest}")
 
 
@@ -157,6 +170,6 @@ def encode(args: argparse.Namespace) -> None:
     # UTF-8 whatever the locale says; invalid bytes become lone surrogates, which the encoder refuses by line.
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
     texts = [line.rstrip("\n") for line in lines]
-    encoder = open_bundle(args.bundle, args.variant, key=args.key)
+    encoder = open_bundle(args.bundle, args.variant, None, args.key, args.identity, args.issuer, args.trust)
     for row in encoder.encode(texts, prompt=args.prompt, dimensions=args.dimensions):
         print(json.dumps([float(value) for value in row]))

@@ -1,0 +1,236 @@
+"""Who must have signed a bundle: the owner of a key pair, or an identity for which Sigstore issued a certificate.
+
+Both check the same two files in a signature's folder: model.sig (OpenSSF model signing over every file) and
+provenance.intoto.json (the provenance's DSSE envelope; keyless, it is inside a Sigstore bundle with the certificate and
+the transparency log's entry).
+"""
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .errors import InputError, IntegrityError
+
+SIGNATURE, PROVENANCE = "model.sig", "provenance.intoto.json"
+# What of model-signing's message names files; the rest is digests as Python's repr shows bytes.
+MISMATCH = re.compile(r"Hash mismatch for [^:]*|(?:Extra|Missing) files [^\"\]]*")
+
+
+@dataclass(frozen=True)
+class Key:
+    """The owner of a key pair.
+
+    Attributes:
+        path: the PEM file of an elliptic-curve public key.
+    """
+
+    path: Path
+    advice: ClassVar[str] = "check that the key is its publisher's."
+
+    def __str__(self) -> str:
+        """Return the key's file."""
+        return str(self.path)
+
+    def check(self, bundle: Path, folder: Path) -> tuple[str, bytes]:
+        """Check both files and return the provenance's payload type and payload.
+
+        Args:
+            bundle: whose files model.sig must be about.
+            folder: the signature's folder.
+
+        Raises:
+            InputError: the key cannot be read, or the libraries of the extra `verify` are missing.
+            IntegrityError: a signature is by another key or about other bytes.
+        """
+        public = public_key(self.path)
+        with libraries(), refusals(folder / SIGNATURE, self):
+            from model_signing import verifying
+
+            config = verifying.Config().use_elliptic_key_verifier(public_key=self.path)
+            config.set_hashing_config(hashing()).verify(bundle, folder / SIGNATURE)
+        with libraries(), refusals(folder / PROVENANCE, self):
+            from securesystemslib.dsse import Envelope
+            from securesystemslib.signer import SSlibKey
+
+            envelope = Envelope.from_dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+            envelope.verify([SSlibKey.from_crypto(public)], 1)
+        return envelope.payload_type, envelope.payload
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom an OIDC issuer vouched for when Sigstore issued the signing certificate.
+
+    Attributes:
+        name: an e-mail address, or a URI such as
+            https://github.com/OWNER/REPO/.github/workflows/FILE@refs/heads/main.
+        issuer: the OIDC issuer's URL, such as https://token.actions.githubusercontent.com.
+        trust: the ClientTrustConfig (JSON) of a Sigstore instance of one's own; None is the public one.
+    """
+
+    name: str
+    issuer: str
+    trust: Path | None = None
+
+    def __str__(self) -> str:
+        """Return the identity, and who vouches for it."""
+        return f"{self.name} ({self.issuer})"
+
+    @property
+    def advice(self) -> str:
+        """What to do when a signature is not by this one."""
+        what = "identity and issuer" + (f", and whether {self.trust} is of the same Sigstore" if self.trust else "")
+        newer = " If it is newer than this machine's copy of Sigstore's keys: sigstore plumbing update-trust-root"
+        return f"ask its publisher for {what}." + ("" if self.trust else newer)
+
+    def check(self, bundle: Path, folder: Path) -> tuple[str, bytes]:
+        """Check both files, without a network, and return the provenance's payload type and payload.
+
+        Of each: the certificate's chain, log timestamp (SCT), identity and issuer, the entry in the transparency log
+        with its inclusion proof, signed checkpoint and time, the signature.
+
+        Args:
+            bundle: whose files model.sig must be about.
+            folder: the signature's folder.
+
+        Raises:
+            InputError: `trust` cannot be read, or the libraries of the extra `verify` are missing.
+            IntegrityError: a signature is by another identity, of another issuer or Sigstore, or about other bytes.
+        """
+        trusted = trust_config(self.trust)
+        with libraries(), refusals(folder / SIGNATURE, self), trust_file(trusted) as file:
+            from model_signing import verifying
+
+            config = verifying.Config().use_sigstore_verifier(
+                identity=self.name, oidc_issuer=self.issuer, trust_config=file
+            )
+            config.set_hashing_config(hashing()).verify(bundle, folder / SIGNATURE)
+        with libraries(), refusals(folder / PROVENANCE, self):
+            from sigstore.models import Bundle
+            from sigstore.verify import Verifier, policy
+
+            signed = Bundle.from_json((folder / PROVENANCE).read_text(encoding="utf-8"))
+            verifier = Verifier(trusted_root=trusted.trusted_root)
+            told = verifier.verify_dsse(signed, policy.Identity(identity=self.name, issuer=self.issuer))
+        return told
+
+
+Signer = Key | Identity
+
+
+def signer(
+    key: Path | None = None, identity: str | None = None, issuer: str | None = None, trust: Path | None = None
+) -> Signer | None:
+    """Return who must have signed by what a user gave; None if nothing was given.
+
+    Raises:
+        InputError: a key and an identity, an identity or an issuer alone, or `trust` without both.
+    """
+    if key is None and identity is None and issuer is None and trust is None:
+        return None
+    if key is not None and identity is None and issuer is None and trust is None:
+        return Key(key)
+    if key is not None:
+        raise InputError("a key and an identity were given: a bundle is signed by either. Give --key, or the others.")
+    if not identity or not issuer:
+        raise InputError(
+            f"{'an issuer' if identity else 'an identity'} is missing: a certificate names both, and anybody can get "
+            "one from another issuer. Give --identity and --issuer; `embed-foundry sign --keyless` printed them."
+        )
+    return Identity(identity, issuer, trust)
+
+
+def trust_config(path: Path | None, *, refresh: bool = False) -> Any:  # noqa: ANN401 - sigstore.models.ClientTrustConfig
+    """Return the addresses, keys and certificates of a Sigstore instance.
+
+    Args:
+        path: its ClientTrustConfig (JSON); None is the public instance, as this machine saw it last, or as the
+            installed sigstore package carries it.
+        refresh: ask the public instance for its present one first (TUF); signing does, verifying never.
+
+    Raises:
+        InputError: the file is no ClientTrustConfig, or the cache in the home folder cannot be written.
+    """
+    with libraries():
+        from sigstore.models import ClientTrustConfig
+    # That it is offline is what we ask for.
+    logging.getLogger("sigstore._internal.tuf").setLevel(logging.ERROR)
+    try:
+        if path is None:
+            return ClientTrustConfig.production(offline=not refresh)
+        return ClientTrustConfig.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        said = f"cannot be used ({' '.join(str(error).split())})"
+        if path is None:
+            raise InputError(
+                f"the copy of Sigstore's keys in your home {said}. Make XDG_CACHE_HOME writable, or give --trust."
+            ) from None
+        raise InputError(
+            f"{path}: {said}. Expected a ClientTrustConfig (JSON), which whoever runs that Sigstore hands out."
+        ) from None
+
+
+@contextmanager
+def trust_file(trusted: Any) -> Iterator[Path]:  # noqa: ANN401 - sigstore.models.ClientTrustConfig
+    """Yield a file with a ClientTrustConfig: model-signing takes a path, and without one it asks the network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trust.json"
+        path.write_text(trusted._inner.to_json(), encoding="utf-8")
+        yield path
+
+
+def hashing() -> Any:  # noqa: ANN401 - model_signing.hashing.Config
+    """Return how files are hashed for the signature: every one, also those that git would use."""
+    from model_signing import hashing as hashes
+
+    return hashes.Config().set_ignored_paths(paths=[], ignore_git_paths=False)
+
+
+def public_key(path: Path) -> Any:  # noqa: ANN401 - cryptography's key
+    """Read an elliptic-curve public key.
+
+    Raises:
+        InputError: missing, or not the PEM of such a key.
+    """
+    with libraries():
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a public key in PEM ({error}). `embed-foundry keygen` makes one.") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InputError(f"{path}: is another kind of key, expected an elliptic curve's. `embed-foundry keygen`.")
+    return key
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Turn a missing library into what to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"signatures need libraries that are missing ({error}). Next: pip install 'embed_foundry[verify]'"
+        ) from None
+
+
+@contextmanager
+def refusals(path: Path, signer: Signer) -> Iterator[None]:
+    """Turn whatever the signing libraries raise into a refusal: they have no common base of errors."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        told = [part.replace("\\", "") for part in MISMATCH.findall(str(error))]
+        reason = "; ".join(told) or " ".join(str(error).split()) or type(error).__name__
+        raise IntegrityError(
+            f"{path}: not a valid signature by {signer} ({reason}). Do not use this bundle; {signer.advice}"
+        ) from None
