@@ -1,6 +1,5 @@
 """Each family converts the real model into a variant that is close to it, described by name, the same bytes twice."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from embed_foundry import Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 
 from stages import convert
-from stages.common.recipes import StaticVariant
 
 # What a sound conversion of MiniLM reaches at least; measured values lie above.
 COSINE_MIN = {"fp32": 0.99999, "bf16": 0.9995, "onnx_fp32": 0.9999, "openvino_fp32": 0.9999} | {
@@ -167,23 +165,10 @@ def test_a_missing_original_ends_with_3(workplace):
 
 
 def test_static_refuses_more_dimensions_than_the_model_has(params, base, tmp_path):
-    recipe = StaticVariant(kind="static", precision="int8", dimensions=385, sif_coefficient=1e-4)
+    recipe = params.variants["static"].model_copy(update={"dimensions": 385})
     with pytest.raises(InputError, match="dimensions 385 exceeds the model's 384"):
         convert.run("static", recipe, params.model, base, tmp_path / "static")
     assert list(tmp_path.glob("static*")) == []
-
-
-def test_static_refuses_heads_that_it_would_skip(params, base, tmp_path):
-    headed = tmp_path / "headed"
-    shutil.copytree(base, headed)
-    modules = json.loads((headed / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (headed / "modules.json").write_text(json.dumps(modules))
-    (headed / "2_Dense").mkdir()
-    (headed / "2_Dense" / "config.json").write_text("{}")
-    manifest.write(headed, {"stage": "download"})
-    with pytest.raises(InputError, match="has heads"):
-        convert.run("static", params.variants["static"], params.model, headed, tmp_path / "static")
 
 
 def test_space_changes_with_what_defines_it(params, base, tmp_path):

@@ -1,13 +1,22 @@
 """Static variants: a table fitted to the model's vectors of whole texts ranks texts that it never saw better."""
 
+import warnings
+
 import numpy as np
 import pytest
-from embed_foundry import open_variant
+import tiny_gemma
+from embed_foundry import TruncationWarning, manifest, open_variant
+from embed_foundry.static import WORDS, Words
 from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from stages import convert
-from stages.common import corpus
-from stages.convert import ridge
+from stages.common import corpus, texts
+from stages.common.recipes import StaticVocabulary
+from stages.convert import ridge, static
+
+SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
 
 def alike(encode, texts) -> np.ndarray:
@@ -51,3 +60,57 @@ def test_directions_are_principal_and_signed_alike():
     assert [int(np.abs(column).argmax()) for column in found.T] == [1, 3, 5]
     assert (found[np.abs(found).argmax(axis=0), range(3)] > 0).all()
     assert ridge.directions(-rows, 3) == pytest.approx(found)
+
+
+@pytest.fixture(scope="module")
+def headed(base, tmp_path_factory):
+    """Return a small Gemma3 with two Dense heads, 64 -> 128 -> 48."""
+    return tiny_gemma.write(tmp_path_factory.mktemp("headed") / "base", base / "tokenizer.json")
+
+
+def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(headed):
+    words = ["cat", "house", "7", "?"]
+    model = SentenceTransformer(str(headed), device="cpu")
+    found = static.distilled(model, model.tokenizer.convert_tokens_to_ids(words))
+    assert found.shape == (4, 48)
+    norms = np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(found / norms, model.encode(words), atol=1e-6)
+
+
+def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path):
+    changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "prompts": {"query": "query: "}}
+    model = params.model.model_copy(update=changes)
+    fit = recipes["static"].fit.model_copy(update={"texts": 100})
+    recipe = recipes["static"].model_copy(update=SMALL | {"fit": fit})
+    for place in ("one", "two"):
+        convert.run("static", recipe, model, headed, tmp_path / place / "static")
+    one, two = (manifest.read(tmp_path / place / "static")["files"] for place in ("one", "two"))
+    assert one == two
+    encoder = open_variant(tmp_path / "one" / "static")
+    assert encoder.table.shape == (4001, 32)
+    np.testing.assert_array_equal(encoder.encode(["a cat"], prompt="query"), encoder.encode(["a cat"]))
+
+
+def test_words_are_remembered_and_forgotten_without_a_change(converted):
+    """Word by word as the text as a whole, seen or not; a full memory starts again; long words are not kept."""
+    encoder = open_variant(converted("static"))
+    whole = Tokenizer.from_file(str(converted("static") / "tokenizer.json"))
+    for text in [*texts.texts(), "", " ", "a  b\tc\n\nd ", "x" * 90, "ok\x1cok \u2028 e\u0301"] * 2:
+        known = len(whole.encode(text, add_special_tokens=False).ids)
+        assert encoder.count_tokens([text]) == [known]
+        assert encoder._tokens(text) == whole.encode(text, add_special_tokens=False).ids
+    words = Words(whole, "")
+    assert words["x" * 90] == tuple(whole.encode("x" * 90, add_special_tokens=False).ids)
+    assert not words
+    for number in range(WORDS + 1):
+        assert words[str(number)]
+    assert len(words) == 1
+
+
+def test_a_text_over_the_limit_is_cut_and_told_whatever_words_are_remembered(converted):
+    encoder = open_variant(converted("static"), max_tokens=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = encoder.encode(["one two three"])
+    with pytest.warns(TruncationWarning, match="exceed 3 tokens"):
+        np.testing.assert_array_equal(encoder.encode(["one two three four"]), expected)

@@ -85,7 +85,15 @@ class StaticFit(Strict):
 
     file: str | None
     texts: int = Field(ge=100)
+    prompt: str | None
     ridge: Annotated[float, Field(gt=0)]
+
+
+class StaticVocabulary(Strict):
+    """How many tokens a table has rows for, and in which scripts; None is all."""
+
+    tokens: Annotated[int, Field(gt=0)] | None
+    scripts: list[str] | None
 
 
 class StaticVariant(Strict):
@@ -95,6 +103,7 @@ class StaticVariant(Strict):
     precision: Literal["fp32", "int8"]
     dimensions: int = Field(gt=0)
     sif_coefficient: Limit
+    vocabulary: StaticVocabulary
     fit: StaticFit | None = None
 
 

@@ -52,7 +52,10 @@ FAMILIES = {
             "transformers",
         ),
     ),
-    "static": ("stages.convert.static", ("model2vec", "scikit-learn", "tokenizers", "torch", "transformers")),
+    "static": (
+        "stages.convert.static",
+        ("model2vec", "scikit-learn", "sentence-transformers", "tokenizers", "torch", "transformers"),
+    ),
 }
 # What of the model's configuration shapes a variant; dvc.yaml names the same as parameters of the stage.
 USED = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
