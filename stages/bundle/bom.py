@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 # Libraries that run the bundle; all others only made or measured it.
-RUNTIME = {"numpy", "onnxruntime", "openvino", "safetensors", "tokenizers"}
+RUNTIME = {"ai-edge-litert", "numpy", "onnxruntime", "openvino", "safetensors", "sentencepiece", "tokenizers"}
 # mteb writes ids in lower case.
 SPDX = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "MIT", "cc-by-4.0": "CC-BY-4.0"}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stages.bundle import Sources
 
 # Width of the weights by precision: what the memory tiers go by.
-BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "q8": 8, "q4": 4}
+BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "q8": 8, "q4": 4, "mixed": 4}
 # onnxruntime multiplies 8-bit activations and weights with VPMADDUBSW where x86 has nothing newer; its 16-bit sums
 # saturate unless weights have 7 bits (reduce_range). The figures were judged without that.
 VNNI = ("amx_int8", "avx512_vnni", "avx_vnni")

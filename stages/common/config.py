@@ -12,7 +12,7 @@ from embed_foundry.errors import InputError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from stages.common.finetuning import Finetune
-from stages.common.recipes import TorchVariant, Variant
+from stages.common.recipes import TfliteVariant, TorchVariant, Variant
 from stages.common.strict import Limit, Strict
 from stages.common.suites import Suite
 
@@ -196,6 +196,10 @@ class Params(Strict):
             raise ValueError(
                 f"baseline {self.baseline!r} must be of kind torch: it is what conversions are compared to"
             )
+        limit = self.model.max_tokens
+        for name, variant in self.variants.items():
+            if isinstance(variant, TfliteVariant) and max(variant.lengths) > limit:
+                raise ValueError(f"variants.{name}.lengths {variant.lengths} exceed {self.model.name}'s {limit} tokens")
         halves = [
             name
             for name in self.target.candidates

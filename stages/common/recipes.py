@@ -34,10 +34,7 @@ class OnnxQuantize(Strict):
     @model_validator(mode="after")
     def _patterns(self) -> "OnnxQuantize":
         for pattern in (*self.dynamic, *self.keep_8_bit):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+            _compile(pattern)
         return self
 
 
@@ -107,4 +104,45 @@ class StaticVariant(Strict):
     fit: StaticFit | None = None
 
 
-Variant = Annotated[TorchVariant | OnnxVariant | OpenvinoVariant | StaticVariant, Field(discriminator="kind")]
+class TfliteRule(Strict):
+    """Which operations of a LiteRT graph get integer weights, and how; of two that match, the later one holds."""
+
+    regex: str
+    operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
+    algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "no_quantize"]
+    bits: Literal[4, 8]
+    granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
+
+    @model_validator(mode="after")
+    def _pattern(self) -> "TfliteRule":
+        _compile(self.regex)
+        return self
+
+
+class TfliteVariant(Strict):
+    """LiteRT (TFLite) graphs, one for each input length."""
+
+    kind: Literal["tflite"]
+    precision: Literal["fp32", "int8", "mixed"]
+    lengths: list[Annotated[int, Field(ge=16)]] = Field(min_length=1)
+    rules: list[TfliteRule]
+
+    @model_validator(mode="after")
+    def _settings(self) -> "TfliteVariant":
+        if (self.precision == "fp32") != (not self.rules):
+            raise ValueError("rules belong to every precision but fp32")
+        if len(set(self.lengths)) != len(self.lengths):
+            raise ValueError(f"lengths {self.lengths} name one twice")
+        return self
+
+
+def _compile(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+
+
+Variant = Annotated[
+    TorchVariant | OnnxVariant | OpenvinoVariant | StaticVariant | TfliteVariant, Field(discriminator="kind")
+]

@@ -56,6 +56,19 @@ FAMILIES = {
         "stages.convert.static",
         ("model2vec", "scikit-learn", "sentence-transformers", "tokenizers", "torch", "transformers"),
     ),
+    "tflite": (
+        "stages.convert.tflite",
+        (
+            "ai-edge-litert",
+            "ai-edge-quantizer",
+            "litert-converter",
+            "litert-torch",
+            "sentence-transformers",
+            "sentencepiece",
+            "torch",
+            "transformers",
+        ),
+    ),
 }
 # What of the model's configuration shapes a variant; dvc.yaml names the same as parameters of the stage.
 USED = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
@@ -74,6 +87,8 @@ class Draft:
         own_space: the vectors cannot be compared with the base model's.
         batching: which texts may share a call, as in the variant's record.
         caveat: what speaks against the conversion of this model; told if its encoder fails.
+        fault: what the conversion itself found wrong with its files; no gate lets such a variant pass.
+        max_tokens: longest input that the files take; None if the model's own limit holds.
     """
 
     files: dict[str, str]
@@ -82,6 +97,8 @@ class Draft:
     own_space: bool = False
     batching: str = "padded"
     caveat: str = ""
+    fault: str = ""
+    max_tokens: int | None = None
 
 
 class Family(Protocol):
@@ -130,7 +147,7 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
             space_id=space_id(base, model, settings if draft.own_space else None),
             dimensions=draft.dimensions,
             matryoshka=tuple(sorted({draft.dimensions, *(d for d in model.matryoshka if d < draft.dimensions)})[::-1]),
-            max_tokens=model.max_tokens,
+            max_tokens=draft.max_tokens or model.max_tokens,
             prompts=model.prompts,
             files=draft.files,
             recipe=settings | draft.facts,
@@ -138,7 +155,8 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
         )
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
-        figures = parity.measure(base, work, own_space=draft.own_space)
+        found = {"error": draft.fault} if draft.fault else {}
+        figures = found or parity.measure(base, work, own_space=draft.own_space)
         if "error" in figures:
             figures["error"] = f"{figures['error']} {draft.caveat}".rstrip()
             warnings.warn(f"convert@{name}: {figures['error']} No gate lets this variant pass.", stacklevel=2)

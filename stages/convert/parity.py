@@ -20,6 +20,7 @@ DIGITS = 6
 # Every which text shares a batch with one at the token limit: six rows of 2048 tokens are enough to wait for.
 PADDED = 10
 _SHORTEST = "cat"  # one token beside the special ones
+_SHORT = "The cat sat on the mat."  # nine tokens for both default models
 
 
 def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
@@ -30,8 +31,10 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
     batch_shift_max (largest L2 move of any text's vector from alone to batched with others); batch_rank_changes (texts
     whose ten nearest others come in another order when all are batched); median_cosine (of all pairs: a space that
     collapsed has all texts alike) and median_cosine_shift (how far that is from the base model's);
-    similarity_spearman (rank correlation of all pairwise similarities, comparable across spaces). Cosines are absent
-    for a variant with a space of its own. An encoder that fails gives {"error": why}, which no gate passes.
+    similarity_spearman (rank correlation of all pairwise similarities, comparable across spaces); lengths (only where
+    each length has a graph of its own: length -> least cosine through that very graph of nine tokens, the same with a
+    prompt, a text that fills it, and every tenth text), which cosine_min covers. Cosines are absent for a
+    variant with a space of its own. An encoder that fails gives {"error": why}, which no gate passes.
 
     Args:
         base: the SentenceTransformer folder.
@@ -48,10 +51,12 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
         batched = encoder.encode(texts, batch_size=len(texts))
         padded = encoder.encode([*texts[::PADDED], long], batch_size=len(texts))[:-1]
         edges = _alone(encoder, [_SHORTEST, long])
+        fixed = [_through(folder, length, texts) for length in encoder.lengths]
     except FoundryError as error:
         return {"error": str(error)}
-    asked = (*texts, _SHORTEST, long)
-    expected = _reference(base, manifest.read(base)["digest"], asked, encoder.variant.max_tokens)
+    asked = tuple(dict.fromkeys([*texts, _SHORTEST, long, *(text for _, through, _ in fixed for text in through)]))
+    known = _reference(base, manifest.read(base)["digest"], asked, encoder.variant.max_tokens)
+    expected = known[: len(texts) + 2]
     if not own_space and expected.shape[1] != alone.shape[1]:
         return {"error": f"vectors have {alone.shape[1]} dimensions, the base model's {expected.shape[1]}."}
     upper = np.triu_indices(len(texts), 1)
@@ -74,7 +79,23 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
             "one_token": float(_cosines(edges, expected[-2:])[0]),
             "at_limit": float(_cosines(edges, expected[-2:])[1]),
         }
+        rows = dict(zip(asked, known, strict=True))
+        for length, through, vectors in fixed:
+            least = float(_cosines(vectors, np.stack([rows[text] for text in through])).min())
+            figures.setdefault("lengths", {})[str(length)] = round(least, DIGITS)
+            figures["cosine_min"] = min(figures["cosine_min"], least)
     return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def _through(folder: Path, length: int, texts: list[str]) -> tuple[int, list[str], Vectors]:
+    """Return a length, texts that its graph holds, the last of which fills it, and their vectors by that very graph."""
+    encoder = open_variant(folder, THREADS)
+    encoder.only(length)
+    prompt = next(iter(encoder.variant.prompts.values()), "")
+    asked = [_SHORT, prompt + _SHORT, *texts[::PADDED]]
+    counts = encoder.count_tokens(asked)
+    fit = [text for text, count in zip(asked, counts, strict=True) if count <= length] + [_at_limit(encoder, texts)]
+    return length, fit, _alone(encoder, fit)
 
 
 def _alone(encoder: Encoder, texts: list[str]) -> Vectors:

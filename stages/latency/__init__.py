@@ -50,7 +50,17 @@ from stages.latency.timing import Sample, Series
 NAME = "latency.json"
 SAMPLES = "samples.csv"
 # Versions that shape the figures.
-LIBRARIES = ("numpy", "onnxruntime", "openvino", "sentence-transformers", "tokenizers", "torch", "transformers")
+LIBRARIES = (
+    "ai-edge-litert",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "sentence-transformers",
+    "sentencepiece",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 # Different texts a length: no single one decides.
 TEXTS = 8
 

@@ -23,6 +23,7 @@ ENCODING = {
     "onnx": ("onnxruntime", "tokenizers"),
     "openvino": ("openvino", "tokenizers"),
     "static": ("tokenizers",),
+    "tflite": ("ai-edge-litert", "sentencepiece", "tokenizers"),
     "torch": ("sentence-transformers", "tokenizers", "transformers"),
 }
 LIBRARIES = tuple(sorted({*SCORING, *(name for names in ENCODING.values() for name in names)}))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load_file
-
 from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
 from .encoder import Encoder, open_variant
@@ -119,6 +117,10 @@ class Bundle:
         Raises:
             IntegrityError: as `selftest.run`.
         """
+        try:
+            from safetensors.numpy import load_file
+        except ImportError as error:  # a variant of its own needs less than a bundle
+            raise InputError(f"the self-test needs safetensors ({error}). Next: pip install safetensors") from None
         probes = json.loads((self.folder / PROBES).read_text(encoding="utf-8"))
         return selftest.run(encoder, probes, load_file(self.folder / GOLDEN)[encoder.variant.name])
 

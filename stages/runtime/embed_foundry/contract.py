@@ -18,7 +18,7 @@ SCHEMA = 2
 SCHEMA_FILE = "bundle.schema.json"
 NAMES = re.compile(r"\w[\w.-]*")
 # What a user of the bundle runs or must hand on; the rest is evidence, which is measured and differs between builds.
-CONTENT = ("variants/", "probes/", "runtime/", "licenses/", "LICENSE", "NOTICE")
+CONTENT = ("variants/", "probes/", "runtime/", "licenses/", "LICENSE", "NOTICE", "android.json")
 VERDICT, CATALOG, BOM = "evidence/verdict.json", "evidence/catalog", "bom.cdx.json"
 
 

@@ -24,6 +24,7 @@ KINDS = {
     "onnx": ("embed_foundry.onnx:OnnxEncoder", "pip install onnxruntime"),
     "openvino": ("embed_foundry.openvino:OpenvinoEncoder", "pip install openvino"),
     "static": ("embed_foundry.static:StaticEncoder", "pip install safetensors"),
+    "tflite": ("embed_foundry.tflite:TfliteEncoder", "pip install ai-edge-litert sentencepiece"),
     "torch": ("embed_foundry.torch:TorchEncoder", "pip install sentence-transformers torch"),
 }
 
@@ -44,6 +45,8 @@ class Encoder(ABC):
     default_batch: ClassVar[int] = 32
     # Batches handed to `_embed` at once; more than one where it can sort them better than by characters.
     window: int = 1
+    # Input lengths in tokens that have a graph of their own; none where one graph takes any length.
+    lengths: tuple[int, ...] = ()
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.folder = folder
@@ -91,6 +94,17 @@ class Encoder(ABC):
         if not 0 < max_tokens <= self.variant.max_tokens:
             raise InputError(f"max_tokens {max_tokens} is out of range: 1 to {self.variant.max_tokens}.")
         self.variant = replace(self.variant, max_tokens=max_tokens)
+
+    def only(self, length: int) -> None:
+        """Send all texts through the graph of one length, which cuts longer ones; call it before encoding.
+
+        Raises:
+            InputError: the variant has no graph of that length.
+        """
+        if length not in self.lengths:
+            raise InputError(f"length {length}: {self.variant.name} has graphs of {list(self.lengths)} tokens.")
+        self.lengths = (length,)
+        self.shorten(length)
 
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
         """Return each text's length in tokens before truncation, prompt and special tokens included."""

@@ -15,6 +15,7 @@ LIBRARIES = {
     "onnx": ("onnxruntime", "pip install onnxruntime"),
     "openvino": ("openvino", "pip install 'embed_foundry[openvino]'"),
     "static": ("safetensors", "pip install safetensors"),
+    "tflite": ("ai_edge_litert", "pip install 'embed_foundry[tflite]'"),
     "torch": ("sentence_transformers", "pip install sentence-transformers torch"),
 }
 # A version 1 cgroup without a limit says the largest page-aligned number; nothing real comes near.

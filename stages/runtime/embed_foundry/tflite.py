@@ -1,0 +1,146 @@
+"""LiteRT (TFLite) encoder: one graph for each of a few input lengths; a text goes through the shortest that holds it.
+
+Inputs and outputs are addressed by name. Models with a SentencePiece tokenizer need ai-edge-litert, sentencepiece and
+numpy only.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from .encoder import Encoder, Vectors
+from .errors import IntegrityError
+
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+
+
+class Graph:
+    """One file: int32 input_ids, attention_mask [1, length] -> float32 sentence_embedding [1, dimensions].
+
+    Raises:
+        IntegrityError: the file cannot be loaded, or has other inputs or outputs.
+    """
+
+    def __init__(self, path: Path, length: int, threads: int) -> None:
+        self.length = length
+        try:
+            self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self.run = self.interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise IntegrityError(f"{path}: LiteRT cannot load it ({error}). Build the variant again.") from None
+        found = {name: tuple(item["shape"]) for name, item in self.run.get_input_details().items()}
+        outputs = list(self.run.get_output_details())
+        if found != dict.fromkeys(INPUTS, (1, length)) or outputs != [OUTPUT]:
+            raise IntegrityError(
+                f"{path}: expected inputs {', '.join(INPUTS)} of shape (1, {length}) and an output {OUTPUT}, "
+                f"found {found} and {outputs}. Build the variant again."
+            )
+        self.lock = threading.Lock()  # an interpreter serves one thread at a time
+
+    def __call__(self, ids: list[int], pad_id: int) -> Vectors:
+        """Return the vector [dimensions] of token ids, at most `length` of them."""
+        row = np.full((1, self.length), pad_id, dtype=np.int32)
+        mask = np.zeros((1, self.length), dtype=np.int32)
+        row[0, : len(ids)] = ids
+        mask[0, : len(ids)] = 1
+        with self.lock:
+            return np.array(self.run(input_ids=row, attention_mask=mask)[OUTPUT][0], dtype=np.float32)
+
+
+class TfliteEncoder(Encoder):
+    """Runs the shortest graph that holds a text; graphs are opened when they are first needed.
+
+    Raises:
+        IntegrityError: the tokenizer cannot be loaded, or has more entries than the model's embedding has rows.
+    """
+
+    window = 32
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        facts = self.variant.recipe
+        self.lengths = tuple(sorted(facts["lengths"]))
+        self.before, self.after = facts["special_ids"]
+        self.tokenizer = open_tokenizer(folder, self.variant.files)
+        if (size := self.tokenizer.size) > facts["vocabulary"]:
+            raise IntegrityError(
+                f"{folder}: the tokenizer has {size} entries, the model's embedding {facts['vocabulary']} rows; an id "
+                "past them reads another weight's memory. List the model's own tokenizer.model in model.files."
+            )
+        self.graphs: dict[int, Graph] = {}
+        self.opening = threading.Lock()
+
+    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
+        limit = self.variant.max_tokens
+        content = limit - len(self.before) - len(self.after)
+        vectors, cut_rows = [], []
+        for at, tokens in enumerate(self.tokenizer.ids(rows)):
+            if len(tokens) > content:
+                cut_rows.append(at)
+            ids = [*self.before, *tokens[:content], *self.after]
+            length = next(length for length in self.lengths if len(ids) <= length)
+            vectors.append(self._graph(length)(ids, self.variant.pad_id))
+        return np.stack(vectors), cut_rows
+
+    def _count(self, rows: list[str]) -> list[int]:
+        special = len(self.before) + len(self.after)
+        return [len(tokens) + special for tokens in self.tokenizer.ids(rows)]
+
+    def _graph(self, length: int) -> Graph:
+        with self.opening:
+            if length not in self.graphs:
+                path = self.folder / self.variant.files[f"graph_{length}"]
+                self.graphs[length] = Graph(path, length, self.threads)
+            return self.graphs[length]
+
+
+class Pieces:
+    """A SentencePiece model."""
+
+    def __init__(self, path: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            self.model: Any = SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise IntegrityError(f"{path}: sentencepiece cannot load it ({error}). Build the variant again.") from None
+        self.size = int(self.model.get_piece_size())
+
+    def ids(self, rows: list[str]) -> list[list[int]]:
+        """Return the ids of each row, special ones left out."""
+        found: list[list[int]] = self.model.encode(rows)
+        return found
+
+
+class Words:
+    """A tokenizer.json of Hugging Face tokenizers."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self.model = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
+        self.model.no_padding()
+        self.model.no_truncation()
+        self.size = int(self.model.get_vocab_size())
+
+    def ids(self, rows: list[str]) -> list[list[int]]:
+        """Return the ids of each row, special ones left out."""
+        return [item.ids for item in self.model.encode_batch(rows, add_special_tokens=False)]
+
+
+def open_tokenizer(folder: Path, files: dict[str, str]) -> Pieces | Words:
+    """Open the tokenizer of a variant: SentencePiece where it has such a model.
+
+    Args:
+        folder: the folder.
+        files: role to file name, "sentencepiece" or "tokenizer" among the roles.
+    """
+    if "sentencepiece" in files:
+        return Pieces(folder / files["sentencepiece"])
+    return Words(folder / files["tokenizer"])
