@@ -169,7 +169,7 @@ def test_signing_again_replaces_the_signature(signed, keys, checkout, tmp_path):
 
 def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, tmp_path):
     def refused(change, commit: bool = True) -> str:
-        copy = shutil.copytree(checkout, tmp_path / "copy")
+        copy = shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
         change(copy)
         if commit:
             git(copy, "commit", "--quiet", "--all", "--message", "more", "--allow-empty")
@@ -194,7 +194,7 @@ def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, 
 
 
 def test_public_addresses_are_told_and_private_ones_are_not(checkout, tmp_path):
-    copy = shutil.copytree(checkout, tmp_path / "copy")
+    copy = shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
     assert sign._remote(copy) == ""
     git(copy, "remote", "add", "origin", "/some/folder")
     assert sign._remote(copy) == ""

@@ -18,7 +18,7 @@ from embed_foundry.signer import PROVENANCE, SIGNATURE, Identity, hashing, libra
 
 from stages.sign import provenance
 
-SERVER_ERROR, BUSY = 500, 429
+RETRIED = {429, *range(500, 600)}
 # Of the message of `id`, which keeps no status.
 UNAVAILABLE = re.compile(r"\(code=(5\d\d|429)\b")
 NO_CREDENTIAL = (
@@ -92,7 +92,9 @@ def _answers() -> Iterator[None]:
     except FoundryError:
         raise
     except Exception as error:
-        raise _refused(error) or error from error
+        if (refused := _refused(error)) is None:
+            raise
+        raise refused from error
 
 
 def _refused(error: Exception) -> FoundryError | None:
@@ -110,7 +112,7 @@ def _refused(error: Exception) -> FoundryError | None:
         said = " ".join(str(cause).split()) or type(cause).__name__
         if isinstance(cause, requests.HTTPError) and cause.response is not None:
             text = " ".join(cause.response.text.split())[:300]
-            if cause.response.status_code >= SERVER_ERROR or cause.response.status_code == BUSY:
+            if cause.response.status_code in RETRIED:
                 return RetryableError(f"Sigstore is unavailable ({said}: {text}). Nothing was signed; run again.")
             return RemoteError(f"Sigstore refused ({said}: {text}). Nothing was signed.")
         if isinstance(cause, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError):
@@ -123,6 +125,8 @@ def _refused(error: Exception) -> FoundryError | None:
             return RetryableError(f"the OIDC token's issuer is unavailable ({said}). Nothing was signed; run again.")
         if isinstance(cause, ambient.GitHubOidcPermissionCredentialError):
             return InputError(f"{NO_CREDENTIAL} ({said})")
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         return None
-    return RemoteError(f"Sigstore, or the token's issuer, refused ({causes[0]}). Nothing was signed.")
+    return RemoteError(
+        f"Sigstore, or the token's issuer, refused ({' '.join(str(error).split())}). Nothing was signed."
+    )
