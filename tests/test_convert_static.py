@@ -99,7 +99,7 @@ def test_words_are_remembered_and_forgotten_without_a_change(converted):
         known = len(whole.encode(text, add_special_tokens=False).ids)
         assert encoder.count_tokens([text]) == [known]
         assert encoder._tokens(text) == whole.encode(text, add_special_tokens=False).ids
-    words = Words(whole, "")
+    words = Words(whole)
     assert words["x" * 90] == tuple(whole.encode("x" * 90, add_special_tokens=False).ids)
     assert not words
     for number in range(WORDS + 1):

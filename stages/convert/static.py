@@ -62,7 +62,7 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
     return Draft(
         files={"table": TABLE, "tokenizer": TOKENIZER},
         dimensions=int(table.shape[1]),
-        facts={"unknown_id": chosen.unknown, "word_prefix": chosen.word_prefix, "tokens": len(table)},
+        facts={"unknown_id": chosen.unknown, "by_word": chosen.by_word, "tokens": len(table)},
         own_space=True,
     )
 
@@ -98,11 +98,11 @@ def _fitted(
     """Return the distilled table after fitting it to the model's vectors of the texts: float32 [v, dimensions]."""
     known = [at for at, row in enumerate(rows) if row]
     tokens = [rows[at] for at in known]
-    teacher = _unit(_taught(model, [texts[at] for at in known], fit.prompt))
+    teacher = _centred(_taught(model, [texts[at] for at in known], fit.prompt))
     axes = ridge.directions(teacher, recipe.dimensions)
     frequency = ridge.frequencies(tokens, len(table))
     weights = recipe.sif_coefficient / (recipe.sif_coefficient + frequency)
-    start = _unit(table.astype(np.float64)) @ axes * weights[:, None]
+    start = _centred(table.astype(np.float64)) @ axes * weights[:, None]
     return ridge.fitted(start, tokens, _unit(teacher @ axes), fit.ridge).astype(np.float32)
 
 
@@ -119,6 +119,12 @@ def _taught(model: Any, texts: list[str], prompt: str | None) -> ridge.Matrix:  
             )
             shown.update(len(at))
     return vectors
+
+
+def _centred(rows: ridge.Matrix) -> ridge.Matrix:
+    """Return directions of unit norm without what all have in common, which averages of many tokens would amplify."""
+    unit = _unit(rows)
+    return _unit(unit - unit.mean(axis=0))
 
 
 def _unit(rows: ridge.Matrix) -> ridge.Matrix:

@@ -19,13 +19,32 @@ from embed_foundry.errors import InputError
 from stages.common.intake import read_object
 from stages.common.recipes import StaticVocabulary
 
-# What SentencePiece writes for a space, and tokenizers that do so: words then begin with it, but for a text's first.
+# What SentencePiece writes for a space, and tokenizers that do so without one before a text's first word.
 SPACE = "\u2581"
 SPACED = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-# Such tokenizers hand over whole texts; no token goes past a space, so cut before each, and words can be remembered.
-BEFORE_SPACES = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
+# They hand over whole texts, though no token goes past a space. Cut there, words can be remembered; in lower case, with
+# a space before the first one, and one at most between two, a word has the same tokens wherever it stands.
+APART = {
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Lowercase"},
+            {"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""},
+            {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
+            {"type": "Prepend", "prepend": SPACE},
+        ],
+    },
+    "pre_tokenizer": {
+        "type": "Split",
+        "pattern": {"String": SPACE},
+        "behavior": "MergedWithNext",
+        "invert": False,
+    },
+}
+STRIPPED = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 # One character, also within a word as WordPiece writes it, or one byte as SentencePiece does.
-LETTER = re.compile(r"(?:##)?.|<0x[0-9A-F]{2}>", re.DOTALL)
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+LETTER = re.compile(rf"(?:##)?.|{BYTE.pattern}", re.DOTALL)
 UNUSED = re.compile(r"[\[<]unused\d+[\]>]")
 
 
@@ -37,13 +56,13 @@ class Vocabulary:
         tokenizer: its tokenizer.json; it adds no special tokens.
         kept: the base tokenizer's id of each of its tokens, by their new ids.
         unknown: the new id of what it does not know; None if there is none.
-        word_prefix: what stands before a word that follows a space, if words can be tokenized one by one; else None.
+        by_word: a text's tokens are those of the words between its spaces, each tokenized alone.
     """
 
     tokenizer: dict[str, Any]
     kept: list[int]
     unknown: int | None
-    word_prefix: str | None
+    by_word: bool
 
 
 def pruned(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Vocabulary:
@@ -63,6 +82,9 @@ def pruned(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Voca
         raise InputError(f"{path}: is of type {model.get('type')}; static takes {sorted(FAMILIES)}. Leave static out.")
     special = {token["content"] for token in described["added_tokens"] if token["special"]}
     ids = {token: at for token, at in _ids(model).items() if token not in special and not UNUSED.fullmatch(token)}
+    if model["type"] == "BPE" and described["normalizer"] == SPACED:
+        ids = {token: at for token, at in ids.items() if token == token.lower() or BYTE.fullmatch(token)}
+        texts = [text.lower() for text in texts]
     ids = _written(ids, settings.scripts)
     kept = {token for token in ids if LETTER.fullmatch(token)}
     most = settings.tokens or len(ids)
@@ -104,7 +126,7 @@ def _written(ids: dict[str, int], scripts: list[str] | None) -> dict[str, int]:
     return {
         token: at
         for token, at in ids.items()
-        if token.startswith("<0x") or {of[one] for one in token if one in of} <= wanted
+        if BYTE.fullmatch(token) or {of[one] for one in token if one in of} <= wanted
     }
 
 
@@ -172,11 +194,13 @@ def _rebuilt(described: dict[str, Any], kept: Iterable[str], unknown: str) -> Vo
         pairs = _merges(model)
         smaller["merges"] = [pair for pair in pairs if all(part in ids for part in (*pair, "".join(pair)))]
     spaced = model["type"] == "BPE" and described["normalizer"] == SPACED
+    decoders = [*(described.get("decoder") or {}).get("decoders", []), STRIPPED]
+    apart = APART | {"decoder": {"type": "Sequence", "decoders": decoders}}
     words = (described["normalizer"] or {}).get("type"), (described["pre_tokenizer"] or {}).get("type")
     bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None, "model": model | smaller}
     return Vocabulary(
-        tokenizer=described | bare | ({"pre_tokenizer": BEFORE_SPACES} if spaced else {}),
+        tokenizer=described | bare | (apart if spaced else {}),
         kept=[base[token] for token in tokens],
         unknown=ids.get(unknown),
-        word_prefix=" " if spaced else "" if words == ("BertNormalizer", "BertPreTokenizer") else None,
+        by_word=spaced or words == ("BertNormalizer", "BertPreTokenizer"),
     )

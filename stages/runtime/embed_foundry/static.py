@@ -21,17 +21,15 @@ class Words(dict[str, tuple[int, ...]]):
 
     Args:
         tokenizer: a tokenizer that does not truncate.
-        before: what stands before the word.
     """
 
-    def __init__(self, tokenizer: Any, before: str) -> None:  # noqa: ANN401 - tokenizers has no types
+    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers has no types
         super().__init__()
         self._tokenizer = tokenizer
-        self._before = before
 
     def __missing__(self, word: str) -> tuple[int, ...]:
         """Tokenize a word and remember it."""
-        ids = tuple(self._tokenizer.encode(self._before + word, add_special_tokens=False).ids)
+        ids = tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
         if len(word) <= LONGEST:
             if len(self) >= WORDS:
                 self.clear()
@@ -43,8 +41,8 @@ class StaticEncoder(TokenizedEncoder):
     """Looks tokens up and averages them, as `model2vec.StaticModel` does, unknown tokens left out.
 
     The table may be int8: rows share one scale, which unit norm removes. A table follows no instruction, and a prompt's
-    tokens would be averaged into every text: prompts are checked, and put nothing before a text. Where `word_prefix` in
-    the variant's recipe says what stands before a word that follows a space, texts are tokenized word by word.
+    tokens would be averaged into every text: prompts are checked, and put nothing before a text. Texts are tokenized
+    word by word where the variant's recipe says `by_word`: that this gives the same tokens.
     """
 
     special_tokens = False
@@ -65,9 +63,7 @@ class StaticEncoder(TokenizedEncoder):
         unknown = self.variant.recipe.get("unknown_id")
         self.unknown = unknown if isinstance(unknown, int) else None
         self.tokenizer.no_truncation()  # done here: a word's tokens are remembered whole
-        prefix = self.variant.recipe.get("word_prefix")
-        self._first = Words(self.tokenizer, "") if isinstance(prefix, str) else None
-        self._others = Words(self.tokenizer, prefix) if prefix else self._first
+        self._words = Words(self.tokenizer) if self.variant.recipe.get("by_word") is True else None
 
     def shorten(self, max_tokens: int) -> None:
         """As `Encoder.shorten`."""
@@ -93,11 +89,10 @@ class StaticEncoder(TokenizedEncoder):
 
     def _tokens(self, row: str) -> list[int]:
         """Return all of a text's token ids."""
-        if self._first is None or self._others is None:
+        if self._words is None:
             ids: list[int] = self.tokenizer.encode_batch_fast([row], add_special_tokens=False)[0].ids
             return ids
-        first, *others = row.split(" ")
-        return [*self._first[first], *chain.from_iterable(map(self._others.__getitem__, others))]
+        return list(chain.from_iterable(map(self._words.__getitem__, row.split(" "))))
 
     def _mean(self, index: NDArray[np.int64]) -> Vectors:
         if self.unknown is not None:
