@@ -47,24 +47,30 @@ class Build:
 
 
 def start(
-    folder: Path, base: Path, converted: Callable[[str], Path], model: Model, target: Target, project: Path
+    folder: Path,
+    base: Path,
+    converted: Callable[[str], Path],
+    model: Model,
+    target: Target,
+    project: Path,
+    names: tuple[str, ...] = NAMES,
 ) -> Build:
     """Catalog copies of real variants and measure them well, up to the verdict."""
-    for name in NAMES:
+    for name in names:
         shutil.copytree(converted(name), folder / "variants" / name)
     _write_data(folder)
-    catalog.run(NAMES, folder / "variants", folder / "catalog")
+    catalog.run(names, folder / "variants", folder / "catalog")
     sources = bundle.Sources(
         **{name: folder / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)},
         weights=base,
         project=project,
     )
-    for name in NAMES:
+    for name in names:
         write(sources.quality, f"samples/{name}.json", samples(folder / "variants" / name))
     write(sources.quality, "compatibility.json", {})
     write(sources.quality, "floor.json", {f"{kind}Task": score / 4 for kind, score in TASKS.items()})
-    write(sources.quality, "scores.json", {name: scores(folder / "variants" / name) for name in NAMES})
-    write(sources.latency, "latency.json", MEASURED | {"variants": {name: times() for name in NAMES}})
+    write(sources.quality, "scores.json", {name: scores(folder / "variants" / name) for name in names})
+    write(sources.latency, "latency.json", MEASURED | {"variants": {name: times() for name in names}})
     for name in bundle.EVIDENCE["report"]:
         write(sources.report, name, "a page")
     build = Build(model, target, sources)

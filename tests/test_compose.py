@@ -95,7 +95,10 @@ def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
 
 
 # Override -> what the message must say beside naming the override. `real` ones also go through the console script.
-GROUPS = ("local_cpu, railway_cpu", "bf16, fp16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8")
+GROUPS = (
+    "android, local_cpu, railway_cpu",
+    "bf16, fp16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8",
+)
 REFUSED = {
     "target=nowhere": ("target/nowhere", *GROUPS),
     "variant=[fp32,fp33]": ("variant/fp33", *GROUPS),
@@ -130,7 +133,10 @@ REFUSED = {
     "baseline=nope": ("baseline 'nope' is not among the variants",),
     "baseline=static": ("baseline 'static' must be of kind torch",),
     "variant=[onnx_fp32]": ("baseline 'fp32' is not among the variants",),
-    "variants.static.kind=tflite": ("'torch', 'onnx', 'openvino', 'static'",),
+    "variants.static.kind=coreml": ("'torch', 'onnx', 'openvino', 'static', 'tflite'",),
+    "+variants.x={kind: tflite, precision: fp32, lengths: [512], rules: []}": ("exceed minilm's 256 tokens",),
+    "+variants.x={kind: tflite, precision: int8, lengths: [64], rules: []}": ("rules belong to every precision but",),
+    "+variants.x={kind: tflite, precision: fp32, lengths: [64, 64], rules: []}": ("name one twice",),
     "variants.fp32.precision=fp8": ("Input should be 'fp32', 'bf16', 'fp16' or 'int8'",),
     "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),

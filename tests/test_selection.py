@@ -117,7 +117,7 @@ def test_every_obstacle_is_told_with_its_next_step():
     assert "onnxruntime is not installed; pip install onnxruntime" in said
     assert "this CPU has none of avx512_vnni avx_vnni" in said
     assert "its peak memory 200 MB is over 90% of 60 MB" in said
-    assert decide(facts(new=shipped("tflite", 8)), SERVER).choices[0].obstacles[0].startswith("kind tflite is unknown")
+    assert decide(facts(new=shipped("coreml", 8)), SERVER).choices[0].obstacles[0].startswith("kind coreml is unknown")
 
 
 def test_it_is_pure(monkeypatch):

@@ -2,7 +2,7 @@
 
 In: catalog/, variants/, quality/, latency/, gate/, report/, data/, the weights, the runtime's source, the lock.
 Out: release/: bundle.json and its schema, variants/, probes/ with golden vectors, evidence/, runtime/ (the wheel),
-README.md (the model card), bom.cdx.json, LICENSE, NOTICE, SHA256SUMS, manifest.json.
+README.md (the model card), bom.cdx.json, LICENSE, NOTICE, SHA256SUMS, manifest.json; android.json where tflite ships.
 Fails: 3 an input differs from its manifest or the verdict is about other bytes, 4 the gate did not pass.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from embed_foundry import GateError, IntegrityError, bundle, contract, manifest, open_variant
 
-from stages.bundle import bom, card, facts, licences
+from stages.bundle import android, bom, card, facts, licences
 from stages.common import catalog as catalogs
 from stages.common import texts
 from stages.common.artifact import publish
@@ -85,6 +85,7 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
             for name in names:
                 _copy(getattr(sources, stage) / name, work / "evidence" / name)
         shutil.copytree(sources.catalog, work / contract.CATALOG)
+        android.write(work, shipped)
         _write_probes(work, order, model, target.resources.threads)
         licences.write(work, model, sources.project)
         wheel = _wheel(sources.project, work / "runtime")

@@ -8,8 +8,10 @@ from stages.bundle.licences import HUB
 # Which files a hub repository stores by LFS. Without this file the hub adds its own, which no manifest lists.
 ATTRIBUTES = "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
-    for pattern in ("*.bin", "*.onnx", "*.safetensors", "*.whl", "tokenizer.json")
+    for pattern in ("*.bin", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
 )
+# Kinds whose library is an extra of the runtime.
+EXTRAS = {"openvino", "tflite"}
 BODY = """
 # {model} for {target}
 
@@ -18,7 +20,7 @@ converted by Embed Foundry into {count} variants that were measured against the 
 target `{target}`.
 
 ```python
-# pip install 'runtime/{wheel}[openvino]'      (no torch; openvino is optional)
+# pip install 'runtime/{wheel}{extras}'      (no torch)
 from embed_foundry import open_bundle
 
 encoder = open_bundle(".")  # verifies every byte, picks a variant, self-tests it
@@ -96,6 +98,7 @@ def _body(told: Mapping[str, Any]) -> str:
     types = sorted({it["type"] for entry in variants.values() for it in entry["measured"]["quality"].values()})
     machine = (told["measured_on"]["machine"] or {}).get("cpu", "a machine that was not recorded")
     prompts = ", ".join(f"`{name}`" for name in sorted(first["prompts"]))
+    extras = sorted(EXTRAS & {entry["kind"] for entry in variants.values()})
     return BODY.format(
         model=model["name"],
         target=told["target"]["name"],
@@ -103,6 +106,7 @@ def _body(told: Mapping[str, Any]) -> str:
         revision=model["revision"],
         count=len(variants),
         wheel=told["runtime"].partition("/")[2],
+        extras=f"[{','.join(extras)}]" if extras else "",
         dimensions=first["dimensions"],
         lengths=" | ".join(f"{tokens} tokens" for tokens in lengths) or "speed",
         tasks=" | ".join(types) or "quality",

@@ -89,7 +89,9 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
 
 def _through(folder: Path, length: int, texts: list[str]) -> tuple[int, list[str], Vectors]:
     """Return a length, texts that its graph holds, the last of which fills it, and their vectors by that very graph."""
-    encoder = open_variant(folder, THREADS)
+    from embed_foundry.tflite import TfliteEncoder
+
+    encoder = TfliteEncoder(folder, THREADS)
     encoder.only(length)
     prompt = next(iter(encoder.variant.prompts.values()), "")
     asked = [_SHORT, prompt + _SHORT, *texts[::PADDED]]

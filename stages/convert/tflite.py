@@ -4,8 +4,11 @@ Every graph is compared with the base model before it is rounded. Exporters that
 reshaped instead of transposed, NaN from masks of -inf, a window that shrank. In fp32 the least of them shows.
 """
 
+import contextlib
 import gc
+import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +95,9 @@ def quantize(path: Path, rules: list[TfliteRule]) -> None:
             ),
             algorithm_key=rule.algorithm,
         )
-    path.write_bytes(rounding.quantize().quantized_model)
+    with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars has no switch
+        made = rounding.quantize(enable_progress_report=False, enable_progress_bar=False)
+    path.write_bytes(made.quantized_model)
     path.chmod(0o644)
 
 
@@ -113,7 +118,9 @@ def _export(module: Any, length: int, path: Path) -> None:  # noqa: ANN401 - tor
     import litert_torch
 
     ids = torch.zeros((1, length), dtype=torch.int32)
-    made = litert_torch.convert(module, sample_kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about its own export
+        made = litert_torch.convert(module, sample_kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     made.export(str(path))
     path.chmod(0o644)
     del made

@@ -95,17 +95,6 @@ class Encoder(ABC):
             raise InputError(f"max_tokens {max_tokens} is out of range: 1 to {self.variant.max_tokens}.")
         self.variant = replace(self.variant, max_tokens=max_tokens)
 
-    def only(self, length: int) -> None:
-        """Send all texts through the graph of one length, which cuts longer ones; call it before encoding.
-
-        Raises:
-            InputError: the variant has no graph of that length.
-        """
-        if length not in self.lengths:
-            raise InputError(f"length {length}: {self.variant.name} has graphs of {list(self.lengths)} tokens.")
-        self.lengths = (length,)
-        self.shorten(length)
-
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
         """Return each text's length in tokens before truncation, prompt and special tokens included."""
         rows = self._rows(texts, prompt)

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from .encoder import Encoder, Vectors
-from .errors import IntegrityError
+from .errors import InputError, IntegrityError
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 
@@ -72,6 +72,17 @@ class TfliteEncoder(Encoder):
             )
         self.graphs: dict[int, Graph] = {}
         self.opening = threading.Lock()
+
+    def only(self, length: int) -> None:
+        """Send all texts through the graph of one length, which cuts longer ones; call it before encoding.
+
+        Raises:
+            InputError: the variant has no graph of that length.
+        """
+        if length not in self.lengths:
+            raise InputError(f"length {length}: {self.variant.name} has graphs of {list(self.lengths)} tokens.")
+        self.lengths = (length,)
+        self.shorten(length)
 
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         limit = self.variant.max_tokens

@@ -1,0 +1,222 @@
+"""LiteRT variants of a small Gemma3: the original's vectors at every length, and each known way to fail told."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import release
+import tiny_pieces
+import torch
+import yaml
+from embed_foundry import TruncationWarning, Variant, manifest, open_bundle, open_variant
+from embed_foundry.errors import InputError
+from sentence_transformers import SentenceTransformer
+from transformers.models.gemma3.modeling_gemma3 import repeat_kv
+
+from stages import compose, convert
+from stages.common import config
+from stages.common.recipes import TfliteVariant
+from stages.convert.graph import fixed
+
+# 282 tokens: over 257, so that the window shows.
+LENGTHS = [32, 300]
+LONG = "the river " * 55 + "ends here"
+ODD = ["", " ", "ünïcode 𝄞 and 日本語", "<bos> literally", "tab\tand\nline", "  two  spaces  ", "१२३ 42", "🙂☕️"]
+
+
+@pytest.fixture(scope="session")
+def gemma(base, tmp_path_factory) -> Path:
+    return tiny_pieces.write(tmp_path_factory.mktemp("pieces") / "base", base / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def model(params) -> config.Model:
+    changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "max_tokens": 1024}
+    return params.model.model_copy(update=changes | {"prompts": {"query": "task: search result | query: "}})
+
+
+@pytest.fixture(scope="session")
+def recipe(recipes):
+    """Return a function that gives a recipe of conf/variant at other lengths."""
+
+    def changed(name: str, lengths: list[int] = LENGTHS) -> TfliteVariant:
+        return recipes[name].model_copy(update={"lengths": lengths})
+
+    return changed
+
+
+@pytest.fixture(scope="session")
+def variant(gemma, model, recipe, recipes, tmp_path_factory):
+    """Return a function that gives the folder of a variant of the small Gemma3."""
+    out = tmp_path_factory.mktemp("tflite")
+
+    def folder(name: str) -> Path:
+        if not (out / name).exists():
+            convert.run(name, recipes["fp32"] if name == "fp32" else recipe(name), model, gemma, out / name)
+        return out / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def original(gemma) -> SentenceTransformer:
+    return SentenceTransformer(str(gemma), device="cpu")
+
+
+# Random weights have no redundancy to hide rounding in: these bounds are for this model, not for trained ones.
+@pytest.mark.parametrize(("name", "least"), [("tflite_fp32", 0.9999), ("tflite_mixed", 0.6)])
+def test_gives_the_original_vectors_at_every_length(variant, original, probes, name, least):
+    told = Variant.load(variant(name))
+    assert (told.kind, told.max_tokens, told.batching) == ("tflite", 300, "single")
+    assert set(told.files) == {"graph_32", "graph_300", "sentencepiece"}
+    assert set(told.parity["lengths"]) == {"32", "300"}
+    assert least <= told.parity["cosine_min"] <= min(told.parity["lengths"].values())
+    encoder = open_variant(variant(name), 2)
+    asked = [*probes[::10], LONG]
+    found = np.concatenate([encoder.encode([text]) for text in asked])
+    assert (found * original.encode(asked, normalize_embeddings=True)).sum(axis=1).min() >= least
+    assert sorted(encoder.graphs) == [32, 300]
+
+
+def test_rounded_weights_are_smaller(variant):
+    sizes = [(variant(name) / "model_32.tflite").stat().st_size for name in ("tflite_fp32", "tflite_mixed")]
+    assert sizes[0] > 1.5 * sizes[1]
+
+
+def test_ids_are_those_of_the_base_model(variant, original, probes):
+    encoder = open_variant(variant("tflite_fp32"), 2)
+    for text in [*probes, *(text for text in ODD if "<bos>" not in text)]:
+        ids = [*encoder.before, *encoder.tokenizer.ids([text])[0], *encoder.after]
+        assert ids == original.tokenizer(text)["input_ids"], text
+    assert encoder.count_tokens([LONG]) == [len(original.tokenizer(LONG)["input_ids"])]
+
+
+def test_what_is_cut_is_told_and_a_length_can_be_chosen(variant):
+    encoder = open_variant(variant("tflite_fp32"), 2)
+    with pytest.warns(TruncationWarning, match="exceed 300 tokens"):
+        encoder.encode([LONG * 3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        both = encoder.encode(["cat", LONG], prompt="query", dimensions=16)
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
+    short = open_variant(variant("tflite_fp32"), 2)
+    short.only(32)
+    with pytest.warns(TruncationWarning, match="exceed 32 tokens"):
+        short.encode([LONG])
+    assert sorted(short.graphs) == [32]
+    with pytest.raises(InputError, match=r"has graphs of \[32\] tokens"):
+        short.only(64)
+
+
+def test_converting_twice_gives_the_same_bytes_which_tell_no_place(variant, gemma, model, recipe, tmp_path):
+    convert.run("again", recipe("tflite_mixed", [32]), model, gemma, tmp_path / "again")
+    again = (tmp_path / "again" / "model_32.tflite").read_bytes()
+    assert again == (variant("tflite_mixed") / "model_32.tflite").read_bytes()
+    for path in variant("tflite_mixed").glob("*.tflite"):
+        data = path.read_bytes()
+        assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py"))
+
+
+def copying(_module, query, key, value, attention_mask, scaling, **_):
+    """Attend as transformers does: a copy of the keys for each query head."""
+    groups = query.shape[1] // key.shape[1]
+    scores = torch.matmul(query, repeat_kv(key, groups).transpose(2, 3)) * scaling + attention_mask[0].mask
+    return torch.matmul(torch.softmax(scores, -1), repeat_kv(value, groups)).transpose(1, 2).contiguous(), None
+
+
+def infinite(module, query, key, value, attention_mask, scaling, **_):
+    """Attend with masks of -inf."""
+    ended = [
+        fixed.Block(block.rows, block.keys, torch.where(block.mask < -1, -torch.inf, 0.0)) for block in attention_mask
+    ]
+    return ATTEND(module, query, key, value, ended, scaling)
+
+
+ATTEND = fixed.attend
+TRAPS = {
+    "keys copied for each query head": ("attend", copying, [32], r"has a cosine of 0\.\d+ to the base model"),
+    "masks of -inf": ("attend", infinite, [300], "has a cosine of nan to the base model"),
+    "a window that shrank": ("reach", lambda config: config.sliding_window // 2, [300], "has a cosine of 0"),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_an_exporter_that_fails_silently_is_told(monkeypatch, gemma, model, recipe, tmp_path, trap):
+    name, planted, lengths, words = TRAPS[trap]
+    monkeypatch.setattr(fixed, name, planted)
+    with pytest.warns(UserWarning, match=words):
+        made = convert.run("v", recipe("tflite_fp32", lengths), model, gemma, tmp_path / "v")
+    assert set(made.parity) == {"error"}
+
+
+def test_a_token_id_past_the_embedding_is_told(base, model, recipe, tmp_path):
+    """EmbeddingGemma's tokenizer.json has 262,145 entries, its embedding 262,144 rows."""
+    short = tiny_pieces.write(tmp_path / "base", base / "tokenizer.json", rows=tiny_pieces.PIECES - 1)
+    with pytest.warns(UserWarning, match=f"has {tiny_pieces.PIECES} entries, the model's embedding"):
+        made = convert.run("v", recipe("tflite_fp32", [32]), model, short, tmp_path / "v")
+    assert set(made.parity) == {"error"}
+
+
+ALONE = """
+import sys
+for name in ("onnxruntime", "safetensors", "tokenizers", "torch", "transformers"):
+    sys.modules[name] = None
+import numpy
+from pathlib import Path
+from embed_foundry import open_variant
+numpy.save(sys.argv[2], open_variant(Path(sys.argv[1]), 2).encode(["cat", "日本語"]))
+"""
+
+
+def test_needs_litert_sentencepiece_and_numpy_only(variant, tmp_path):
+    subprocess.run([sys.executable, "-c", ALONE, variant("tflite_fp32"), tmp_path / "v.npy"], check=True)
+    expected = open_variant(variant("tflite_fp32"), 2).encode(["cat", "日本語"])
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
+
+
+def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, root, tmp_path):
+    composed = yaml.safe_load(compose.compose(["target=android"], root / "conf"))
+    target = config.parse(composed, "conf/").target.model_copy(update={"limits": {}})
+    build = release.start(tmp_path, gemma, variant, model, target, root, ("fp32", "tflite_mixed"))
+    bundle = build.release()
+    told = json.loads((bundle / "android.json").read_text())
+    assert (told["schema"], told["order"]) == (1, ["tflite_mixed"])
+    entry = told["variants"]["tflite_mixed"]
+    for part in (*entry["graphs"], entry["tokenizer"]):
+        assert manifest.sha256(bundle / part["file"]) == part["sha256"]
+    for graph, tokens in zip(entry["graphs"], LENGTHS, strict=True):
+        assert graph["tokens"] == tokens
+        named = [{"name": name, "type": "int32", "shape": [1, tokens]} for name in ("input_ids", "attention_mask")]
+        assert graph["inputs"] == named
+        assert graph["outputs"] == [{"name": "sentence_embedding", "type": "float32", "shape": [1, 48]}]
+    assert (entry["tokenizer"]["before"], entry["tokenizer"]["after"], entry["tokenizer"]["pad"]) == ([2], [1], 0)
+    assert entry["tokenizer"]["ids_below"] == tiny_pieces.PIECES
+    assert entry["matryoshka"]["dimensions"] == [48, 16]
+    assert (entry["prompts"], entry["max_tokens"]) == (model.prompts, 300)
+    encoder = open_bundle(bundle)
+    assert encoder.variant.name == "tflite_mixed"
+    # Input order and types as an app would take them from android.json, without our encoder.
+    np.testing.assert_allclose(by_hand(bundle, entry, "cat"), encoder.encode(["cat"])[0], atol=1e-6)
+
+
+def by_hand(bundle: Path, entry: dict, text: str) -> np.ndarray:
+    """Encode as docs/android.md says."""
+    from ai_edge_litert.interpreter import Interpreter
+    from sentencepiece import SentencePieceProcessor
+
+    graph, tokenizer = entry["graphs"][0], entry["tokenizer"]
+    pieces = SentencePieceProcessor(model_file=str(bundle / tokenizer["file"])).encode(text)
+    ids = [*tokenizer["before"], *pieces, *tokenizer["after"]]
+    filled = {"input_ids": ids + [tokenizer["pad"]] * 32, "attention_mask": [1] * len(ids) + [0] * 32}
+    interpreter = Interpreter(model_path=str(bundle / graph["file"]), num_threads=2)
+    interpreter.allocate_tensors()
+    for at, item in enumerate(graph["inputs"]):
+        value = np.array([filled[item["name"]][: graph["tokens"]]], item["type"])
+        interpreter.set_tensor(interpreter.get_input_details()[at]["index"], value)
+    interpreter.invoke()
+    vector = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
