@@ -45,9 +45,13 @@ def similarity_of_five(monkeypatch):
 @pytest.fixture(scope="module")
 def place(base, tmp_path_factory):
     """Return a folder with a tiny Gemma3, an empty suite and examples."""
-    folder = tmp_path_factory.mktemp("finetune")
+    return write_place(tmp_path_factory.mktemp("finetune"), base / "tokenizer.json")
+
+
+def write_place(folder, tokenizer):
+    """Write a tiny Gemma3, an empty suite and examples into a folder and return it."""
     # bitsandbytes takes rows of whole blocks of 64 on a CPU.
-    tiny_gemma.write(folder / "base", base / "tokenizer.json", num_attention_heads=4, intermediate_size=128)
+    tiny_gemma.write(folder / "base", tokenizer, num_attention_heads=4, intermediate_size=128)
     (folder / "data").mkdir()
     manifest.write(folder / "data", {"stage": "data"})
     rows = [

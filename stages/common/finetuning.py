@@ -77,6 +77,7 @@ class Training(Strict):
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=2)
     mini_batch_size: int = Field(ge=1)
+    processes: int | None = Field(ge=1)
     max_tokens: int = Field(gt=0)
     learning_rate: Annotated[Limit, Field(gt=0)]
     warmup: float = Field(ge=0, lt=1)
@@ -97,6 +98,8 @@ class Training(Strict):
             raise ValueError(f"method={self.method} goes with runs=[{self.method}] and weights={folder}")
         if self.mini_batch_size > self.batch_size:
             raise ValueError(f"mini_batch_size {self.mini_batch_size} is larger than batch_size {self.batch_size}")
+        if self.processes and self.batch_size % self.processes:
+            raise ValueError(f"batch_size {self.batch_size} has no equal parts for processes {self.processes}")
         return self
 
 

@@ -10,6 +10,7 @@ Target: on a CPU the same bytes in model/ and adapter/ for the same seed; speed.
 
 import hashlib
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ LIBRARIES = ("accelerate", "botocore", "datasets", "gensim", "peft", "sentence-t
 # What of the model's configuration shapes the outcome; dvc.yaml names the same as parameters of the stage.
 USED = {"repo", "revision", "dimensions", "matryoshka", "max_tokens", "prompts"}
 SCRATCH = Path(".cache/finetune")
+# bitsandbytes recommends kernels from the hub. Here, because every process of a training imports this first.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
         RemoteError: the LLM endpoint refuses.
         RetryableError: it is busy, another process writes `out`, or the disk is too small.
     """
+    config = config.model_copy(update={"processes": _processes(config)})
     settings = config.model_dump(mode="json")
     parameters = {"finetune": settings, "model": model.model_dump(mode="json", include=USED)}
     libraries = (*LIBRARIES, "bitsandbytes") if config.method == "qlora" else LIBRARIES
@@ -56,7 +60,6 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
         libraries=libraries,
         needs_bytes=3 * folder_size(base),
     ) as work:
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends kernels from the hub
         from stages.finetune import evaluate, merge, train, triplets, words
 
         prompts = prompts_of(config, model)
@@ -93,6 +96,33 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
         manifest.write(work / "model", {"stage": stage, "parameters": parameters, "inputs": {"base": record["base"]}})
     shutil.rmtree(checkpoints, ignore_errors=True)
     return report | {"words": said, "speed": outcome.speed}
+
+
+def _processes(config: Training) -> int:
+    """Return how many processes train: as configured, else one for each GPU.
+
+    Raises:
+        InputError: there are fewer GPUs, a batch has no equal parts, or this process is one of several already.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "finetune: was started as one of several processes (WORLD_SIZE is set), expected one, which starts the "
+            "others. Run it without a launcher and set finetune.processes."
+        )
+    import torch
+
+    gpus = torch.cuda.device_count()
+    processes = config.processes or max(1, gpus)
+    if gpus and processes > gpus:
+        raise InputError(
+            f"finetune.processes: {processes}, but there are {gpus} GPUs here. Lower it, or set it to null."
+        )
+    if config.batch_size % processes:
+        raise InputError(
+            f"finetune: batch_size {config.batch_size} has no equal parts for {processes} GPUs. Change it, or set "
+            "finetune.processes."
+        )
+    return processes
 
 
 def prompts_of(config: Training, model: Model) -> dict[str, str]:

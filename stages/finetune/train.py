@@ -1,26 +1,29 @@
 """Training: a model, its adapter, early stopping, checkpoints to come back to, and the best of them at the end."""
 
 import json
+import os
 import resource
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from embed_foundry.errors import InputError, IntegrityError
-from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
+from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.trainer_callback import TrainerState
 
 from stages.common.config import Model
 from stages.common.finetuning import Training
 from stages.common.progress import bar
+from stages.finetune import ranks
 from stages.finetune.evaluate import Retrieval
 from stages.finetune.student import bf16, device, export, prepare
-from stages.finetune.trainer import StoppedError, Trainer, Watch, restore
+from stages.finetune.trainer import StoppedError, Trainer, Watch, digest, restore
 from stages.finetune.triplets import Splits, columns
 
 SCORE = "eval_ndcg"
@@ -39,18 +42,20 @@ class Trained:
         best: step of the best checkpoint, whose weights these are.
         steps: steps taken.
         speed: measured figures: seconds, tokens, tokens a second, memory in MB. They differ from run to run.
+        digest: of the last step's trained tensors.
     """
 
     history: list[dict[str, float]]
     best: int
     steps: int
     speed: dict[str, float]
+    digest: str
 
 
 def run(
     config: Training, model: Model, base: Path, splits: Splits, prompts: Mapping[str, str], scratch: Path, out: Path
 ) -> Trained:
-    """Train, go back to the best checkpoint, and write what was trained into `out`.
+    """Train in `config.processes` processes, go back to the best checkpoint, and write what was trained into `out`.
 
     Args:
         config: the training.
@@ -62,17 +67,49 @@ def run(
         out: gets adapter_config.json and adapter_model.safetensors (PEFT's format), or trained.safetensors (full).
 
     Raises:
-        InputError: the loss is no number, or memory is out; the best adapter so far stays in `scratch`.
+        InputError: the loss is no number, or memory is out; the best adapter so far stays in `scratch`. Or there are
+            too few examples for several processes.
+        IntegrityError: several processes ended with different weights.
     """
-    _fix(config.seed)
+    task = (config, model, base, splits, prompts, scratch, out)
+    if config.processes == 1:
+        return train(*task)
+    if len(splits.train) < config.batch_size:
+        raise InputError(
+            f"finetune: {len(splits.train)} examples in train, expected at least batch_size {config.batch_size}, which "
+            f"{config.processes} processes share out. Lower it, add data, or set finetune.processes=1."
+        )
+    try:
+        found = ranks.launch(int(config.processes or 1), train, task, scratch)
+    except StoppedError as stopped:  # the ranks are gone, so there is memory for one more model
+        raise _explained(stopped, prepare(config, model, base), config, model, scratch) from None
+    if len({one.digest for one in found}) != 1:
+        raise IntegrityError(
+            f"finetune: the {len(found)} processes ended with different weights, expected the same. This should not "
+            "happen: report it, and set finetune.processes=1."
+        )
+    return _together(found)
+
+
+def train(
+    config: Training, model: Model, base: Path, splits: Splits, prompts: Mapping[str, str], scratch: Path, out: Path
+) -> Trained:
+    """Train in this process, alone or as one rank of several; the first writes into `out`. Arguments as for `run`.
+
+    Raises:
+        InputError: the loss is no number, or memory is out; as StoppedError if this is a rank.
+    """
+    shared = config.processes != 1
+    first = not shared or os.environ["RANK"] == "0"
+    _fix(config)
     student = prepare(config, model, base)
     dimensions = sorted({model.dimensions, *model.matryoshka}, reverse=True)
     loss = CachedMultipleNegativesRankingLoss(student, mini_batch_size=config.mini_batch_size)
     dev = Retrieval(splits.dev, dimensions, prompts)
     last = last_checkpoint(scratch)
     examples = columns(splits.train)
-    with bar("finetune", 1) as progress:
-        trainer = Trainer(
+    with bar("finetune", 1) if first else tqdm(disable=True) as progress:
+        trainer = (ranks.SharedTrainer if shared else Trainer)(
             model=student,
             args=_arguments(config, len(splits.train), before(examples, prompts), scratch, fresh=last is None),
             train_dataset=Dataset.from_dict(examples),
@@ -86,10 +123,13 @@ def run(
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         except (StoppedError, IntegrityError) as stopped:  # the latter: vectors of the dev split are not finite
-            raise _explained(stopped, trainer, config, scratch, model) from None
+            told = StoppedError(f"step {trainer.state.global_step + 1}: {stopped}")
+            raise (told if shared else _explained(told, student, config, model, scratch)) from None
     seconds, worked = time.monotonic() - started, time.process_time() - worked
-    restore(student, _best(trainer.state))
-    export(student, config, model, out)
+    ended = digest(student)
+    if first:
+        restore(student, _best(trainer.state))
+        export(student, config, model, out)
     return Trained(
         history=trainer.state.log_history,
         best=_step(_best(trainer.state)),
@@ -101,6 +141,7 @@ def run(
             "tokens_per_s": round(trainer.tokens / seconds, 1),
         }
         | memory(),
+        digest=ended,
     )
 
 
@@ -129,11 +170,19 @@ def memory() -> dict[str, float]:
     return found
 
 
-def _fix(seed: int) -> None:
+def _together(found: list[Trained]) -> Trained:
+    """Return the first rank's training with what all did: tokens and CPU seconds add up, memory is the largest."""
+    first, speeds = found[0], [one.speed for one in found]
+    added = {name: round(sum(speed[name] for speed in speeds), 1) for name in ("cpu_s", "tokens", "tokens_per_s")}
+    largest = {name: max(speed[name] for speed in speeds) for name in ("rss_mb", "vram_mb") if name in first.speed}
+    return replace(first, speed=first.speed | added | largest)
+
+
+def _fix(config: Training) -> None:
     """Make the same seed give the same bytes: on a CPU always, on a GPU as far as its kernels allow."""
-    set_seed(seed)
+    set_seed(config.seed)
     if device() == "cpu":
-        torch.set_num_threads(THREADS)
+        torch.set_num_threads(max(1, THREADS // int(config.processes or 1)))
         torch.use_deterministic_algorithms(True)
 
 
@@ -141,7 +190,8 @@ def _arguments(
     config: Training, examples: int, prompts: Mapping[str, str], scratch: Path, *, fresh: bool
 ) -> SentenceTransformerTrainingArguments:
     steps = max(1, round(config.epochs * examples / config.batch_size))
-    return SentenceTransformerTrainingArguments(
+    shared = config.processes != 1
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
@@ -169,7 +219,14 @@ def _arguments(
         disable_tqdm=True,
         seed=config.seed,
         dataloader_pin_memory=device() == "cuda",
+        # A batch is one process's, cut into equal parts: no text twice in it, whichever rank has it. What is left over
+        # at the end of an epoch has no equal parts.
+        accelerator_config={"split_batches": shared},
+        dataloader_drop_last=shared,
+        ddp_backend=("nccl" if device() == "cuda" else "gloo") if shared else None,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process with several GPUs gets nn.DataParallel
+    return arguments
 
 
 def _step(checkpoint: Path) -> int:
@@ -181,15 +238,17 @@ def _best(state: TrainerState) -> Path:
     return Path(state.best_model_checkpoint)
 
 
-def _explained(stopped: Exception, trainer: Trainer, config: Training, scratch: Path, model: Model) -> InputError:
+def _explained(
+    stopped: StoppedError, student: SentenceTransformer, config: Training, model: Model, scratch: Path
+) -> InputError:
     """Keep the last good adapter and say what to change."""
     kept = "No checkpoint was made before."
-    if trainer.state.best_model_checkpoint:
-        restore(trainer.model, _best(trainer.state))
-        export(trainer.model, config, model, scratch / "adapter")
+    if last := last_checkpoint(scratch):
+        restore(student, _best(TrainerState.load_from_json(str(last / "trainer_state.json"))))
+        export(student, config, model, scratch / "adapter")
         kept = f"The best adapter so far is kept in {scratch / 'adapter'}."
     return InputError(
-        f"finetune: step {trainer.state.global_step + 1}: {stopped}, with batch_size {config.batch_size}, "
-        f"mini_batch_size {config.mini_batch_size}, learning_rate {config.learning_rate}. {kept} For memory lower "
-        "mini_batch_size; for a loss that is no number lower learning_rate or set precision=fp32; then run again."
+        f"finetune: {stopped}, with batch_size {config.batch_size}, mini_batch_size {config.mini_batch_size}, "
+        f"learning_rate {config.learning_rate}. {kept} For memory lower mini_batch_size; for a loss that is no number "
+        "lower learning_rate or set precision=fp32; then run again."
     )

@@ -4,6 +4,7 @@
 checkpoint is one safetensors file of all trained tensors, and a tensor that is missing or left over is an error.
 """
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ class StoppedError(Exception):
 def trained(model: SentenceTransformer) -> dict[str, torch.Tensor]:
     """Return the tensors of a model that training changes, by name."""
     return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+def digest(model: SentenceTransformer) -> str:
+    """Return the SHA-256 of the tensors that training changes."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(trained(model).items()):
+        found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def restore(model: SentenceTransformer, checkpoint: Path) -> None:
