@@ -52,6 +52,7 @@ class Key:
         with libraries(), refusals(folder / SIGNATURE, self):
             from model_signing import verifying
 
+            _require(folder / SIGNATURE, "publicKey", "it is signed keyless: give --identity and --issuer")
             config = verifying.Config().use_elliptic_key_verifier(public_key=self.path)
             config.set_hashing_config(hashing()).verify(bundle, folder / SIGNATURE)
         with libraries(), refusals(folder / PROVENANCE, self):
@@ -107,6 +108,7 @@ class Identity:
         with libraries(), refusals(folder / SIGNATURE, self), trust_file(trusted) as file:
             from model_signing import verifying
 
+            _require(folder / SIGNATURE, "certificate", "it is signed with a key pair: give --key")
             config = verifying.Config().use_sigstore_verifier(
                 identity=self.name, oidc_issuer=self.issuer, trust_config=file
             )
@@ -208,6 +210,12 @@ def public_key(path: Path) -> Any:  # noqa: ANN401 - cryptography's key
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise InputError(f"{path}: is another kind of key, expected an elliptic curve's. `embed-foundry keygen`.")
     return key
+
+
+def _require(path: Path, field: str, otherwise: str) -> None:
+    """Raise a ValueError unless a Sigstore bundle has the kind of verification material that is asked for."""
+    if field not in json.loads(path.read_text(encoding="utf-8"))["verificationMaterial"]:
+        raise ValueError(otherwise)
 
 
 @contextmanager
