@@ -109,7 +109,7 @@ class TfliteRule(Strict):
 
     regex: str
     operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
-    algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "no_quantize"]
+    algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "dequantized_weight_recovery", "no_quantize"]
     bits: Literal[4, 8]
     granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
 
