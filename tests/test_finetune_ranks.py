@@ -76,6 +76,7 @@ def numbers(path):
     return [float(field) for line in path.read_text().splitlines()[1:] for field in line.split(",")]
 
 
+@pytest.mark.slow
 def test_whatever_ends_one_process_ends_all_and_it_goes_on_to_the_same_bytes(two, place, root, monkeypatch):
     """The stage is terminated, is killed, one of its processes runs out of memory while the other waits for it."""
     from stages.finetune import train

@@ -66,7 +66,8 @@ def launch(processes: int, train: Callable[..., Result], task: tuple[Any, ...], 
         logs_specs=logs,
         signals_to_handle="SIGTERM,SIGINT",
     )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what went wrong is told below
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what went wrong is told below
     try:
         with _handlers():
             found = elastic_launch(settings, _rank)(os.getpid(), train, task)
@@ -131,11 +132,19 @@ def _rank(starter: int, train: Callable[..., Result], task: tuple[Any, ...]) -> 
     if torch.cuda.is_available():
         # "cuda" means this one from here on, for 4-bit weights, too: transformers loads them to the current device.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        # accelerate calls a rank's CPU "cpu:0", the trainer loads the optimizer of a checkpoint there, and torch knows
+        # no such place.
+        torch.serialization.register_package(0, lambda _: None, _to_cpu)
     try:
         return train(*task)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _to_cpu(storage: Any, place: str) -> Any:  # noqa: ANN401
+    return storage if place.startswith("cpu:") else None
 
 
 @contextmanager
