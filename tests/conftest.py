@@ -39,8 +39,8 @@ from stages.common import config, texts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-# Recipes of conf/variant as tests make them: the same, of fewer texts.
-QUICK = ["variants.static.fit.texts=1000"]
+# Recipes of conf/variant as tests make them: the same, of fewer texts, and a table of other length than the model's.
+QUICK = ["variants.static.fit.texts=1000", "variants.static.dimensions=256"]
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
 

@@ -17,13 +17,24 @@ def altered(folder: Path, target: Path, **facts) -> Path:
     return target
 
 
+PROMPTS = {"query": "find: ", "none": ""}
+
+
 def test_prompts_are_put_before_the_text(converted, tmp_path):
-    prompted = open_variant(altered(converted("static"), tmp_path / "v", prompts={"query": "find: ", "none": ""}), 2)
-    plain = open_variant(converted("static"), 2)
+    prompted = open_variant(altered(converted("onnx_fp32"), tmp_path / "v", prompts=PROMPTS), 2)
+    plain = open_variant(converted("onnx_fp32"), 2)
     np.testing.assert_array_equal(prompted.encode(["a cat"], prompt="query"), plain.encode(["find: a cat"]))
     np.testing.assert_array_equal(prompted.encode(["a cat"], prompt="none"), plain.encode(["a cat"]))
     np.testing.assert_array_equal(prompted.encode(["a cat"]), plain.encode(["a cat"]))
-    assert prompted.count_tokens(["a cat"], prompt="query") == [4]
+    assert prompted.count_tokens(["a cat"], prompt="query") == [6]  # two of them special
+    with pytest.raises(InputError, match=r"unknown to onnx_fp32; it has \['none', 'query'\]"):
+        prompted.encode(["a cat"], prompt="document")
+
+
+def test_a_static_table_checks_prompts_and_takes_none(converted, tmp_path):
+    prompted = open_variant(altered(converted("static"), tmp_path / "v", prompts=PROMPTS), 2)
+    np.testing.assert_array_equal(prompted.encode(["a cat"], prompt="query"), prompted.encode(["a cat"]))
+    assert prompted.count_tokens(["a cat"], prompt="query") == [2]
     with pytest.raises(InputError, match=r"unknown to static; it has \['none', 'query'\]"):
         prompted.encode(["a cat"], prompt="document")
 
