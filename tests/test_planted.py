@@ -91,9 +91,9 @@ def table(change):
 
 
 def noisy(values):
-    """Coarse rounding, as of a bad 8-bit conversion: 2.8 points lost on WordSim353, measured."""
+    """Coarse rounding, as of a bad 8-bit conversion: 4 % of the score lost on WordSim353, measured."""
     rng = np.random.default_rng(0)
-    return values + rng.normal(0, 0.6 * values.std(), values.shape)
+    return values + rng.normal(0, 0.5 * values.std(), values.shape)
 
 
 def test_a_variant_against_itself_passes_everything(judged):
