@@ -47,7 +47,7 @@ def test_layers_lie_on_grid_and_follow_the_original() -> None:
     stream = rounding.Stream(texts, [text + 0.01 * torch.randn_like(text) for text in texts], [{"gain": 0.5}] * 8)
     seen: list[int] = []
     after = rounding.round_layers(
-        layers, stream, lambda layer, name: 8 if (layer, name) == (1, "down") else 4, seen.append
+        layers, stream, lambda layer, name: 8 if (layer, name) == (1, "down") else 4, seen.append, {"down"}
     )
     assert len(seen) == len(layers)
     for layer in layers:

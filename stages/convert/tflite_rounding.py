@@ -13,7 +13,7 @@ The result is written back as floats that lie on the grid. The quantizer's own `
 and scales off them again, so nothing here depends on the file format.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -46,7 +46,11 @@ class Stream:
 
 
 def round_layers(
-    layers: "Sequence[nn.Module]", stream: Stream, bits: Callable[[int, str], int], done: Callable[[int], object]
+    layers: "Sequence[nn.Module]",
+    stream: Stream,
+    bits: Callable[[int, str], int],
+    done: Callable[[int], object],
+    normed: Collection[str] = (),
 ) -> Stream:
     """Round all linear layers in place and return the stream behind the last one.
 
@@ -55,6 +59,8 @@ def round_layers(
         stream: the hidden states before the first; `rounded` with the token table already rounded.
         bits: of a layer's number and a linear layer's name in it, such as (0, "mlp.down_proj"): 4 or 8.
         done: called with 1 after each layer, for progress.
+        normed: names of linear layers whose output goes through a norm of its own (Gemma 3: "self_attn.o_proj" and
+            "mlp.down_proj"): each token's error counts relative to its output.
     """
     import torch
 
@@ -66,8 +72,9 @@ def round_layers(
             for names in _groups(aims):
                 found, _ = _inputs(layer, rounded, stream.arguments, integer=True)
                 given = found[names[0]]
-                hessian = given.T @ given
-                drift = (aims[names[0]] - given).T @ given
+                weighted = given.T * (_relative(aims[names[0]], source, names[0]) if names[0] in normed else 1)
+                hessian = weighted @ given
+                drift = (weighted @ (aims[names[0]] - given)).T
                 for name in names:
                     linear = layer.get_submodule(name)
                     aim = _corrected(linear.weight, hessian, drift)
@@ -77,6 +84,13 @@ def round_layers(
             _, rounded = _inputs(layer, rounded, stream.arguments, integer=True)
             done(1)
     return Stream(original, rounded, stream.arguments)
+
+
+def _relative(inputs: "Tensor", layer: "nn.Module", name: str) -> "Tensor":
+    """Return one over the mean square of each token's output: [tokens]."""
+    linear = layer.get_submodule(name)
+    power: Tensor = linear(inputs).pow(2).mean(dim=-1)
+    return 1 / power.clamp(min=1e-12)
 
 
 def gptq(weight: "Tensor", hessian: "Tensor") -> "tuple[Tensor, Tensor]":
