@@ -44,7 +44,9 @@ def test_layers_lie_on_grid_and_follow_the_original() -> None:
     layers = [Layer(), Layer()]
     before = [layer.down.weight.clone() for layer in layers]
     texts = [correlated(50, 24)[None] for _ in range(8)]
-    stream = rounding.Stream(texts, [text + 0.01 * torch.randn_like(text) for text in texts], [{"gain": 0.5}] * 8)
+    rough = [text + 0.01 * torch.randn_like(text) for text in texts]
+    calls = [[rounding.Call((), {"gain": 0.5})] * 8] * 2
+    stream = rounding.Stream(texts, rough, calls)
     seen: list[int] = []
     after = rounding.round_layers(
         layers, stream, lambda layer, name: 8 if (layer, name) == (1, "down") else 4, seen.append, {"down"}

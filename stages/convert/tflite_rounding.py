@@ -32,17 +32,25 @@ COLUMNS = 96
 
 
 @dataclass(frozen=True)
+class Call:
+    """What a layer is called with beside the hidden states: further positional arguments, and named ones."""
+
+    further: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Stream:
-    """Hidden states of the calibration texts before a layer, and what the model passes to each layer beside them.
+    """Hidden states of the calibration texts before the first layer, and how the model calls each layer.
 
     Attributes:
         original, rounded: one tensor [1, tokens, width] a text.
-        arguments: the keyword arguments of each text's call.
+        calls: for each layer, the call of each text; masks and positions differ between kinds of layers.
     """
 
     original: list["Tensor"]
     rounded: list["Tensor"]
-    arguments: list[dict[str, Any]]
+    calls: list[list[Call]]
 
 
 def round_layers(
@@ -66,11 +74,11 @@ def round_layers(
 
     original, rounded = stream.original, stream.rounded
     with torch.no_grad():
-        for number, layer in enumerate(layers):
+        for number, (layer, calls) in enumerate(zip(layers, stream.calls, strict=True)):
             source = deepcopy(layer)
-            aims, original = _inputs(source, original, stream.arguments, integer=False)
+            aims, original = _inputs(source, original, calls, integer=False)
             for names in _groups(aims):
-                found, _ = _inputs(layer, rounded, stream.arguments, integer=True)
+                found, _ = _inputs(layer, rounded, calls, integer=True)
                 given = found[names[0]]
                 weighted = given.T * (_relative(aims[names[0]], source, names[0]) if names[0] in normed else 1)
                 hessian = weighted @ given
@@ -81,9 +89,9 @@ def round_layers(
                     four = bits(number, name) == 4
                     codes, scales = gptq(aim, hessian) if four else nearest(aim, 8)
                     linear.weight.copy_(codes * scales)
-            _, rounded = _inputs(layer, rounded, stream.arguments, integer=True)
+            _, rounded = _inputs(layer, rounded, calls, integer=True)
             done(1)
-    return Stream(original, rounded, stream.arguments)
+    return Stream(original, rounded, stream.calls)
 
 
 def _relative(inputs: "Tensor", layer: "nn.Module", name: str) -> "Tensor":
@@ -121,6 +129,14 @@ def nearest(weight: "Tensor", bits: int) -> "tuple[Tensor, Tensor]":
     end = (1 << (bits - 1)) - 1
     scales = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / end
     return (weight / scales).round().clamp(-end, end), scales
+
+
+def least_squares(weight: "Tensor") -> "Tensor":
+    """Return a matrix rounded to 4 bits with the row scales that lose least, near what the quantizer's OCTAV gives."""
+    import torch
+
+    scales = _scales(weight, torch.ones(weight.shape[1]))
+    return (weight / scales).round().clamp(-7, 7) * scales
 
 
 def _scales(weight: "Tensor", importance: "Tensor") -> "Tensor":
@@ -190,14 +206,14 @@ def _corrected(weight: "Tensor", hessian: "Tensor", drift: "Tensor") -> "Tensor"
 
 
 def _inputs(
-    layer: "nn.Module", hidden: "list[Tensor]", arguments: list[dict[str, Any]], *, integer: bool
+    layer: "nn.Module", hidden: "list[Tensor]", calls: list[Call], *, integer: bool
 ) -> "tuple[dict[str, Tensor], list[Tensor]]":
     """Run a layer on all texts; return each linear layer's inputs [tokens, in], in call order, and the outputs.
 
     Args:
         layer: the layer.
         hidden: its inputs.
-        arguments: what else each call gets.
+        calls: what else each call gets.
         integer: round the linear layers' inputs as the kernels do.
     """
     import torch
@@ -205,8 +221,8 @@ def _inputs(
     seen: dict[str, list[Tensor]] = {}
     outputs = []
     with _probes(layer, seen, integer=integer):
-        for states, others in zip(hidden, arguments, strict=True):
-            result = layer(states, **others)
+        for states, call in zip(hidden, calls, strict=True):
+            result = layer(states, *call.further, **call.named)
             outputs.append(result[0] if isinstance(result, tuple) else result)
     return {name: torch.cat(rows) for name, rows in seen.items()}, outputs
 
