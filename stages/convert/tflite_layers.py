@@ -1,6 +1,6 @@
 """A Gemma3's layers, and what calibration texts feed them: where rounding before a TFLite export starts from.
 
-BERT is left out: litert-torch folds a norm's gain into the matrix behind it, which takes that off its grid.
+BERT is left out: litert-torch merges a matrix with the norm before it, which takes it off its grid.
 """
 
 import re
