@@ -20,6 +20,7 @@ from transformers.models.gemma3.modeling_gemma3 import repeat_kv
 from stages import compose, convert
 from stages.common import config
 from stages.common.recipes import TfliteVariant
+from stages.convert import calibrate, tflite_layers, tflite_rounding
 from stages.convert.graph import fixed
 
 # 282 tokens: over 257, so that the window shows.
@@ -85,6 +86,68 @@ def test_gives_the_original_vectors_at_every_length(variant, original, probes, n
 def test_rounded_weights_are_smaller(variant):
     sizes = [(variant(name) / "model_32.tflite").stat().st_size for name in ("tflite_fp32", "tflite_mixed")]
     assert sizes[0] > 1.5 * sizes[1]
+
+
+@pytest.fixture(scope="session")
+def rounded(gemma, recipe) -> SentenceTransformer:
+    model = SentenceTransformer(str(gemma), device="cpu", model_kwargs={"attn_implementation": "eager"}).eval()
+    tflite_layers.round_model(model, calibrate.token_ids(gemma), recipe("tflite_mixed").rounding.four_bit, table=True)
+    return model
+
+
+FOUR_BIT = [f"layers.{at}.{name}_proj" for at in range(3) for name in ("self_attn.q", "mlp.gate", "mlp.up", "mlp.down")]
+
+
+def test_the_file_has_the_codes_of_the_rounding(variant, rounded):
+    """An int8 matrix in their place would have up to 255 values a row, another 4-bit one other values."""
+    found = four_bit_matrices(variant("tflite_mixed") / "model_32.tflite")
+    assert len(found) == len(FOUR_BIT) + 1  # and the token table
+    for name in FOUR_BIT:
+        weight = rounded[0].auto_model.get_submodule(name).weight.detach().numpy()
+        assert min(np.abs(one - weight).max() for one in found if one.shape == weight.shape) < 1e-6, name
+
+
+def test_rounding_loses_less_than_nearest(gemma, rounded, original, probes):
+    plain = SentenceTransformer(str(gemma), device="cpu")
+    for name in FOUR_BIT:
+        weight = plain[0].auto_model.get_submodule(name).weight
+        codes, scales = tflite_rounding.nearest(weight.data, 4)
+        weight.data = codes * scales
+    expected = original.encode(probes, normalize_embeddings=True)
+    lost = [
+        1 - (model.encode(probes, normalize_embeddings=True) * expected).sum(axis=1).mean()
+        for model in (rounded, plain)
+    ]
+    assert lost[0] < 0.8 * lost[1]
+
+
+MISFITS = {
+    r"self_attn\.q_proj$": "holds for weights that rounding.four_bit does not name",
+    "query_proj": "matches no linear layer of the model",
+}
+
+
+@pytest.mark.parametrize("pattern", MISFITS)
+def test_a_rounding_that_does_not_fit_is_told(gemma, model, recipe, tmp_path, pattern):
+    asked = recipe("tflite_mixed", [32])
+    asked = asked.model_copy(update={"rounding": asked.rounding.model_copy(update={"four_bit": [pattern]})})
+    with pytest.raises(InputError, match=MISFITS[pattern]):
+        convert.run("v", asked, model, gemma, tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def four_bit_matrices(path: Path) -> list[np.ndarray]:
+    """Return a graph's 4-bit matrices as floats: two codes a byte, the low half first, a scale a row."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    found = []
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type == schema.TensorType.INT4:
+            packed = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
+            codes = (np.stack([packed & 15, packed >> 4], 1).astype(np.int8).reshape(tensor.shape) ^ 8) - 8
+            found.append(codes * np.asarray(tensor.quantization.scale, np.float32)[:, None])
+    return found
 
 
 def test_ids_are_those_of_the_base_model(variant, original, probes):

@@ -119,6 +119,22 @@ class TfliteRule(Strict):
         return self
 
 
+class TfliteRounding(Strict):
+    """Linear layers that GPTQ puts on a 4-bit grid before export; the transformer's others go on an 8-bit one.
+
+    Models of another architecture (transformers' model_type) are not rounded before export.
+    """
+
+    architecture: Literal["gemma3_text"]
+    four_bit: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _patterns(self) -> "TfliteRounding":
+        for pattern in self.four_bit:
+            _compile(pattern)
+        return self
+
+
 class TfliteVariant(Strict):
     """LiteRT (TFLite) graphs, one for each input length."""
 
@@ -126,9 +142,13 @@ class TfliteVariant(Strict):
     precision: Literal["fp32", "int8", "mixed"]
     lengths: list[Annotated[int, Field(ge=16)]] = Field(min_length=1)
     rules: list[TfliteRule]
+    rounding: TfliteRounding | None = None
 
     @model_validator(mode="after")
     def _settings(self) -> "TfliteVariant":
+        recovered = any(rule.algorithm == "dequantized_weight_recovery" for rule in self.rules)
+        if recovered != (self.rounding is not None):
+            raise ValueError("rounding and rules of dequantized_weight_recovery need each other")
         if (self.precision == "fp32") != (not self.rules):
             raise ValueError("rules belong to every precision but fp32")
         if len(set(self.lengths)) != len(self.lengths):

@@ -1,6 +1,7 @@
 """LiteRT (TFLite) variants: one graph for each input length, in fp32 or rounded by the recipe's rules.
 
-Every graph is compared with the base model before it is rounded. Exporters that fail silently have been seen: keys
+Every graph is compared with the base model before it is rounded, or with the torch model whose weights were rounded
+for it. Exporters that fail silently have been seen: keys
 reshaped instead of transposed, NaN from masks of -inf, a window that shrank. In fp32 the least of them shows.
 """
 
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embed_foundry.errors import InputError
 from embed_foundry.tflite import Graph, Pieces, Words, open_tokenizer
 from numpy.typing import NDArray
 
 from stages.common import texts
 from stages.common.progress import bar
 from stages.common.recipes import TfliteRule, TfliteVariant
-from stages.convert import THREADS, Draft
+from stages.convert import THREADS, Draft, calibrate, tflite_layers
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
 
 PIECES = "tokenizer.model"
@@ -36,7 +38,7 @@ def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
     """Export and round the model at every length of the recipe; the largest is the variant's limit.
 
     Raises:
-        InputError: the model has modules that are not converted.
+        InputError: the model has modules that are not converted, or the recipe's rounding does not fit it.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -48,6 +50,9 @@ def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
     files, special = _tokenizer(base, work)
     asked = {length: _inputs(open_tokenizer(work, files), special, length) for length in lengths}
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=_eager()).eval()
+    if recipe.rounding and recipe.rounding.architecture == model[0].auto_model.config.model_type:
+        table = [rule.bits for rule in recipe.rules if rule.operation == "EMBEDDING_LOOKUP"][-1:] == [4]
+        tflite_layers.round_model(model, calibrate.token_ids(base), recipe.rounding.four_bit, table=table)
     expected = {length: _reference(model, rows) for length, rows in asked.items()}
     fault = _other_ids(base, open_tokenizer(work, files), special)
     for length in lengths:
@@ -79,6 +84,9 @@ def quantize(path: Path, rules: list[TfliteRule]) -> None:
     Args:
         path: an fp32 graph.
         rules: where several match an operation, the last holds.
+
+    Raises:
+        InputError: a rule of dequantized_weight_recovery holds for weights that are on no grid.
     """
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -95,8 +103,16 @@ def quantize(path: Path, rules: list[TfliteRule]) -> None:
             ),
             algorithm_key=rule.algorithm,
         )
-    with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars has no switch
-        made = rounding.quantize(enable_progress_report=False, enable_progress_bar=False)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars has no switch
+            made = rounding.quantize(enable_progress_report=False, enable_progress_bar=False)
+    except (RuntimeError, ValueError) as error:
+        if "Failed to recover" not in str(error):
+            raise
+        raise InputError(
+            "a rule of dequantized_weight_recovery holds for weights that rounding.four_bit does not name. Let both "
+            f"name the same layers, as in conf/variant/tflite_mixed.yaml. ai-edge-quantizer: {error}"
+        ) from None
     path.write_bytes(made.quantized_model)
     path.chmod(0o644)
 

@@ -1,0 +1,62 @@
+"""Rounding before a TFLite export: less is lost than by rounding to nearest, and the grid can be read off again."""
+
+import torch
+from torch import nn
+
+from stages.convert import tflite_rounding as rounding
+
+
+class Layer(nn.Module):
+    """A residual layer with two linear layers that share an input and one behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(24, 40, bias=False), nn.Linear(24, 40, bias=False), nn.Linear(40, 24)
+
+    def forward(self, states: torch.Tensor, *, gain: float) -> tuple[torch.Tensor]:
+        """Return the states after the layer, in a tuple as transformers does."""
+        return (states + gain * self.down(torch.relu(self.gate(states)) * self.up(states)),)
+
+
+def correlated(rows: int, width: int) -> torch.Tensor:
+    """Return inputs as they are in a model: few directions hold most of the power."""
+    return torch.randn(rows, width) @ torch.diag(torch.logspace(0, -1.5, width)) @ torch.randn(width, width)
+
+
+def lost(weight: torch.Tensor, rounded: torch.Tensor, inputs: torch.Tensor) -> float:
+    """Return the squared error of the outputs."""
+    return float(((inputs @ (weight - rounded).T) ** 2).sum())
+
+
+def test_codes_keep_outputs() -> None:
+    torch.manual_seed(0)
+    weight, (inputs, other) = torch.randn(32, 96), correlated(2500, 96).split([2000, 500])
+    codes, scales = rounding.gptq(weight, inputs.T @ inputs)
+    assert codes.abs().max() <= 7
+    assert torch.equal(codes, codes.round())
+    plain, steps = rounding.nearest(weight, 4)
+    assert lost(weight, codes * scales, inputs) < 0.5 * lost(weight, plain * steps, inputs)
+    assert lost(weight, codes * scales, other) < 0.5 * lost(weight, plain * steps, other)
+
+
+def test_layers_lie_on_grid_and_follow_the_original() -> None:
+    torch.manual_seed(0)
+    layers = [Layer(), Layer()]
+    before = [layer.down.weight.clone() for layer in layers]
+    texts = [correlated(50, 24)[None] for _ in range(8)]
+    rough = [text + 0.01 * torch.randn_like(text) for text in texts]
+    calls = [[rounding.Call((), {"gain": 0.5})] * 8] * 2
+    stream = rounding.Stream(texts, rough, calls)
+    seen: list[int] = []
+    after = rounding.round_layers(
+        layers, stream, lambda layer, name: 8 if (layer, name) == (1, "down") else 4, seen.append, {"down"}
+    )
+    assert len(seen) == len(layers)
+    for layer in layers:
+        for row in layer.gate.weight.detach().abs():
+            assert len({round(float(value / row[row > 0].min()), 3) for value in row}) <= 8
+    assert len(set(layers[1].down.weight[0].abs().tolist())) > 8
+    assert not torch.equal(before[0], layers[0].down.weight)
+    drift = sum(float(((a - b) ** 2).sum()) for a, b in zip(after.original, after.rounded, strict=True))
+    power = sum(float((a**2).sum()) for a in after.original)
+    assert drift < 0.05 * power
