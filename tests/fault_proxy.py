@@ -2,11 +2,12 @@
 
 import http.client
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event, Lock
 from urllib.parse import urlsplit
+
+from local_server import LocalServer, received, reply
 
 ALWAYS = 10**9
 
@@ -41,7 +42,7 @@ class Fault:
     go_on: Event | None = None
 
 
-class FaultProxy:
+class FaultProxy(LocalServer):
     """The proxy; use in `with`. `hits` are the requests that came, `faults` may be changed at any time."""
 
     def __init__(self, endpoint: str) -> None:
@@ -49,30 +50,7 @@ class FaultProxy:
         self.faults: list[Fault] = []
         self.hits: list[tuple[str, str]] = []
         self.lock = Lock()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                proxy.handle(self)
-
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self) -> "FaultProxy":
-        Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(self.handle)
 
     def fault(self, method: str, path: str) -> Fault | None:
         """Write a request down and return the fault that meets it."""
@@ -90,50 +68,36 @@ class FaultProxy:
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         """Pass one request on, and its answer back, as far as no fault prevents it."""
-        sent = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        sent = received(handler)
         fault = self.fault(handler.command, handler.path)
         if fault and fault.stalled and fault.go_on:
             fault.stalled.set()
             fault.go_on.wait(60)
         if fault and fault.status:
             body = f"<Error><Code>{fault.code}</Code><Message>told to</Message></Error>".encode()
-            self.answer(handler, fault.status, {}, body)
+            reply(handler, fault.status, {}, body)
             return
         upstream = http.client.HTTPConnection(self.server_at, timeout=60)
         # The signature covers the Host header, so it goes on as it came.
         headers = {key: value for key, value in handler.headers.items() if key.lower() != "expect"}
         upstream.request(handler.command, handler.path, sent, headers)
         got = upstream.getresponse()
-        body, answered = got.read(), dict(got.getheaders())
+        body = got.read()
         upstream.close()
         if fault and fault.lost:
             handler.close_connection = True
             return
         if fault and fault.pretend and got.status >= 400:
-            self.answer(handler, 200, {"ETag": '"pretended"'}, b"")
+            reply(handler, 200, {"ETag": '"pretended"'}, b"")
             return
         if fault and fault.corrupt and body:
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-        self.answer(handler, got.status, answered, body, cut=bool(fault and fault.cut))
-
-    @staticmethod
-    def answer(
-        handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, cut: bool = False
-    ) -> None:
-        """Send an answer, or half of its body."""
-        own = {"content-length", "transfer-encoding", "connection", "date", "server"}
-        length = headers.get("Content-Length") if handler.command == "HEAD" else None
-        handler.send_response(status)
-        for key, value in headers.items():
-            if key.lower() not in own:
-                handler.send_header(key, value)
-        handler.send_header("Content-Length", length or str(len(body)))
-        handler.end_headers()
-        if handler.command != "HEAD":
-            with suppress(ConnectionError):  # a client that was killed, or has seen enough
-                handler.wfile.write(body[: len(body) // 2] if cut else body)
-        handler.close_connection = cut
+        # The length in an answer to HEAD is another request's.
+        own = {"transfer-encoding", "connection", "date", "server"}
+        own |= set() if handler.command == "HEAD" else {"content-length"}
+        answered = {key: value for key, value in got.getheaders() if key.lower() not in own}
+        reply(handler, got.status, answered, body, len(body) // 2 if fault and fault.cut else None)
 
 
 def wait_for(event: Event, seconds: float = 60) -> None:

@@ -10,8 +10,10 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
+from typing import Self
+
+from local_server import LocalServer, reply
 
 ALWAYS = 10**9
 
@@ -58,7 +60,7 @@ class Hit:
     authorization: str | None
 
 
-class HubServer:
+class HubServer(LocalServer):
     """One repository at one commit, with its file store; use as a context manager.
 
     Attributes:
@@ -74,44 +76,20 @@ class HubServer:
         self.repo, self.revision, self.files, self.large, self.kind = repo, revision, files, large, kind
         self.faults: list[Fault] = []
         self.hits: list[Hit] = []
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler()) for _ in range(2)]
+        super().__init__(self._answer)
+        self._store = LocalServer(self._answer)
+        self.store = self._store.url
 
-    def __enter__(self) -> "HubServer":
-        for server in self._servers:
-            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
+    def __enter__(self) -> Self:
+        self._store.__enter__()
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._servers[0].server_port}"
-
-    @property
-    def store(self) -> str:
-        return f"http://127.0.0.1:{self._servers[1].server_port}"
+        super().__exit__()
+        self._store.__exit__()
 
     def count(self, at: str, name: str | None = None) -> int:
         return sum(hit.at == at and name in (None, hit.name) for hit in self.hits)
-
-    def _handler(hub) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_HEAD(self) -> None:
-                hub._answer(self)
-
-            def do_GET(self) -> None:
-                hub._answer(self)
-
-        return Handler
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
@@ -122,7 +100,7 @@ class HubServer:
         elif match := re.fullmatch(f"{files}/resolve/{self.revision}/(.+)|/store/(.+)", path):
             name = match[1] or match[2]
             if request.command == "GET" and match[1] and len(self.files.get(name, b"")) >= self.large:
-                _reply(request, 302, {"Location": f"{self.store}/store/{name}"}, b"")
+                reply(request, 302, {"Location": f"{self.store}/store/{name}"}, b"")
             else:
                 self._serve(request, "head" if request.command == "HEAD" else "file", name)
         elif path.startswith((f"/api/{self.kind}/{self.repo}/", f"{files}/")):
@@ -154,7 +132,7 @@ class HubServer:
                 entry["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
             siblings.append(entry)
         body = json.dumps({"id": self.repo, "sha": self.revision, "siblings": siblings}).encode()
-        _reply(request, 200, {"Content-Type": "application/json"}, body)
+        reply(request, 200, {"Content-Type": "application/json"}, body)
 
     def _describe(self, request: BaseHTTPRequestHandler, name: str, fault: Fault) -> None:
         data = self.files[name]
@@ -168,10 +146,7 @@ class HubServer:
             status = 302
         if fault.drop_etag:
             headers = {key: value for key, value in headers.items() if not key.lower().endswith("etag")}
-        request.send_response(status)
-        for key, value in {**headers, "Content-Length": size if status == 200 else "0"}.items():
-            request.send_header(key, value)
-        request.end_headers()
+        reply(request, status, headers | {"Content-Length": size if status == 200 else "0"}, b"")
 
     def _send(self, request: BaseHTTPRequestHandler, data: bytes, fault: Fault) -> None:
         body = data[:-1] + bytes([data[-1] ^ 1]) if fault.corrupt else data
@@ -184,25 +159,12 @@ class HubServer:
         body = body[first:]
         if fault.gzipped:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-        _reply(request, status, headers, body, fault.cut)
+        reply(request, status, headers, body, fault.cut)
 
     def _refuse(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
         # Like a careless proxy, it repeats the credentials it was given.
         body = json.dumps({"error": f"no: {request.headers.get('Authorization')}"}).encode()
-        _reply(request, status, {"Content-Type": "application/json", **headers}, body)
-
-
-def _reply(
-    request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, cut: int | None = None
-) -> None:
-    request.send_response(status)
-    for key, value in {**headers, "Content-Length": str(len(body))}.items():
-        request.send_header(key, value)
-    request.end_headers()
-    if request.command != "HEAD":
-        request.wfile.write(body[:cut])
-    if cut is not None:
-        request.close_connection = True
+        reply(request, status, {"Content-Type": "application/json", **headers}, body)
 
 
 def _sha256(data: bytes) -> str:

@@ -8,11 +8,10 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from local_server import LocalServer, received, reply
 from transparency import Key, b64, canonical, der, path, sha256, timestamps, tree
 
 WORKFLOW = "o/r/.github/workflows/target.yml@refs/heads/main"
@@ -32,11 +32,10 @@ SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-class SigstoreServer:
-    """The instance; use as a context manager.
+class SigstoreServer(LocalServer):
+    """The instance; `url` is of every part, and the OIDC issuer's name.
 
     Attributes:
-        url: of every part, and the OIDC issuer's name.
         trust: a file with its ClientTrustConfig.
         broken: path to the HTTP status that it answers from now on.
     """
@@ -47,18 +46,9 @@ class SigstoreServer:
         self.leaves: list[bytes] = []
         self.broken: dict[str, int] = {}
         self._lock = Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(self._answer)
         self.trust = folder / "trust.json"
         self.trust.write_text(self._trust())
-
-    def __enter__(self) -> "SigstoreServer":
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -141,7 +131,7 @@ class SigstoreServer:
         chain = [it.public_bytes(Encoding.PEM).decode() for it in (leaf, self.root)]
         return {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}}
 
-    def entry(self, _: str, request: dict[str, Any]) -> dict[str, Any]:
+    def entry(self, request: dict[str, Any]) -> dict[str, Any]:
         """Log a signed envelope, as POST /api/v1/log/entries."""
         proposed = request["spec"]["proposedContent"]
         envelope, (verifier,) = json.loads(proposed["envelope"]), proposed["verifiers"]
@@ -183,44 +173,27 @@ class SigstoreServer:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         return builder.sign(self.ca.private, hashes.SHA256())
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        instance = self
-        posts: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
-            "/api/v2/signingCert": self.certificate,
-            "/api/v1/log/entries": self.entry,
-        }
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        path, sent = urlsplit(request.path).path, received(request)
+        status = self.broken.get(path, 201 if request.command == "POST" else 200)
+        try:
+            told = self._told(request, sent) if status in (200, 201) else {"code": status, "message": "not for you"}
+        except Exception as error:  # what it does not accept
+            status, told = 400, {"code": 400, "message": f"{type(error).__name__}: {error}"}
+        reply(request, status, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                if url.path == "/token" and self.headers["Authorization"] == f"bearer {SECRET}":
-                    self._answer(lambda: {"value": instance.token(parse_qs(url.query)["audience"][0])})
-                elif url.path == "/.well-known/openid-configuration":
-                    self._answer(lambda: dict.fromkeys(("authorization_endpoint", "token_endpoint"), instance.url))
-                else:
-                    self._answer(lambda: {"message": "no such page"}, 403)
-
-            def do_POST(self) -> None:
-                sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._answer(lambda: posts[self.path](self.headers.get("Authorization", ""), sent), 201)
-
-            def _answer(self, content: Callable[[], dict[str, Any]], status: int = 200) -> None:
-                status = instance.broken.get(urlsplit(self.path).path, status)
-                try:
-                    data = content() if status in (200, 201) else {"code": status, "message": "not for you"}
-                except Exception as error:  # what it does not accept
-                    status, data = 400, {"code": 400, "message": f"{type(error).__name__}: {error}"}
-                raw = json.dumps(data).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
+    def _told(self, request: BaseHTTPRequestHandler, sent: bytes) -> dict[str, Any]:
+        url, who = urlsplit(request.path), request.headers.get("Authorization", "")
+        match request.command, url.path:
+            case "POST", "/api/v2/signingCert":
+                return self.certificate(who, json.loads(sent))
+            case "POST", "/api/v1/log/entries":
+                return self.entry(json.loads(sent))
+            case "GET", "/.well-known/openid-configuration":
+                return dict.fromkeys(("authorization_endpoint", "token_endpoint"), self.url)
+            case "GET", "/token" if who == f"bearer {SECRET}":
+                return {"value": self.token(parse_qs(url.query)["audience"][0])}
+        raise LookupError("no such page, or not for you")
 
 
 def usage(name: str) -> x509.KeyUsage:

@@ -1,11 +1,10 @@
 """finetune: documents become passages and questions, by structure or by an OpenAI-compatible endpoint with a judge."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from embed_foundry import InputError, RemoteError, RetryableError
+from local_server import LocalServer, received, reply
 
 from stages.common.finetuning import Llm
 from stages.finetune import documents, llm
@@ -66,51 +65,35 @@ def test_a_folder_without_text_is_told(tmp_path):
         documents.passages(tmp_path)
 
 
-class Endpoint(ThreadingHTTPServer):
-    """A local server that speaks the chat completions protocol; `status` is what it answers with, once each."""
+class Endpoint(LocalServer):
+    """Speaks the chat completions protocol; `status` is what it answers with, once each."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(self.answer)
         self.asked, self.status, self.keys = [], [], []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status = self.server.status.pop(0) if self.server.status else 200
+    def answer(self, request):
+        body = json.loads(received(request))
+        status = self.status.pop(0) if self.status else 200
         question = body["messages"][0]["content"]
-        self.server.asked.append((self.path, body["model"], question))
-        self.server.keys.append(self.headers.get("Authorization"))
+        self.asked.append((request.path, body["model"], question))
+        self.keys.append(request.headers.get("Authorization"))
         if question.startswith("Write"):
             text = question.rpartition("Passage: ")[2]
-            reply = f"1. What is {text.split()[1]}?\n- Is this a bad question?\n\n* A third?"
+            content = f"1. What is {text.split()[1]}?\n- Is this a bad question?\n\n* A third?"
         else:
-            reply = "Mark: 1" if "bad question" in question else "5"
-        answer = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        """Keep quiet."""
+            content = "Mark: 1" if "bad question" in question else "5"
+        reply(request, status, {}, json.dumps({"choices": [{"message": {"content": content}}]}).encode())
 
 
 @pytest.fixture
 def endpoint():
-    server = Endpoint()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Endpoint() as server:
+        yield server
 
 
 def settings(endpoint, **changes):
-    known = {"url": endpoint.url, "model": "judge-7b", "api_key_env": None, "queries": 2, "judge_min": 4}
+    known = {"url": f"{endpoint.url}/v1", "model": "judge-7b", "api_key_env": None, "queries": 2, "judge_min": 4}
     return Llm(**known | changes)
 
 

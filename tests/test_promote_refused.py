@@ -22,7 +22,7 @@ def test_a_refusal_ends_with_5_and_tells_no_secret(account, proxy, prefix, one, 
     user, key, fault, words = REFUSED[case]
     account(user, key)
     proxy.faults = [fault] if fault else []
-    done = console("publish", one, "--store", f"s3://{BUCKET}/{prefix}", "--endpoint", proxy.endpoint)
+    done = console("publish", one, "--store", f"s3://{BUCKET}/{prefix}", "--endpoint", proxy.url)
     assert (done.returncode, done.stdout) == (5, ""), done.stderr
     assert words in done.stderr
     assert key not in done.stderr
@@ -31,7 +31,7 @@ def test_a_refusal_ends_with_5_and_tells_no_secret(account, proxy, prefix, one, 
 
 def test_a_bucket_that_is_not_there_ends_with_5(account, proxy, one, console):
     for arguments in (["history"], ["publish", one], ["publish", one, "--dry-run"]):
-        done = console(*arguments, "--store", "s3://no-such-bucket-here", "--endpoint", proxy.endpoint)
+        done = console(*arguments, "--store", "s3://no-such-bucket-here", "--endpoint", proxy.url)
         assert (done.returncode, done.stdout) == (5, ""), done.stderr
 
 
@@ -42,7 +42,7 @@ def test_no_credentials_and_a_bad_endpoint_end_with_2(account, proxy, one, conso
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    done = console("history", "--store", "s3://bucket", "--endpoint", proxy.endpoint)
+    done = console("history", "--store", "s3://bucket", "--endpoint", proxy.url)
     assert (done.returncode, "AWS_ACCESS_KEY_ID" in done.stderr) == (2, True), done.stderr
 
 

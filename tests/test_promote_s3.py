@@ -28,7 +28,7 @@ PART = 5 << 20
 @pytest.fixture
 def store(account, proxy, prefix) -> S3Store:
     """Return an empty store behind the proxy."""
-    return S3Store.connect(BUCKET, prefix, proxy.endpoint)
+    return S3Store.connect(BUCKET, prefix, proxy.url)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_kill_in_mid_upload_loses_nothing(weed, account, prefix, version, prox
     pointer = store.read("channels/stable.json")
     stalled, go_on = Event(), Event()
     proxy.faults = [Fault("PUT", "partNumber=3", times=1, stalled=stalled, go_on=go_on)]
-    command = [CONSOLE, "publish", big, "--store", address, "--endpoint", proxy.endpoint]
+    command = [CONSOLE, "publish", big, "--store", address, "--endpoint", proxy.url]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(stalled)
     while len(parts_there(weed, prefix)) < 2:  # parts go side by side

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import CONSOLE
 from embed_foundry import Bundle, Environment, contract, encoder, environment
 from embed_foundry.contract import Contract, Shipped
 from embed_foundry.explain import lines
@@ -194,6 +197,14 @@ def test_explain_for_another_host(released, console):
     assert "onnx_int8              no: this CPU has none of" in done.stdout
     assert "safetensors is not installed" in done.stdout
     assert "has instructions that this CPU lacks" not in done.stdout
+
+
+def test_explain_to_a_reader_that_leaves_early_ends_quietly(released):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([CONSOLE, "explain", released.folder], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_opening_takes_what_explain_says(released):

@@ -1,0 +1,60 @@
+"""What the tests' HTTP servers have in common: a free port of this machine, a thread a request, no log."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Self
+
+
+class LocalServer:
+    """An HTTP server; use as a context manager. `url` has no slash at its end."""
+
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
+        """Take a free port; `answer` will get every request, whatever its method."""
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
+
+            def do_GET(self) -> None:
+                answer(self)
+
+            do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def received(request: BaseHTTPRequestHandler) -> bytes:
+    """Return what the client sent."""
+    return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+
+
+def reply(
+    request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes, cut: int | None = None
+) -> None:
+    """Send an answer; with `cut`, close the connection after so many bytes of its content.
+
+    Headers may declare another Content-Length, as answers to HEAD do.
+    """
+    request.send_response(status)
+    for key, value in {"Content-Length": str(len(content)), **headers}.items():
+        request.send_header(key, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        with suppress(ConnectionError):  # a client that was killed, or has seen enough
+            request.wfile.write(content[:cut])
+    if cut is not None:
+        request.close_connection = True
