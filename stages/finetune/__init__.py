@@ -9,7 +9,6 @@ Target: on a CPU the same bytes in model/ and adapter/ for the same seed; speed.
 """
 
 import hashlib
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -26,8 +25,6 @@ LIBRARIES = ("accelerate", "botocore", "datasets", "gensim", "peft", "sentence-t
 # What of the model's configuration shapes the outcome; dvc.yaml names the same as parameters of the stage.
 USED = {"repo", "revision", "dimensions", "matryoshka", "max_tokens", "prompts"}
 SCRATCH = Path(".cache/finetune")
-# bitsandbytes recommends kernels from the hub. Here, because every process of a training imports this first.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _export(base: Path, _digest: str, opset: int) -> Any:  # noqa: ANN401
     traced = gemma3.fits(model[0].auto_model.config) and {type(part).__name__ for part in [*model][1:]} <= HEADS
     try:
         graph = _trace(model, opset) if traced else _optimum(base, opset)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"{base}: it cannot be exported to ONNX ({error}). Leave onnx and openvino variants out of `variant`."
         ) from error

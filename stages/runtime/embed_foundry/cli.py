@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,13 @@ def main(argv: list[str] | None = None) -> None:
     if importlib.util.find_spec(BUILD_COMMANDS.partition(".")[0]) and importlib.util.find_spec(BUILD_COMMANDS):
         importlib.import_module(BUILD_COMMANDS).add_commands(commands)
     args = parser.parse_args(argv)
-    sys.exit(guarded(lambda: args.run(args)))
+    try:
+        code = guarded(lambda: args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has enough, as `head` has; what is buffered must not be tried again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141  # what shells report of a program that SIGPIPE ended
+    sys.exit(code)
 
 
 def guarded(run: Callable[[], int | None]) -> int:

@@ -1,6 +1,5 @@
 """PyTorch encoder (sentence-transformers): the fp32 baseline and other reference precisions. Needs torch installed."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ class TorchEncoder(Encoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
-        # Where it is installed, transformers imports it, and it recommends kernels from the hub.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         import torch
         from sentence_transformers import SentenceTransformer
 
