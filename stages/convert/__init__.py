@@ -54,7 +54,19 @@ FAMILIES = {
     ),
     "static": (
         "stages.convert.static",
-        ("model2vec", "scikit-learn", "sentence-transformers", "tokenizers", "torch", "transformers"),
+        (
+            "model2vec",
+            "onnx",
+            "onnxruntime",
+            "onnxscript",
+            "optimum",
+            "optimum-onnx",
+            "scikit-learn",
+            "sentence-transformers",
+            "tokenizers",
+            "torch",
+            "transformers",
+        ),
     ),
     "tflite": (
         "stages.convert.tflite",

@@ -8,12 +8,15 @@ are traced from it by torch.onnx; all others are exported by optimum.
 import ast
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
+from numpy.typing import NDArray
 
 from stages.convert import THREADS
 
@@ -80,6 +83,36 @@ def save(graph: Any, target: Path) -> dict[str, str]:  # noqa: ANN401
         return {"graph": target.name}
     target.with_name(weights).chmod(0o644)  # onnx makes it private
     return {"graph": target.name, "weights": weights}
+
+
+def runner(graph: Any, scratch: Path) -> Callable[[list[str], list[list[int]]], list[NDArray[np.float32]]]:  # noqa: ANN401
+    """Return a function from names of tensors and rows of token ids to the tensors, by ONNX Runtime.
+
+    Rows that are shorter than the longest are padded and masked.
+
+    Args:
+        graph: the fp32 ONNX model.
+        scratch: a folder for its file, as long as the function is used.
+    """
+    import onnxruntime
+
+    path = scratch / "run.onnx"
+    save(graph, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = [item.name for item in session.get_inputs()]
+
+    def run(tensors: list[str], rows: list[list[int]]) -> list[NDArray[np.float32]]:
+        lengths = np.array([len(row) for row in rows])
+        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+        ids = np.zeros_like(mask)
+        ids[mask == 1] = np.concatenate(rows)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        found: list[NDArray[np.float32]] = session.run(tensors, {name: feeds[name] for name in wanted})
+        return found
+
+    return run
 
 
 def _trace(model: Any, opset: int) -> Any:  # noqa: ANN401
