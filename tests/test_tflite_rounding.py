@@ -59,4 +59,4 @@ def test_layers_lie_on_grid_and_follow_the_original() -> None:
     assert not torch.equal(before[0], layers[0].down.weight)
     drift = sum(float(((a - b) ** 2).sum()) for a, b in zip(after.original, after.rounded, strict=True))
     power = sum(float((a**2).sum()) for a in after.original)
-    assert drift < 0.05 * power
+    assert drift < 4e-4 * power  # 3.0e-4; rounded to nearest 4.9e-4
