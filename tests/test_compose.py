@@ -139,6 +139,7 @@ REFUSED = {
     "+variants.x={kind: tflite, precision: fp32, lengths: [64, 64], rules: []}": ("name one twice",),
     "variants.fp32.precision=fp8": ("Input should be 'fp32', 'bf16', 'fp16' or 'int8'",),
     "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
+    "variants.onnx_int8.quantize.dynamic=['(']": ("quantize.dynamic.0", "'(' is not a regular expression"),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
     "suite=airgapped": ("suite.folder: Value error, source=folder needs suite.data=FOLDER",),
     "suite.source=web": ("'builtin', 'folder', 'hub'",),
