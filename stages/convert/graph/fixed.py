@@ -5,6 +5,7 @@ they attend by a function of this room. litert-torch 0.10 emits transformers' ow
 head, with keys reshaped where they should be transposed: it converts without an error and computes other vectors.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +116,7 @@ class Fixed(nn.Module):
             vector = head.activation_function(head.linear(vector))
         return {OUTPUT: functional.normalize(vector, dim=-1)}
 
-    def _windows(self, padding: Tensor) -> Any:  # noqa: ANN401
+    def _windows(self, padding: Tensor) -> Iterator[Block]:
         """Yield the blocks of a sliding layer; their window masks are parts of one small table, whatever the length."""
         for start in range(0, self.length, BLOCK):
             stop = min(start + BLOCK, self.length)
