@@ -114,8 +114,13 @@ def seal(folder: Path) -> None:
     told = json.loads((folder / contract.NAME).read_text())
     files = {name: {"sha256": manifest.sha256(folder / name)} for name in manifest.files_of(folder)}
     (folder / contract.NAME).write_bytes(manifest.canonical(told | {"content": contract.content(files)}))
-    body = {key: value for key, value in manifest.read(folder).items() if key not in ("files", "digest", "schema")}
-    manifest.write(folder, body)
+    refit(folder)
+
+
+def refit(folder: Path, **changes: Any) -> None:
+    """Write a folder's manifest over the files it has now, with all else that it said, or says now."""
+    facts = {key: value for key, value in manifest.read(folder).items() if key not in ("files", "digest", "schema")}
+    manifest.write(folder, facts | changes)
 
 
 def write(folder: Path, name: str, content: Any) -> None:

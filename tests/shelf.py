@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry import manifest
+from release import refit
 
 from stages.promote.store import Store
 
@@ -49,12 +50,6 @@ def forge(release: Path, folder: Path, name: str, change: Callable[[dict[str, An
     content = json.loads(path.read_text())
     change(content)
     path.write_bytes(manifest.canonical(content))
-    sign(path.parent if name.startswith("variants/") else folder / "release")
-    return sign(folder / "release")
-
-
-def sign(folder: Path) -> Path:
-    """Write a folder's manifest anew, with all that it said but the files."""
-    facts = {key: value for key, value in manifest.read(folder).items() if key not in ("files", "digest", "schema")}
-    manifest.write(folder, facts)
-    return folder
+    refit(path.parent if name.startswith("variants/") else folder / "release")
+    refit(folder / "release")
+    return folder / "release"

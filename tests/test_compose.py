@@ -137,8 +137,13 @@ REFUSED = {
     "+variants.x={kind: tflite, precision: fp32, lengths: [512], rules: []}": ("exceed minilm's 256 tokens",),
     "+variants.x={kind: tflite, precision: int8, lengths: [64], rules: []}": ("rules belong to every precision but",),
     "+variants.x={kind: tflite, precision: fp32, lengths: [64, 64], rules: []}": ("name one twice",),
+    "+variants.x={kind: tflite, precision: mixed, lengths: [64], rules: ["
+    "{regex: a, operation: '*', algorithm: dequantized_weight_recovery, bits: 4, granularity: CHANNELWISE}]}": (
+        "rounding and rules of dequantized_weight_recovery need each other",
+    ),
     "variants.fp32.precision=fp8": ("Input should be 'fp32', 'bf16', 'fp16' or 'int8'",),
     "variants.onnx_int8.quantize=null": ("quantize settings belong to every precision but fp32",),
+    "variants.onnx_int8.quantize.dynamic=['(']": ("quantize.dynamic.0", "'(' is not a regular expression"),
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
     "suite=airgapped": ("suite.folder: Value error, source=folder needs suite.data=FOLDER",),
     "suite.source=web": ("'builtin', 'folder', 'hub'",),

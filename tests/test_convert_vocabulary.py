@@ -12,6 +12,7 @@ from stages.convert import vocabulary
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]
 BYTES = [f"<0x{at:02X}>" for at in range(256)]
+SEEN = texts.texts()[:10]
 ODD = ["", " ", "a  b   c ", "tab\tand\n\nlines", "<bos> [UNK] <0x41>", "x" * 300, "\x00\x1c\u2028"]
 ODD += ["\u16a0\u16a2 \U00013000\U00013080", "\U0001f469\u200d\U0001f467 e\u0301"]
 
@@ -53,9 +54,11 @@ def spaced(text: str) -> str:
 @pytest.mark.parametrize("tokens", [1200, 1800, None])
 def test_a_pruned_bpe_writes_every_text_and_keeps_the_tokens_of_what_it_keeps(gemma, tokens):
     base = Tokenizer.from_file(str(gemma))
-    found = vocabulary.pruned(gemma, some(tokens), texts.texts()[:10])
+    found = vocabulary.pruned(gemma, some(tokens), SEEN)
     smaller, kept = opened(found), set(found.kept)
     assert len(kept) <= (tokens or base.get_vocab_size()) + 1  # and <unk>
+    assert all(token == token.lower() for token in smaller.get_vocab().keys() - BYTES), "others never come about"
+    assert found.kept == vocabulary.pruned(gemma, some(tokens), [text.upper() for text in SEEN]).kept
     same = 0
     for text in [*texts.texts(), *ODD]:
         ours, theirs = ids(smaller, text), ids(base, spaced(text))
@@ -77,21 +80,23 @@ def test_words_can_be_tokenized_one_by_one_where_it_says_so(gemma, base):
 
 def test_what_the_texts_have_comes_first(base):
     path = base / "tokenizer.json"
-    rare = "Chlamydia brisbane necklace"
+    rare = "the " * 200 + "Chlamydia brisbane necklace"  # the file truncates at 128 tokens
     few, more = (vocabulary.pruned(path, some(4000), seen) for seen in ([], [rare]))
     assert len(few.kept) == len(more.kept)
     assert len(ids(opened(more), rare)) < len(ids(opened(few), rare))
     assert opened(more).encode("[CLS] [unused1]").tokens[0] == "["
+    assert "[unused1]" not in opened(more).get_vocab()
     assert more.unknown == opened(more).token_to_id("[UNK]")
 
 
-def test_scripts_leave_out_the_others_but_not_their_bytes(gemma):
-    found = vocabulary.pruned(gemma, some(scripts=["Latin"]), [])
+@pytest.mark.parametrize(("script", "other"), [("Latin", "п"), ("Cyrillic", "s")])
+def test_scripts_leave_out_the_others_but_not_their_bytes(gemma, script, other):
+    found = vocabulary.pruned(gemma, some(scripts=[script]), [])
     smaller = opened(found)
     assert len(found.kept) < len(vocabulary.pruned(gemma, some(), []).kept)
     for text in ("straße 42!", "привет, 世界"):
         assert smaller.decode(ids(smaller, text)) == text
-    assert "п" not in smaller.get_vocab()
+    assert other not in smaller.get_vocab()
 
 
 def test_a_unigram_tokenizer_keeps_its_likeliest_pieces(tmp_path):

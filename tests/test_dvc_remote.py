@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from release import git
 from weed import BUCKET, PUBLISHER, secret
 
 PIPELINE = """
@@ -45,14 +46,10 @@ def first(weed, prefix, tmp_path, monkeypatch) -> Path:
     code, said = dvc(folder, "repro", "-q")
     assert code == 0, said
     git(folder, "add", "-A")
-    git(folder, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "built")
+    git(folder, "commit", "-q", "-m", "built")
     code, said = dvc(folder, "push", "--run-cache")
     assert code == 0, said
     return folder
-
-
-def git(folder: Path, *args: str) -> None:
-    subprocess.run(["git", "-C", folder, *args], check=True)
 
 
 def test_a_clone_pulls_and_is_up_to_date_but_takes_no_wrong_bytes(first, weed, prefix, tmp_path):

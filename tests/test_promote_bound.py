@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from embed_foundry import manifest
-from shelf import forge, sign
+from release import refit
+from shelf import forge
 
 FORGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
     "verdict": ("evidence/verdict.json", lambda it: it.update(baseline="x"), "verdict.json is"),
@@ -43,10 +44,9 @@ def test_a_release_that_the_gate_did_not_pass_is_refused(shelf, run, one, tmp_pa
     """Everything agrees: only the verdict says no."""
     release = forge(one, tmp_path / "f", "evidence/verdict.json", lambda it: it["release"].update(passes=False))
     shutil.copyfile(release / "evidence/verdict.json", tmp_path / "f" / "gate" / "verdict.json")
-    sign(tmp_path / "f" / "gate")
-    facts = manifest.read(release)
-    facts["inputs"]["gate"] = manifest.read(tmp_path / "f" / "gate")["digest"]
-    manifest.write(release, {key: value for key, value in facts.items() if key not in ("files", "digest", "schema")})
+    refit(tmp_path / "f" / "gate")
+    gate = manifest.read(tmp_path / "f" / "gate")["digest"]
+    refit(release, inputs=manifest.read(release)["inputs"] | {"gate": gate})
     code, _, err = run("publish", release)
     assert (code, "the gate did not pass it" in err) == (4, True)
     assert shelf.store.keys("") == []

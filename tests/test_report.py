@@ -160,8 +160,9 @@ def test_dvc_plots_find_their_columns(build):
 
     build.judge()
     plots = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
-    assert plots
-    for name, facts in ((name, facts) for plot in plots for name, facts in plot.items() if "template" in facts):
+    ours = {name: facts for plot in plots for name, facts in plot.items() if "template" in facts}
+    assert set(ours) == {"quality", "speedup", "latency"}
+    for name, facts in ours.items():
         ((table, y),) = facts["y"].items()
         ((same, x),) = facts["x"].items()
         assert table == same

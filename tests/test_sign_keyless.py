@@ -19,6 +19,7 @@ from embed_foundry import (
     open_bundle,
     signature,
 )
+from release import refit
 from sigstore_server import IDENTITY, SigstoreServer
 
 from stages import promote, sign
@@ -117,8 +118,7 @@ def test_what_was_changed_is_named(copy, sigstore):
         file.write("more")
     with pytest.raises(IntegrityError, match=r"README.md: has"):
         Bundle.load(copy, by(sigstore))
-    body = {key: value for key, value in manifest.read(copy).items() if key not in ("files", "digest", "schema")}
-    manifest.write(copy, body)
+    refit(copy)
     Bundle.load(copy)  # whoever asks nobody learns nothing
     with pytest.raises(IntegrityError, match=r"Hash mismatch for 'README.md'"):
         Bundle.load(copy, by(sigstore))

@@ -24,30 +24,29 @@ def write(work: Path, shipped: Mapping[str, Path]) -> None:
 
 
 def _variant(folder: Path, variant: Variant) -> dict[str, Any]:
-    place, facts = f"variants/{folder.name}", variant.recipe
+    files, facts = manifest.read(folder)["files"], variant.recipe
+
+    def file(role: str) -> dict[str, Any]:
+        name, fact = variant.files[role], files[variant.files[role]]
+        return {"file": f"variants/{folder.name}/{name}", "sha256": fact["sha256"], "bytes": fact["size"]}
+
     role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"
     before, after = facts["special_ids"]
-    files = {int(role.partition("_")[2]): name for role, name in variant.files.items() if role.startswith("graph_")}
     return {
         "precision": variant.precision,
         "graphs": [
-            {"tokens": tokens} | _file(folder, place, name) | _signature(folder / name)
-            for tokens, name in sorted(files.items())
+            {"tokens": tokens} | file(f"graph_{tokens}") | _signature(folder / variant.files[f"graph_{tokens}"])
+            for tokens in sorted(facts["lengths"])
         ],
         "tokenizer": {"type": role, "before": before, "after": after, "pad": variant.pad_id}
         | {"ids_below": facts["vocabulary"]}
-        | _file(folder, place, variant.files[role]),
+        | file(role),
         "prompts": variant.prompts,
         "max_tokens": variant.max_tokens,
         "dimensions": variant.dimensions,
         "matryoshka": {"dimensions": list(variant.matryoshka), "rule": "keep the first n values, divide by their norm"},
         "space_id": variant.space_id,
     }
-
-
-def _file(folder: Path, place: str, name: str) -> dict[str, Any]:
-    path = folder / name
-    return {"file": f"{place}/{name}", "sha256": manifest.sha256(path), "bytes": path.stat().st_size}
 
 
 def _signature(path: Path) -> dict[str, Any]:

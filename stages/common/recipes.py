@@ -3,9 +3,20 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.strict import Limit, Strict
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(_compiles)]
 
 
 class TorchVariant(Strict):
@@ -27,15 +38,9 @@ class OnnxQuantize(Strict):
 
     embedding: Blocks
     weights: Blocks
-    dynamic: list[str]
-    keep_8_bit: list[str]
+    dynamic: list[Regex]
+    keep_8_bit: list[Regex]
     reduce_range: bool
-
-    @model_validator(mode="after")
-    def _patterns(self) -> "OnnxQuantize":
-        for pattern in (*self.dynamic, *self.keep_8_bit):
-            _compile(pattern)
-        return self
 
 
 class OnnxVariant(Strict):
@@ -107,16 +112,11 @@ class StaticVariant(Strict):
 class TfliteRule(Strict):
     """Which operations of a LiteRT graph get integer weights, and how; of two that match, the later one holds."""
 
-    regex: str
+    regex: Regex
     operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
     algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "dequantized_weight_recovery", "no_quantize"]
     bits: Literal[4, 8]
     granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
-
-    @model_validator(mode="after")
-    def _pattern(self) -> "TfliteRule":
-        _compile(self.regex)
-        return self
 
 
 class TfliteRounding(Strict):
@@ -126,13 +126,7 @@ class TfliteRounding(Strict):
     """
 
     architecture: Literal["gemma3_text"]
-    four_bit: list[str] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _patterns(self) -> "TfliteRounding":
-        for pattern in self.four_bit:
-            _compile(pattern)
-        return self
+    four_bit: list[Regex] = Field(min_length=1)
 
 
 class TfliteVariant(Strict):
@@ -154,13 +148,6 @@ class TfliteVariant(Strict):
         if len(set(self.lengths)) != len(self.lengths):
             raise ValueError(f"lengths {self.lengths} name one twice")
         return self
-
-
-def _compile(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
 
 
 Variant = Annotated[

@@ -167,8 +167,7 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
         )
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
-        found = {"error": draft.fault} if draft.fault else {}
-        figures = found or parity.measure(base, work, own_space=draft.own_space)
+        figures = {"error": draft.fault} if draft.fault else parity.measure(base, work, own_space=draft.own_space)
         if "error" in figures:
             figures["error"] = f"{figures['error']} {draft.caveat}".rstrip()
             warnings.warn(f"convert@{name}: {figures['error']} No gate lets this variant pass.", stacklevel=2)

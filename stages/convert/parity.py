@@ -130,7 +130,7 @@ def _at_limit(encoder: Encoder, texts: list[str]) -> str:
     return " ".join(words[:fits])
 
 
-@lru_cache(maxsize=1)  # half a minute for EmbeddingGemma, the same for every variant of a model
+@lru_cache(maxsize=1)  # half a minute for EmbeddingGemma; variants without lengths of their own ask for the same texts
 def _reference(base: Path, _digest: str, texts: tuple[str, ...], max_tokens: int) -> Vectors:
     import torch
     from sentence_transformers import SentenceTransformer

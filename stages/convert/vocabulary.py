@@ -81,8 +81,9 @@ def pruned(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Voca
     if model.get("type") not in FAMILIES:
         raise InputError(f"{path}: is of type {model.get('type')}; static takes {sorted(FAMILIES)}. Leave static out.")
     special = {token["content"] for token in described["added_tokens"] if token["special"]}
-    ids = {token: at for token, at in _ids(model).items() if token not in special and not UNUSED.fullmatch(token)}
-    if model["type"] == "BPE" and described["normalizer"] == SPACED:
+    base = _ids(model)
+    ids = {token: at for token, at in base.items() if token not in special and not UNUSED.fullmatch(token)}
+    if _spaced(described):
         ids = {token: at for token, at in ids.items() if token == token.lower() or BYTE.fullmatch(token)}
         texts = [text.lower() for text in texts]
     ids = _written(ids, settings.scripts)
@@ -95,7 +96,12 @@ def pruned(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Voca
         if len(more := needed(token) - kept) <= most - len(kept):
             kept |= more
     unknown = _unknown(model)
-    return _rebuilt(described, kept | ({unknown} if unknown in _ids(model) else set()), unknown)
+    return _rebuilt(described, base, kept | ({unknown} & base.keys()), unknown)
+
+
+def _spaced(described: Mapping[str, Any]) -> bool:
+    """Return whether a tokenizer is a BPE that writes spaces as SentencePiece does."""
+    return (described["model"]["type"], described["normalizer"]) == ("BPE", SPACED)
 
 
 def _unknown(model: Mapping[str, Any]) -> str:
@@ -154,7 +160,7 @@ def _merged(described: Mapping[str, Any]) -> Callable[[str], set[str]]:
     hence keeps its tokens.
     """
     ranks = {pair: at for at, pair in enumerate(_merges(described["model"]))}
-    spaced = described["normalizer"] == SPACED
+    spaced = _spaced(described)
 
     def needed(token: str) -> set[str]:
         parts, found = list(token), {token}
@@ -182,9 +188,9 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], Callable[[str], set[str]]]] = 
 }
 
 
-def _rebuilt(described: dict[str, Any], kept: Iterable[str], unknown: str) -> Vocabulary:
-    """Return the tokenizer with its kept tokens numbered anew, in their old order."""
-    model, base = described["model"], _ids(described["model"])
+def _rebuilt(described: dict[str, Any], base: Mapping[str, int], kept: Iterable[str], unknown: str) -> Vocabulary:
+    """Return the tokenizer with its kept tokens numbered anew, in the order of their ids in the base tokenizer."""
+    model = described["model"]
     tokens = sorted(kept, key=base.__getitem__)
     ids = {token: at for at, token in enumerate(tokens)}
     smaller: dict[str, Any] = {"vocab": ids}
@@ -193,14 +199,13 @@ def _rebuilt(described: dict[str, Any], kept: Iterable[str], unknown: str) -> Vo
     if model["type"] == "BPE":
         pairs = _merges(model)
         smaller["merges"] = [pair for pair in pairs if all(part in ids for part in (*pair, "".join(pair)))]
-    spaced = model["type"] == "BPE" and described["normalizer"] == SPACED
     decoders = [*(described.get("decoder") or {}).get("decoders", []), STRIPPED]
     apart = APART | {"decoder": {"type": "Sequence", "decoders": decoders}}
     words = (described["normalizer"] or {}).get("type"), (described["pre_tokenizer"] or {}).get("type")
     bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None, "model": model | smaller}
     return Vocabulary(
-        tokenizer=described | bare | (apart if spaced else {}),
+        tokenizer=described | bare | (apart if _spaced(described) else {}),
         kept=[base[token] for token in tokens],
         unknown=ids.get(unknown),
-        by_word=spaced or words == ("BertNormalizer", "BertPreTokenizer"),
+        by_word=_spaced(described) or words == ("BertNormalizer", "BertPreTokenizer"),
     )

@@ -5,6 +5,7 @@ they attend by a function of this room. litert-torch 0.10 emits transformers' ow
 head, with keys reshaped where they should be transposed: it converts without an error and computes other vectors.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,12 @@ from embed_foundry.errors import InputError
 from torch import Tensor, nn
 from torch.nn import functional
 
-OUTPUT = "sentence_embedding"
+from stages.convert.graph import HEADS, SENTENCE
+from stages.convert.graph.gemma3 import MASKED, reach
+
 ATTENTION = "embed_foundry_folded"
-# Added to masked scores. Finite: -inf makes NaN of rows that see padding only, as most of a short text's rows do.
-MASKED = -1e9
 # Query rows of a block of a sliding layer: rows of one block see its own keys and `reach` to either side.
 BLOCK = 256
-HEADS = {"Pooling", "Dense", "Normalize"}
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ class Fixed(nn.Module):
             asked["attention_mask"] = {"full_attention": everything, "sliding_attention": windows}
             asked |= {"position_ids": torch.arange(self.length)[None], "use_cache": False}
         features = {"token_embeddings": self.encoder(**asked)[0], "attention_mask": attention_mask}
-        vector = self.pooling(features)[OUTPUT]
+        vector = self.pooling(features)[SENTENCE]
         for head in self.heads:
             vector = head.activation_function(head.linear(vector))
-        return {OUTPUT: functional.normalize(vector, dim=-1)}
+        return {SENTENCE: functional.normalize(vector, dim=-1)}
 
-    def _windows(self, padding: Tensor) -> Any:  # noqa: ANN401
+    def _windows(self, padding: Tensor) -> Iterator[Block]:
         """Yield the blocks of a sliding layer; their window masks are parts of one small table, whatever the length."""
         for start in range(0, self.length, BLOCK):
             stop = min(start + BLOCK, self.length)
@@ -123,14 +123,6 @@ class Fixed(nn.Module):
             shift = first - (start - self.reach)
             near = self.band[:, :, : stop - start, shift : shift + last - first]
             yield Block(slice(start, stop), slice(first, last), near + padding[..., first:last])
-
-
-def reach(config: Any) -> int:  # noqa: ANN401 - a transformers configuration
-    """Return how many tokens a sliding layer sees to either side.
-
-    transformers halves the file's window for bidirectional models and adds one, for a comparison with "<".
-    """
-    return int(config.sliding_window) - 1
 
 
 def _register(encoder: Any) -> None:  # noqa: ANN401

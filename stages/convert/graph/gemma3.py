@@ -16,7 +16,7 @@ from torch.nn import functional
 WHOLE, BLOCK = 512, 256
 # Positions that share a row of the coarse table of turns.
 FINE = 64
-# Added to masked scores. Finite, so that a row without any key stays a number: -inf would make it NaN.
+# Added to masked scores. Finite: -inf makes NaN of rows that see no key or only padding, as most of a short text's do.
 MASKED = -1e9
 
 
@@ -31,6 +31,14 @@ def fits(config: Any) -> bool:  # noqa: ANN401 - a transformers configuration
         and not config.attn_logit_softcapping
         and not config.rope_scaling
     )
+
+
+def reach(config: Any) -> int:  # noqa: ANN401 - a transformers configuration
+    """Return how many tokens a sliding layer sees to either side.
+
+    transformers halves the file's window for bidirectional models and adds one, for a comparison with "<".
+    """
+    return int(config.sliding_window) - 1
 
 
 class Norm(nn.Module):
@@ -167,8 +175,7 @@ class Gemma3(nn.Module):
         config, weights = model.config, model.state_dict()
         self.embed = nn.Embedding.from_pretrained(weights["embed_tokens.weight"])
         self.scale = config.hidden_size**0.5
-        # transformers halves the file's window for bidirectional models and adds one, for a comparison with "<".
-        self.reach = config.sliding_window - 1
+        self.reach = reach(config)
         self.layers = nn.ModuleList(
             Layer(_under(weights, f"layers.{at}."), config, at) for at in range(config.num_hidden_layers)
         )

@@ -174,8 +174,6 @@ class Encoder(ABC):
 class TokenizedEncoder(Encoder):
     """An encoder whose texts go through the variant's tokenizer.json (Hugging Face tokenizers)."""
 
-    special_tokens: ClassVar[bool] = True
-
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
         from tokenizers import Tokenizer
@@ -198,12 +196,12 @@ class TokenizedEncoder(Encoder):
 
     def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
         """Return token ids per row, cut to `max_tokens`, and the positions of the rows that were cut."""
-        encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
+        encodings = self.tokenizer.encode_batch(rows)
         return [item.ids for item in encodings], [at for at, item in enumerate(encodings) if item.overflowing]
 
     def _count(self, rows: list[str]) -> list[int]:
-        special = self.tokenizer.num_special_tokens_to_add(is_pair=False) if self.special_tokens else 0
-        encodings = self.tokenizer.encode_batch(rows, add_special_tokens=self.special_tokens)
+        special = self.tokenizer.num_special_tokens_to_add(is_pair=False)
+        encodings = self.tokenizer.encode_batch(rows)
         # What was cut off comes in pieces, each with special tokens of its own.
         return [len(item.ids) + sum(len(part.ids) - special for part in item.overflowing) for item in encodings]
 

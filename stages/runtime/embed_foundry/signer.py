@@ -134,12 +134,11 @@ def signer(
     Raises:
         InputError: a key and an identity, an identity or an issuer alone, or `trust` without both.
     """
-    if key is None and identity is None and issuer is None and trust is None:
-        return None
-    if key is not None and identity is None and issuer is None and trust is None:
-        return Key(key)
-    if key is not None:
+    keyless = (identity, issuer, trust) != (None, None, None)
+    if key is not None and keyless:
         raise InputError("a key and an identity were given: a bundle is signed by either. Give --key, or the others.")
+    if not keyless:
+        return Key(key) if key is not None else None
     if not identity or not issuer:
         raise InputError(
             f"{'an issuer' if identity else 'an identity'} is missing: a certificate names both, and anybody can get "

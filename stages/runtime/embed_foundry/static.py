@@ -45,7 +45,6 @@ class StaticEncoder(TokenizedEncoder):
     word by word where the variant's recipe says `by_word`: that this gives the same tokens.
     """
 
-    special_tokens = False
     default_batch = 1024
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
