@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.common.intake import read_object
 from stages.common.progress import bar
 from stages.convert import graph
+from stages.convert.tokenizer import TOKENIZER
 
 TEXTS = Path(__file__).with_name("calibration.txt")
 # Longer calibration texts are cut: more texts tell more than longer ones.
@@ -33,7 +34,7 @@ def encoded(base: Path, texts: list[str]) -> list[list[int]]:
     """Return the base model's token ids of texts, special ones included, cut at `TOKENS`."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(base / TOKENIZER))
     tokenizer.no_padding()
     tokenizer.enable_truncation(TOKENS)
     return [item.ids for item in tokenizer.encode_batch_fast(texts)]

@@ -20,7 +20,6 @@ DIGITS = 6
 # Every which text shares a batch with one at the token limit: six rows of 2048 tokens are enough to wait for.
 PADDED = 10
 _SHORTEST = "cat"  # one token beside the special ones
-_SHORT = "The cat sat on the mat."  # nine tokens for both default models
 
 
 def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def _through(folder: Path, length: int, texts: list[str]) -> tuple[int, list[str
     encoder = TfliteEncoder(folder, THREADS)
     encoder.only(length)
     prompt = next(iter(encoder.variant.prompts.values()), "")
-    asked = [_SHORT, prompt + _SHORT, *texts[::PADDED]]
+    asked = [probes.SHORT, prompt + probes.SHORT, *texts[::PADDED]]
     counts = encoder.count_tokens(asked)
     fit = [text for text, count in zip(asked, counts, strict=True) if count <= length] + [_at_limit(encoder, texts)]
     return length, fit, _alone(encoder, fit)

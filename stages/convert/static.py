@@ -14,7 +14,7 @@ from stages.common import corpus
 from stages.common.progress import bar
 from stages.common.recipes import StaticFit, StaticVariant
 from stages.convert import THREADS, Draft, calibrate, graph, ridge, vocabulary
-from stages.convert.tokenizer import TOKENIZER
+from stages.convert.tokenizer import TOKENIZER, special_ids
 
 TABLE = "table.safetensors"
 # model2vec's names for what we call int8 and fp32.
@@ -74,13 +74,8 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
 
 def alone(base: Path, tokens: Sequence[int]) -> list[list[int]]:
     """Return each token between the special tokens that the base model puts around a text."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(base / TOKENIZER))
-    tokenizer.no_padding()
-    around = tokenizer.encode("a")
-    at = around.special_tokens_mask.index(0)
-    return [[*around.ids[:at], token, *around.ids[at + 1 :]] for token in tokens]
+    before, after = special_ids(base)
+    return [[*before, token, *after] for token in tokens]
 
 
 def vectors(run: Any, rows: list[list[int]], what: str) -> NDArray[np.float32]:  # noqa: ANN401 - of graph.runner

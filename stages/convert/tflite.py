@@ -1,8 +1,8 @@
 """LiteRT (TFLite) variants: one graph for each input length, in fp32 or rounded by the recipe's rules.
 
 Every graph is compared with the base model before it is rounded, or with the torch model whose weights were rounded
-for it. Exporters that fail silently have been seen: keys
-reshaped instead of transposed, NaN from masks of -inf, a window that shrank. In fp32 the least of them shows.
+for it. Exporters that fail silently have been seen: keys reshaped instead of transposed, NaN from masks of -inf, a
+window that shrank. In fp32 the least of them shows.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from stages.common import texts
 from stages.common.progress import bar
 from stages.common.recipes import TfliteRule, TfliteVariant
 from stages.convert import THREADS, Draft, calibrate, tflite_layers
-from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
+from stages.convert.tokenizer import TOKENIZER, copy_tokenizer, special_ids
 
 PIECES = "tokenizer.model"
 # Least cosine of an fp32 graph to the base model. Sound ones reach 0.99999; a window of 128 instead of 256 tokens,
@@ -30,8 +30,6 @@ PIECES = "tokenizer.model"
 EXACT = 0.9999
 # Every which parity text is compared at every length, beside a short one, and one that fills the length.
 STEP = 12
-# Nine tokens in both default models: at 2048, all but 265 rows of a sliding layer see padding only.
-SHORT = "The cat sat on the mat."
 
 
 def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
@@ -47,14 +45,15 @@ def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
 
     torch.set_num_threads(THREADS)
     lengths = sorted(recipe.lengths)
-    files, special = _tokenizer(base, work)
-    asked = {length: _inputs(open_tokenizer(work, files), special, length) for length in lengths}
+    files, special = _tokenizer(base, work), special_ids(base)
+    tokenizer = open_tokenizer(work, files)
+    asked = {length: _inputs(tokenizer, special, length) for length in lengths}
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=_eager()).eval()
     if recipe.rounding and recipe.rounding.architecture == model[0].auto_model.config.model_type:
         table = [rule.bits for rule in recipe.rules if rule.operation == "EMBEDDING_LOOKUP"][-1:] == [4]
         tflite_layers.round_model(model, calibrate.token_ids(base), recipe.rounding.four_bit, table=table)
     expected = {length: _reference(model, rows) for length, rows in asked.items()}
-    fault = _other_ids(base, open_tokenizer(work, files), special)
+    fault = _other_ids(base, tokenizer, special)
     for length in lengths:
         files[f"graph_{length}"] = f"model_{length}.tflite"
         path = work / files[f"graph_{length}"]
@@ -143,22 +142,15 @@ def _export(module: Any, length: int, path: Path) -> None:  # noqa: ANN401 - tor
     gc.collect()  # it is in reference cycles, of gigabytes
 
 
-def _tokenizer(base: Path, work: Path) -> tuple[dict[str, str], list[list[int]]]:
-    """Copy the tokenizer; return role to file name, and the special ids before and after every text."""
-    from tokenizers import Tokenizer
-
-    whole = Tokenizer.from_file(str(base / TOKENIZER))
-    whole.no_padding()
-    inside, around = whole.encode(SHORT, add_special_tokens=False).ids, whole.encode(SHORT).ids
-    start = next(at for at in range(len(around)) if around[at : at + len(inside)] == inside)
-    special = [around[:start], around[start + len(inside) :]]
+def _tokenizer(base: Path, work: Path) -> dict[str, str]:
+    """Copy the tokenizer and return role to file name: SentencePiece's own file, where there is one."""
     if not (base / PIECES).is_file():
-        return copy_tokenizer(base, work), special
+        return copy_tokenizer(base, work)
     (work / PIECES).write_bytes((base / PIECES).read_bytes())
-    return {"sentencepiece": PIECES}, special
+    return {"sentencepiece": PIECES}
 
 
-def _other_ids(base: Path, tokenizer: Pieces | Words, special: list[list[int]]) -> str:
+def _other_ids(base: Path, tokenizer: Pieces | Words, special: tuple[list[int], list[int]]) -> str:
     """Return which parity text the variant's tokenizer gives other ids than the base model's; "" if none."""
     from tokenizers import Tokenizer
 
@@ -172,12 +164,12 @@ def _other_ids(base: Path, tokenizer: Pieces | Words, special: list[list[int]]) 
     return ""
 
 
-def _inputs(tokenizer: Pieces | Words, special: list[list[int]], length: int) -> list[list[int]]:
+def _inputs(tokenizer: Pieces | Words, special: tuple[list[int], list[int]], length: int) -> list[list[int]]:
     """Return the rows of ids that a graph is compared on: a short one, one that fills it, several languages."""
     before, after = special
     probes = texts.texts()
     long = (tokenizer.ids([" ".join(probes)])[0] * length)[: length - len(before) - len(after)]
-    rows = [*tokenizer.ids([SHORT, *probes[::STEP]]), long]
+    rows = [*tokenizer.ids([texts.SHORT, *probes[::STEP]]), long]
     return [[*before, *row[: length - len(before) - len(after)], *after] for row in rows]
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from embed_foundry.errors import InputError
 
 from stages.common.progress import bar
-from stages.convert import tflite_rounding as rounding
+from stages.convert import tflite_rounding
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# As in `round_layers`.
+# Their outputs go through a norm of their own: see `round_layers`.
 NORMED = {"self_attn.o_proj", "mlp.down_proj"}
 
 
@@ -46,9 +46,9 @@ def round_model(model: Any, rows: list[list[int]], four_bit: list[str], *, table
         with _rounded_table(encoder) if table else nullcontext():
             rounded, _ = _states(encoder, layers, rows)
     with bar("convert: rounding layers on calibration texts", len(layers)) as shown:
-        rounding.round_layers(
+        tflite_rounding.round_layers(
             layers,
-            rounding.Stream(original, rounded, calls),
+            tflite_rounding.Stream(original, rounded, calls),
             lambda number, name: 4 if any(pattern.search(f"{number}.{name}") for pattern in patterns) else 8,
             shown.update,
             NORMED,
@@ -57,18 +57,18 @@ def round_model(model: Any, rows: list[list[int]], four_bit: list[str], *, table
 
 def _states(
     encoder: "nn.Module", layers: "nn.ModuleList", rows: list[list[int]]
-) -> "tuple[list[Tensor], list[list[rounding.Call]]]":
+) -> "tuple[list[Tensor], list[list[tflite_rounding.Call]]]":
     """Return the hidden states before the first layer, and what else each layer was called with, text by text."""
     import torch
 
     states: list[Tensor] = []
-    calls: list[list[rounding.Call]] = [[] for _ in layers]
+    calls: list[list[tflite_rounding.Call]] = [[] for _ in layers]
 
     def watch(number: int) -> Any:  # noqa: ANN401 - a torch hook
         def hook(_: object, given: "tuple[Tensor, ...]", named: dict[str, Any]) -> None:
             if number == 0:
                 states.append(given[0])
-            calls[number].append(rounding.Call(given[1:], named))
+            calls[number].append(tflite_rounding.Call(given[1:], named))
 
         return hook
 
@@ -89,7 +89,7 @@ def _rounded_table(encoder: Any) -> Iterator[None]:  # noqa: ANN401
 
     def hook(_: object, __: object, found: "Tensor") -> "Tensor":
         flat = found.reshape(-1, found.shape[-1])
-        return rounding.least_squares(flat).reshape(found.shape)
+        return tflite_rounding.least_squares(flat).reshape(found.shape)
 
     handle = encoder.get_input_embeddings().register_forward_hook(hook)
     try:

@@ -1,6 +1,8 @@
-"""The tokenizer of a converted variant: the base model's, without the white space of its file."""
+"""The base model's tokenizer: its file without white space for a variant, the special ids around a text."""
 
 from pathlib import Path
+
+from stages.common import texts
 
 TOKENIZER = "tokenizer.json"
 
@@ -11,3 +13,14 @@ def copy_tokenizer(base: Path, work: Path) -> dict[str, str]:
 
     Tokenizer.from_file(str(base / TOKENIZER)).save(str(work / TOKENIZER), pretty=False)
     return {"tokenizer": TOKENIZER}
+
+
+def special_ids(base: Path) -> tuple[list[int], list[int]]:
+    """Return the ids that the base model's tokenizer puts before and after every text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(base / TOKENIZER))
+    tokenizer.no_padding()
+    inside, around = (tokenizer.encode(texts.SHORT, add_special_tokens=more).ids for more in (False, True))
+    start = next(at for at in range(len(around)) if around[at : at + len(inside)] == inside)
+    return around[:start], around[start + len(inside) :]

@@ -25,7 +25,7 @@ SENTENCE = "sentence_embedding"
 # Weights above this many bytes lie in a file of their own beside the graph: ONNX Runtime maps that file instead of
 # parsing it (EmbeddingGemma fp32: 2.9 s and 0.5 GB against 15 s and 2.1 GB), and protobuf ends at 2 GiB anyway.
 EXTERNAL_BYTES = 128 * 1024 * 1024
-# Modules after the transformer that `_Sentence` runs as sentence-transformers does.
+# Modules after the transformer that `_sentence` and fixed.py run as sentence-transformers does.
 HEADS = {"Pooling", "Dense", "Normalize"}
 
 

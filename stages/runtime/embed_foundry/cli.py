@@ -177,6 +177,7 @@ def encode(args: argparse.Namespace) -> None:
     # UTF-8 whatever the locale says; invalid bytes become lone surrogates, which the encoder refuses by line.
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
     texts = [line.rstrip("\n") for line in lines]
-    encoder = open_bundle(args.bundle, args.variant, None, args.key, args.identity, args.issuer, args.trust)
+    by = {"key": args.key, "identity": args.identity, "issuer": args.issuer, "trust": args.trust}
+    encoder = open_bundle(args.bundle, args.variant, **by)
     for row in encoder.encode(texts, prompt=args.prompt, dimensions=args.dimensions):
         print(json.dumps([float(value) for value in row]))
