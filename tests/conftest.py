@@ -27,6 +27,7 @@ import yaml
 from botocore.loaders import JSONFileLoader
 from embed_foundry import cli
 from fault_proxy import FaultProxy
+from filelock import FileLock
 from hub_server import HubServer
 from shelf import Place
 from sigstore_server import SigstoreServer
@@ -74,12 +75,16 @@ def base(params, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
-    """Return a function that gives the folder of a default variant, converted at its first use."""
-    variants = tmp_path_factory.mktemp("build") / "variants"
+    """Return a function that gives the folder of a default variant, converted at its first use by any process."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    variants = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "variants"
+    variants.mkdir(exist_ok=True)
 
     @functools.cache
     def folder(name: str) -> Path:
-        convert.run(name, recipes[name], params.model, base, variants / name)
+        with FileLock(variants / f"{name}.waiting"):
+            if not (variants / name).exists():
+                convert.run(name, recipes[name], params.model, base, variants / name)
         return variants / name
 
     return folder
