@@ -35,6 +35,7 @@ from weed import ADMIN, BUCKET, PUBLISHER, Weed, secret
 
 from stages import compose, convert, download, promote
 from stages.common import config, texts
+from stages.convert import teacher
 
 # A job in the background is born with Ctrl-C ignored, and so would be every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,6 +64,14 @@ def recipes() -> dict[str, config.Variant]:
     names = sorted(path.stem for path in (ROOT / "conf" / "variant").glob("*.yaml"))
     composed = compose.compose([f"variant=[{','.join(names)}]", *QUICK], ROOT / "conf")
     return config.parse(yaml.safe_load(composed), "conf/").variants
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept(tmp_path_factory) -> Iterator[None]:
+    """Keep a static table's teaching vectors with this session, not in the repository's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher, "KEPT", tmp_path_factory.mktemp("kept"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from stages import convert
 from stages.common import corpus, texts
 from stages.common.recipes import StaticVocabulary
-from stages.convert import graph, ridge, static
+from stages.convert import calibrate, ridge, teacher
+from stages.convert.tokenizer import special_ids
 
 SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
@@ -71,18 +72,38 @@ def headed(base, tmp_path_factory):
 def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(headed, tmp_path):
     words = ["cat", "house", "7", "?"]
     model = SentenceTransformer(str(headed), device="cpu")
-    rows = static.alone(headed, model.tokenizer.convert_tokens_to_ids(words))
-    found = static.vectors(graph.runner(graph.export(headed, static.OPSET), tmp_path), rows, "words")
+    first, last = special_ids(headed)
+    rows = [[*first, token, *last] for token in model.tokenizer.convert_tokens_to_ids(words)]
+    found = teacher.Teacher(headed, tmp_path).vectors(rows, "words")
     assert found.shape == (4, 48)
     np.testing.assert_allclose(found, model.encode(words), atol=1e-6)
 
 
-def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path):
+def test_the_models_vectors_are_made_once_and_again_if_they_changed(headed, tmp_path, monkeypatch):
+    """Whatever order and padding they are made in, a row's vector is its own."""
+    monkeypatch.setattr(teacher, "KEPT", tmp_path / "kept")
+    (tmp_path / "graph").mkdir()
+    model = teacher.Teacher(headed, tmp_path / "graph")
+    rows = calibrate.encoded(headed, texts.texts())
+    made = model.vectors(rows, "texts")
+    (file,) = (tmp_path / "kept").rglob("vectors.npy")
+    first = file.stat().st_ino
+    np.testing.assert_array_equal(model.vectors(rows, "texts"), made)
+    assert file.stat().st_ino == first
+    file.write_bytes(file.read_bytes()[:-4] + bytes(4))
+    np.testing.assert_array_equal(model.vectors(rows, "texts"), made)
+    assert file.stat().st_ino != first
+    for at in (0, 7, 49):
+        np.testing.assert_allclose(model.vectors(rows[at : at + 1], "text"), made[at : at + 1], atol=1e-6)
+
+
+def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path, monkeypatch):
     changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "prompts": {"query": "query: "}}
     model = params.model.model_copy(update=changes)
     fit = recipes["static"].fit.model_copy(update={"texts": 100})
     recipe = recipes["static"].model_copy(update=SMALL | {"fit": fit})
     for place in ("one", "two"):
+        monkeypatch.setattr(teacher, "KEPT", tmp_path / place / "kept")
         convert.run("static", recipe, model, headed, tmp_path / place / "static")
     one, two = (manifest.read(tmp_path / place / "static")["files"] for place in ("one", "two"))
     assert one == two

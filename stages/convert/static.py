@@ -1,9 +1,7 @@
 """Static variants (Model2Vec): the base model's output for every token in one table, fitted to its vectors of texts."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from embed_foundry import manifest
@@ -11,18 +9,14 @@ from embed_foundry.errors import InputError
 from numpy.typing import NDArray
 
 from stages.common import corpus
-from stages.common.progress import bar
 from stages.common.recipes import StaticFit, StaticVariant
-from stages.convert import THREADS, Draft, calibrate, graph, ridge, vocabulary
+from stages.convert import THREADS, Draft, calibrate, ridge, vocabulary
+from stages.convert.teacher import Teacher
 from stages.convert.tokenizer import TOKENIZER, special_ids
 
 TABLE = "table.safetensors"
 # model2vec's names for what we call int8 and fp32.
 PRECISIONS = {"int8": "int8", "fp32": "float32"}
-# Of the graph that the model's vectors come from: as in conf/variant/onnx_fp32.yaml, it is twice as fast as torch.
-OPSET = 20
-# Token ids, padding included, that the model is given at once.
-AT_ONCE = 2048
 
 
 def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
@@ -38,16 +32,17 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
     from threadpoolctl import threadpool_limits
     from tokenizers import Tokenizer
 
-    exported = graph.export(base, OPSET)
-    if recipe.dimensions > (width := graph.dimensions(exported)):
-        raise InputError(f"static: dimensions {recipe.dimensions} exceeds the model's {width}. Lower it.")
     texts = corpus.texts(Path(recipe.fit.file) if recipe.fit.file else None, recipe.fit.texts) if recipe.fit else []
     chosen = vocabulary.pruned(base / TOKENIZER, recipe.vocabulary, texts)
     tokenizer = Tokenizer.from_str(manifest.canonical(chosen.tokenizer).decode())
     with threadpool_limits(THREADS), tempfile.TemporaryDirectory(dir=work) as scratch:
-        run = graph.runner(exported, Path(scratch))
-        del exported  # gigabytes
-        table = vectors(run, alone(base, chosen.kept), "tokens that the model is asked for")
+        model = Teacher(base, Path(scratch))
+        if recipe.dimensions > model.dimensions:
+            raise InputError(
+                f"static: dimensions {recipe.dimensions} exceeds the model's {model.dimensions}. Lower it."
+            )
+        first, last = special_ids(base)
+        table = model.vectors([[*first, token, *last] for token in chosen.kept], "tokens")
         if recipe.fit:
             rows = [
                 [token for token in item.ids if token != chosen.unknown]
@@ -56,8 +51,7 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
             known = [at for at, row in enumerate(rows) if row]
             before = calibrate.prompts(base).get(recipe.fit.prompt or "", "")
             asked = calibrate.encoded(base, [before + texts[at] for at in known])
-            teacher = vectors(run, asked, "texts that the table is fitted to")
-            table = _fitted(recipe, recipe.fit, table, [rows[at] for at in known], teacher)
+            table = _fitted(recipe, recipe.fit, table, [rows[at] for at in known], model.vectors(asked, "texts"))
         else:
             weights = compute_weights(len(table), sif_coefficient=recipe.sif_coefficient)
             table = apply_pca(table, recipe.dimensions) * weights[:, None]
@@ -70,30 +64,6 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
         facts={"unknown_id": chosen.unknown, "by_word": chosen.by_word, "tokens": len(table)},
         own_space=True,
     )
-
-
-def alone(base: Path, tokens: Sequence[int]) -> list[list[int]]:
-    """Return each token between the special tokens that the base model puts around a text."""
-    before, after = special_ids(base)
-    return [[*before, token, *after] for token in tokens]
-
-
-def vectors(run: Any, rows: list[list[int]], what: str) -> NDArray[np.float32]:  # noqa: ANN401 - of graph.runner
-    """Return the model's vectors of rows of token ids, heads included: [n, d], unit norm."""
-    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
-    found: list[NDArray[np.float32]] = []
-    with bar(f"convert: {what}", len(rows)) as shown:
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * len(rows[order[end]]) <= AT_ONCE:
-                end += 1
-            found += run([graph.SENTENCE], [rows[at] for at in order[start:end]])
-            shown.update(end - start)
-            start = end
-    vectors = np.empty((len(rows), found[0].shape[1]), dtype=np.float32)
-    vectors[order] = np.concatenate(found)
-    return vectors
 
 
 def _fitted(
