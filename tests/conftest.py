@@ -9,7 +9,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import dataclasses
 import functools
-import hashlib
 import shutil
 import signal
 import subprocess
@@ -24,18 +23,16 @@ import release
 import tiny_model
 import tiny_static
 import yaml
-from botocore.loaders import JSONFileLoader
 from embed_foundry import cli
-from fault_proxy import FaultProxy
 from filelock import FileLock
 from hub_server import HubServer
-from shelf import Place
 from sigstore_server import SigstoreServer
-from weed import ADMIN, BUCKET, PUBLISHER, Weed, secret
 
-from stages import compose, convert, download, promote
+from stages import compose, convert, download
 from stages.common import config, texts
 from stages.convert import teacher
+
+pytest_plugins = ["stores"]
 
 # A job in the background is born with Ctrl-C ignored, and so would be every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -164,22 +161,6 @@ def sigstore(tmp_path_factory) -> Iterator[SigstoreServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def weed() -> Iterator[Weed]:
-    """Return a running S3 server."""
-    # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
-    parse = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
-    with pytest.MonkeyPatch.context() as patch, Weed() as server:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: parse(path))
-        yield server
-
-
-@pytest.fixture
-def prefix(tmp_path) -> str:
-    """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
-    return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
-
-
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Make this process build as somebody else would: another umask and time zone."""
@@ -232,35 +213,6 @@ def console() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture(params=["file", "s3"])
-def shelf(request, tmp_path, monkeypatch) -> Place:
-    """Return an empty store of each kind, named by the environment as a user would."""
-    if request.param == "file":
-        address, root = f"file://{tmp_path / 'store'}", tmp_path / "store"
-
-        def put(key: str, data: bytes) -> None:
-            (root / key).parent.mkdir(parents=True, exist_ok=True)
-            (root / key).write_bytes(data)
-
-        def remove(key: str) -> None:
-            (root / key).unlink()
-    else:
-        weed, prefix = request.getfixturevalue("weed"), request.getfixturevalue("prefix")
-        address, client = f"s3://{BUCKET}/{prefix}", weed.client()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(ADMIN))
-
-        def put(key: str, data: bytes) -> None:
-            client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=data)
-
-        def remove(key: str) -> None:
-            client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
-
-    monkeypatch.setenv("EMBED_FOUNDRY_STORE", address)
-    return Place(address, promote.open_store(None, None), put, remove)
-
-
 @pytest.fixture
 def run(capsys) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs a command in this process: exit code, stdout, stderr."""
@@ -283,23 +235,3 @@ def one(version) -> Path:
 @pytest.fixture
 def two(version) -> Path:
     return version(2, "static")
-
-
-@pytest.fixture
-def proxy(weed) -> Iterator[FaultProxy]:
-    """Return a proxy before the S3 server that breaks what a test tells it to."""
-    with FaultProxy(weed.endpoint) as server:
-        yield server
-
-
-@pytest.fixture
-def account(monkeypatch) -> Callable[[str, str], None]:
-    """Return a function that sets a user's credentials; retries are as few as tell something."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
-
-    def use(user: str, key: str) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
-
-    use(PUBLISHER, secret(PUBLISHER))
-    return use
