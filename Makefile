@@ -23,7 +23,7 @@ lint: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet "uv==$(UV_VERSION)"
-	uv pip install --quiet --compile-bytecode --requirements requirements.lock --editable '.[build,serve,dev]'
+	uv pip install --quiet --compile-bytecode --requirements requirements.lock --editable '.[build,dev]'
 	touch $@
 
 lock:

@@ -13,8 +13,9 @@ from pathlib import Path
 from embed_foundry import manifest
 
 from stages.common import config
-from stages.common.artifact import publish, run_stage
-from stages.common.catalog import NAME
+from stages.common.contract.output import stage_output
+from stages.common.contract.process import run_stage
+from stages.common.records.catalog import Catalog
 
 
 def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
@@ -33,9 +34,9 @@ def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
         if found.parent.name not in names:
             shutil.rmtree(found.parent)
     inputs = {name: variants / name for name in names}
-    with publish(out, stage="catalog", parameters={}, inputs=inputs) as work:
-        digests = {name: manifest.read(folder)["digest"] for name, folder in inputs.items()}
-        (work / NAME).write_bytes(manifest.canonical(digests))
+    with stage_output(out, stage="catalog", parameters={}, inputs=inputs) as work:
+        digests = {name: manifest.read(folder).digest for name, folder in inputs.items()}
+        (work / Catalog.FILE).write_bytes(Catalog(digests).dump())
     return digests
 
 

@@ -15,9 +15,11 @@ from typing import Protocol
 from embed_foundry import manifest
 from embed_foundry.errors import InputError, IntegrityError
 
-from stages.common import config, intake, layout
-from stages.common.artifact import publish, run_stage
-from stages.common.hub import Connection, Hub
+from stages.common import config
+from stages.common.contract.output import stage_output
+from stages.common.contract.process import run_stage
+from stages.common.sources import intake, model_folder
+from stages.common.sources.hub import Connection, Hub
 
 
 @dataclass(frozen=True)
@@ -102,18 +104,18 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
     # The hub vouches for its files by the commit; a folder of one's own does not.
     unverified = unpinned if isinstance(source, Local) else []
     parameters = {"repo": model.repo, "revision": model.revision, "unverified": unverified}
-    with publish(out, stage="download", parameters=parameters, inputs={}, needs_bytes=source.needs_bytes) as work:
+    with stage_output(out, stage="download", parameters=parameters, inputs={}, needs_bytes=source.needs_bytes) as work:
         # Small files first: a wrong configuration is refused before gigabytes of weights come.
         for name in sorted(source.sizes, key=lambda name: (source.sizes[name], name)):
             _take(source.fetch(name), work / name, model.files[name])
-        layout.check_model(work, model)
-    listed = manifest.read(out)["files"]
+        model_folder.check_model(work, model)
+    listed = manifest.read(out)
     return Report(
         source=model.source,
-        files={name: fact["sha256"] for name, fact in listed.items()},
-        size=sum(fact["size"] for fact in listed.values()),
+        files=listed.hashes,
+        size=listed.size,
         unverified=tuple(unverified),
-        absent=tuple(sorted(set(model.files) - set(listed))),
+        absent=tuple(sorted(set(model.files) - set(listed.files))),
     )
 
 

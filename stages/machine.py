@@ -16,8 +16,8 @@ from typing import Any
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
-from stages.common.artifact import run_stage
-from stages.common.host import digest, fingerprint
+from stages.common.contract.process import run_stage
+from stages.common.measure.host import digest, fingerprint
 
 __all__ = ["digest", "fingerprint", "run"]
 

@@ -19,20 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import release
-import tiny_model
-import tiny_static
 import yaml
 from embed_foundry import cli
 from filelock import FileLock
-from hub_server import HubServer
-from sigstore_server import SigstoreServer
 
-from stages import compose, convert, download
-from stages.common import config, texts
+from stages import convert, download
+from stages.commands import compose
+from stages.common import config
+from stages.common.config.variant import Recipe
+from stages.common.sources import probe_texts
 from stages.convert import teacher
+from support import small_release, tiny_model, tiny_static
+from support.hub_server import HubServer
+from support.sigstore_server import SigstoreServer
 
-pytest_plugins = ["stores"]
+pytest_plugins = ["support.store_fixtures"]
 
 # A job in the background is born with Ctrl-C ignored, and so would be every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,7 +57,7 @@ def params() -> config.Params:
 
 
 @pytest.fixture(scope="session")
-def recipes() -> dict[str, config.Variant]:
+def recipes() -> dict[str, Recipe]:
     """Return every recipe of conf/variant, by name."""
     names = sorted(path.stem for path in (ROOT / "conf" / "variant").glob("*.yaml"))
     composed = compose.compose([f"variant=[{','.join(names)}]", *QUICK], ROOT / "conf")
@@ -99,7 +100,7 @@ def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def probes() -> list[str]:
     """Return the fifty parity texts."""
-    return texts.texts()
+    return probe_texts.texts()
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +113,9 @@ def reference(base, probes) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def released(base, converted, params, tmp_path_factory) -> release.Build:
+def released(base, converted, params, tmp_path_factory) -> small_release.Build:
     """Return a build with its release; tests that change something take a copy."""
-    build = release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
+    build = small_release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
     build.release()
     return build
 
@@ -131,7 +132,7 @@ def version(released, tmp_path_factory) -> Callable[..., Path]:
             shutil.copytree(getattr(released.sources, name), copy)
         resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
         target = released.target.model_copy(update={"candidates": list(candidates), "resources": resources})
-        build = release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
+        build = small_release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
         build.judge()
         return build.release()
 
@@ -147,9 +148,9 @@ def checkout(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy2(ROOT / name, folder)  # with its time, by which make knows that the environment is ready
-    release.git(folder, "init", "--quiet")
-    release.git(folder, "add", "--all")
-    release.git(folder, "commit", "--quiet", "--message", "all")
+    small_release.git(folder, "init", "--quiet")
+    small_release.git(folder, "add", "--all")
+    small_release.git(folder, "commit", "--quiet", "--message", "all")
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     return folder
 

@@ -33,7 +33,7 @@ def test_comes_out_as_it_went_in(released, packed, tmp_path, console):
     assert (done.returncode, done.stderr) == (0, "")
     bundle = Bundle.load(released.folder)
     found = tmp_path / "there" / bundle.name
-    assert manifest.verify(found)["digest"] == bundle.digest
+    assert manifest.verify(found).digest == bundle.digest
     assert "unsigned" in done.stdout
     assert done.stdout.splitlines()[-1] == f"{found}: verified, digest {bundle.digest}"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [bundle.name]

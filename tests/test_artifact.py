@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from embed_foundry import IntegrityError, RetryableError, manifest
 
-from stages.common import artifact
-from stages.common.artifact import publish
+from stages.common.contract import output
+from stages.common.contract.output import stage_output
 
 WRITER = Path(__file__).parent / "faults" / "writer.py"
 PUBLICATION = {"stage": "quality", "parameters": {"seed": 1}, "inputs": {}}
@@ -24,7 +24,7 @@ def listing(folder: Path) -> list[str]:
 @pytest.fixture
 def out(tmp_path) -> Path:
     """Return a published folder that holds one file, `old`."""
-    with publish(tmp_path / "out", **PUBLICATION) as work:
+    with stage_output(tmp_path / "out", **PUBLICATION) as work:
         (work / "old").write_text("old")
     return tmp_path / "out"
 
@@ -38,20 +38,20 @@ def start(*args: object) -> subprocess.Popen[str]:
 
 def test_publishes_whole_with_its_facts_and_nothing_else(out, tmp_path):
     new = tmp_path / "deep" / "new"
-    with publish(new, stage="s", parameters={"a": [1]}, inputs={"base": out}, libraries=("numpy",)) as work:
+    with stage_output(new, stage="s", parameters={"a": [1]}, inputs={"base": out}, libraries=("numpy",)) as work:
         assert work.parent == new.parent, "a rename is atomic on one file system only"
         assert not new.exists()
         (work / "data").write_text("x")
     body = manifest.verify(new)
-    assert body["stage"] == "s"
-    assert body["parameters"] == {"a": [1]}
-    assert body["inputs"] == {"base": manifest.read(out)["digest"]}
-    assert body["libraries"] == artifact.versions(["numpy"])
+    assert body.stage == "s"
+    assert body.parameters == {"a": [1]}
+    assert body.inputs == {"base": manifest.read(out).digest}
+    assert body.libraries == output.library_versions(["numpy"])
     assert listing(new.parent) == ["new"]
 
 
 def test_replaces_the_whole_folder(out, tmp_path):
-    with publish(out, **PUBLICATION) as work:
+    with stage_output(out, **PUBLICATION) as work:
         (work / "new").write_text("new")
         assert (out / "old").exists(), "the previous output stays until the new one is whole"
     manifest.verify(out)
@@ -77,7 +77,7 @@ def _write_then(work: Path, error: BaseException) -> None:
 def test_a_failing_block_leaves_the_previous_output_and_no_litter(out, tmp_path, case):
     before = (out / manifest.NAME).read_bytes()
     error, parameters = ERRORS[case]
-    with pytest.raises(type(error)), publish(out, stage="quality", parameters=parameters, inputs={}) as work:
+    with pytest.raises(type(error)), stage_output(out, stage="quality", parameters=parameters, inputs={}) as work:
         _write_then(work, error)
     manifest.verify(out)
     assert (out / manifest.NAME).read_bytes() == before
@@ -88,7 +88,7 @@ def test_a_changed_input_is_refused_before_the_work(out, tmp_path):
     (out / "old").write_text("odd")
     with (
         pytest.raises(IntegrityError, match="old: has sha256"),
-        publish(tmp_path / "next", stage="s", parameters={}, inputs={"it": out}),
+        stage_output(tmp_path / "next", stage="s", parameters={}, inputs={"it": out}),
     ):
         pytest.fail("the block ran on a changed input")
     assert listing(tmp_path) == ["out"]
@@ -97,7 +97,7 @@ def test_a_changed_input_is_refused_before_the_work(out, tmp_path):
 def test_too_small_a_disk_is_refused_before_the_work(out):
     with (
         pytest.raises(RetryableError, match=r"needs 1000000000000 MB of free disk, has \d+ MB") as caught,
-        publish(out, **PUBLICATION, needs_bytes=10**18),
+        stage_output(out, **PUBLICATION, needs_bytes=10**18),
     ):
         pytest.fail("the block ran without the space it asked for")
     assert caught.value.code == 75
@@ -114,13 +114,13 @@ def test_second_writer_is_refused_by_name_and_the_first_goes_on(tmp_path):
     assert len(said.splitlines()) == 1
     assert first.communicate("go\n", timeout=60)[1] == ""
     assert first.returncode == 0
-    assert manifest.verify(tmp_path / "out")["parameters"] == {"size": 10}
+    assert manifest.verify(tmp_path / "out").parameters == {"size": 10}
 
 
 def test_a_lock_held_by_nobody_known_is_still_a_lock(out):
     with out.with_name(".out.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RetryableError, match="process unknown is writing it"), publish(out, **PUBLICATION):
+        with pytest.raises(RetryableError, match="process unknown is writing it"), stage_output(out, **PUBLICATION):
             pass
 
 

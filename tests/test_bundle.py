@@ -8,16 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import release
 from embed_foundry import Bundle, FoundryError, GateError, IntegrityError, contract, manifest
-from release import ORDER
 from safetensors.numpy import load_file
 
 from stages.bundle import card, facts, licences
+from support import small_release
+from support.small_release import ORDER
 
 
 @pytest.fixture
-def build(released, tmp_path) -> release.Build:
+def build(released, tmp_path) -> small_release.Build:
     """Return the build with copies of its measurements and verdict, which a test may change."""
     sources = released.sources
     for name in ("catalog", "quality", "latency", "gate", "report"):
@@ -40,7 +40,7 @@ def test_holds_what_is_needed_to_trust_and_run_it(released):
     assert {name.split("/")[1] for name in names if name.startswith("variants/")} == set(ORDER)
     for name in ORDER:
         shipped = manifest.verify(folder / "variants" / name)
-        assert shipped["digest"] == manifest.read(sources.variants / name)["digest"]
+        assert shipped.digest == manifest.read(sources.variants / name).digest
     for path in (sources.gate / "verdict.json", sources.quality / "scores.json", sources.latency / "latency.json"):
         assert (folder / "evidence" / path.name).read_bytes() == path.read_bytes()
     told = Bundle.load(folder).facts
@@ -73,7 +73,7 @@ def test_sha256sum_agrees(released):
     assert listed == set(manifest.files_of(released.folder)) - {"SHA256SUMS"}
 
 
-def refused(build: release.Build, error: type[FoundryError]) -> str:
+def refused(build: small_release.Build, error: type[FoundryError]) -> str:
     """Return the message with which the bundle stage refuses; nothing is published."""
     out = build.sources.catalog.parent / "refused"
     with pytest.raises(error) as caught:
@@ -83,13 +83,13 @@ def refused(build: release.Build, error: type[FoundryError]) -> str:
 
 
 def test_a_failed_gate_ends_with_4_and_every_missed_limit(build):
-    slow = {name: release.times(0.5) for name in release.NAMES}
-    release.write(build.sources.latency, "latency.json", {"variants": slow})
+    slow = {name: small_release.times(0.5) for name in small_release.NAMES}
+    small_release.write(build.sources.latency, "latency.json", {"variants": slow})
     build.judge()
     said = refused(build, GateError)
     assert GateError.code == 4
     assert f"no release for {build.target.name}: 0 of the candidates" in said
-    for name in set(build.target.candidates) & set(release.NAMES):
+    for name in set(build.target.candidates) & set(small_release.NAMES):
         limits = build.target.limits[name].speedup_min
         for tokens, limit in limits.items():
             assert (
@@ -99,8 +99,8 @@ def test_a_failed_gate_ends_with_4_and_every_missed_limit(build):
 
 
 def test_a_candidate_that_failed_does_not_ship(build, tmp_path):
-    times = {name: release.times() for name in release.NAMES} | {"onnx_int8": {"error": "its process died"}}
-    release.write(build.sources.latency, "latency.json", {"variants": times})
+    times = {name: small_release.times() for name in small_release.NAMES} | {"onnx_int8": {"error": "its process died"}}
+    small_release.write(build.sources.latency, "latency.json", {"variants": times})
     build.judge()
     assert Bundle.load(build.release(tmp_path / "release")).order == ["onnx_fp32", "static"]
 
@@ -114,7 +114,7 @@ def test_an_edited_verdict_is_refused(build):
 @pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
 def test_a_verdict_about_other_inputs_is_refused(build, name):
     folder = getattr(build.sources, name)
-    release.refit(folder, parameters={"made": "again"})
+    small_release.refit(folder, parameters={"made": "again"})
     said = refused(build, IntegrityError)
     assert f"is about {name} " in said
     assert "dvc repro gate" in said
@@ -127,7 +127,7 @@ def test_a_verdict_by_other_limits_is_refused(build):
 
 def test_a_variant_converted_again_since_the_catalog_is_refused(build, released, tmp_path):
     variants = tmp_path / "variants"
-    for name in release.NAMES:
+    for name in small_release.NAMES:
         (variants / name).mkdir(parents=True)
         shutil.copy(released.sources.variants / name / manifest.NAME, variants / name)
     manifest.write(variants / "static", {"stage": "convert@static"})
@@ -209,16 +209,16 @@ def test_the_bill_of_materials_is_valid_and_names_models_data_and_libraries(rele
     assert weights["base/model.safetensors"] == released.model.files["model.safetensors"]
     for name in ORDER:
         listed = {item["name"]: item["hashes"][0]["content"] for item in parts[f"variant:{name}"]["components"]}
-        files = manifest.read(released.folder)["files"]
-        assert listed == {key: it["sha256"] for key, it in files.items() if key.startswith(f"variants/{name}/")}
+        files = manifest.read(released.folder).files
+        assert listed == {key: it.sha256 for key, it in files.items() if key.startswith(f"variants/{name}/")}
     assert parts["data:STSTask"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
     assert parts["pypi:botocore@1.40"]["scope"] == "excluded"
     assert next(item for ref, item in parts.items() if ref.startswith("pypi:tokenizers@"))["scope"] == "required"
 
 
 def test_content_is_what_two_builds_share_that_measured_other_times(build, released, tmp_path):
-    times = {name: release.times(40.0) for name in release.NAMES}
-    release.write(build.sources.latency, "latency.json", release.MEASURED | {"variants": times})
+    times = {name: small_release.times(40.0) for name in small_release.NAMES}
+    small_release.write(build.sources.latency, "latency.json", small_release.MEASURED | {"variants": times})
     build.judge()
     other, first = Bundle.load(build.release(tmp_path / "release")), Bundle.load(released.folder)
     assert other.digest != first.digest

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import release
 from embed_foundry import Bundle, FallbackWarning, InputError, IntegrityError, environment, open_bundle
-from release import ORDER
 from safetensors.numpy import load_file, save_file
+
+from support import small_release
+from support.small_release import ORDER
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def spoil(folder: Path, released: Path, *names: str) -> Path:
     golden = load_file(folder / "probes" / "golden.safetensors")
     wrong = {name: np.roll(rows, 1, axis=0) if name in names else rows for name, rows in golden.items()}
     save_file(wrong, folder / "probes" / "golden.safetensors")
-    release.seal(folder)
+    small_release.seal(folder)
     return folder
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import release
 from embed_foundry import Bundle, IntegrityError, cli, contract, manifest
-from release import ORDER
+
+from support import small_release
+from support.small_release import ORDER
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_verify_passes_and_tells_the_self_tests(released, console):
     assert [line.split()[0] for line in lines[:-2]] == ORDER
     assert all(float(line.split()[-1]) > 0.99999 for line in lines[:-2])
     assert lines[-2].startswith("unsigned")
-    assert lines[-1] == f"{released.folder}: verified, digest {manifest.read(released.folder)['digest']}"
+    assert lines[-1] == f"{released.folder}: verified, digest {manifest.read(released.folder).digest}"
 
 
 def flip(path: Path, at: int) -> None:
@@ -128,7 +129,7 @@ def failing_variant(folder: Path) -> None:
 
 def other_catalog(folder: Path) -> None:
     edit(folder / contract.CATALOG / "catalog.json", lambda it: it.update(static="0" * 64))
-    release.refit(folder / contract.CATALOG)
+    small_release.refit(folder / contract.CATALOG)
 
 
 def other_variant(folder: Path) -> None:
@@ -138,7 +139,7 @@ def other_variant(folder: Path) -> None:
 
 def other_weights(folder: Path) -> None:
     flip(folder / "variants" / "static" / "table.safetensors", 5000)
-    release.refit(folder / "variants" / "static")
+    small_release.refit(folder / "variants" / "static")
 
 
 def one_space(folder: Path) -> None:
@@ -175,7 +176,7 @@ SWAPS = {
 def test_parts_of_another_release_are_named_though_the_manifest_fits(released, tmp_path, swap, capsys):
     folder = shutil.copytree(released.folder, tmp_path / "release")
     swap(folder)
-    release.refit(folder)
+    small_release.refit(folder)
     code, said = verify(folder, capsys)
     assert code == 3
     assert SWAPS[swap] in said
@@ -185,7 +186,7 @@ def test_parts_of_another_release_are_named_though_the_manifest_fits(released, t
 def test_a_variant_that_is_not_the_one_told_is_named(released, tmp_path, capsys):
     folder = shutil.copytree(released.folder, tmp_path / "release")
     other_weights(folder)
-    release.seal(folder)
+    small_release.seal(folder)
     code, said = verify(folder, capsys)
     assert (code, f"{folder / 'variants' / 'static'}: digest is" in said) == (3, True), said
 

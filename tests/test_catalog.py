@@ -8,7 +8,7 @@ import pytest
 from embed_foundry import IntegrityError, manifest
 
 from stages import catalog
-from stages.common import catalog as reading
+from stages.common.records import catalog as reading
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def make(folder: Path, content: str) -> None:
 
 def test_lists_the_named_variants_in_their_order_by_digest(variants, tmp_path):
     digests = catalog.run(["static", "fp32", "int8"], variants, tmp_path / "catalog")
-    assert digests == {name: manifest.read(variants / name)["digest"] for name in ("static", "fp32", "int8")}
-    assert json.loads((tmp_path / "catalog" / reading.NAME).read_text()) == digests
-    assert reading.listed(tmp_path / "catalog", variants) == {name: variants / name for name in sorted(digests)}
+    assert digests == {name: manifest.read(variants / name).digest for name in ("static", "fp32", "int8")}
+    assert json.loads((tmp_path / "catalog" / reading.Catalog.FILE).read_text()) == digests
+    assert reading.catalogued(tmp_path / "catalog", variants) == {name: variants / name for name in sorted(digests)}
 
 
 def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
@@ -38,7 +38,7 @@ def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
     (variants / "README").write_text("mine")
     catalog.run(["fp32"], variants, tmp_path / "catalog")
     assert {path.name for path in variants.iterdir()} == {"fp32", ".other.partial", "notes", "README"}
-    assert list(reading.listed(tmp_path / "catalog", variants)) == ["fp32"]
+    assert list(reading.catalogued(tmp_path / "catalog", variants)) == ["fp32"]
 
 
 def test_same_variants_give_the_same_bytes_whatever_else_lies_there(variants, tmp_path):
@@ -68,12 +68,12 @@ def test_readers_refuse_a_variant_that_is_not_the_catalogued_one(variants, tmp_p
     catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
     make(variants / "int8", "another conversion, whole in itself")
     with pytest.raises(IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"):
-        reading.listed(tmp_path / "catalog", variants)
+        reading.catalogued(tmp_path / "catalog", variants)
 
 
 def test_readers_refuse_a_changed_catalog(variants, tmp_path):
     catalog.run(["fp32"], variants, tmp_path / "catalog")
-    path = tmp_path / "catalog" / reading.NAME
+    path = tmp_path / "catalog" / reading.Catalog.FILE
     path.write_text(path.read_text().replace("fp32", "fp23"))
     with pytest.raises(IntegrityError, match=r"catalog\.json: has sha256"):
-        reading.listed(tmp_path / "catalog", variants)
+        reading.catalogued(tmp_path / "catalog", variants)

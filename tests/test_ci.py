@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from embed_foundry import manifest
-from sigstore_server import IDENTITY
+
+from support.sigstore_server import IDENTITY
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -115,7 +116,7 @@ def ci(
 
 def test_from_a_build_to_a_promoted_channel_and_back(version, tmp_path):
     one, two = version(1, "static"), version(2, "static")
-    a, b = (manifest.read(release)["digest"] for release in (one, two))
+    a, b = (manifest.read(release).digest for release in (one, two))
     store = tmp_path / "store"
     for release in (one, two):
         for script in ("publish", "promote"):
@@ -150,7 +151,7 @@ def test_a_job_with_a_token_and_no_key_signs_as_its_workflow(version, checkout, 
     who = ["--issuer", sigstore.url, "--trust", sigstore.trust]
     assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", f"{IDENTITY}-other", *who)[0] == 3
     assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", IDENTITY, *who)[0] == 0
-    assert manifest.verify(tmp_path / "got")["digest"] == manifest.read(build / "release")["digest"]
+    assert manifest.verify(tmp_path / "got").digest == manifest.read(build / "release").digest
 
 
 @pytest.mark.parametrize("script", ["publish", "promote", "rollback"])

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from embed_foundry.errors import InputError
 
-from stages import compose
+from stages.commands import compose
 from stages.common import config
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

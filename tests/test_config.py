@@ -8,8 +8,9 @@ import pytest
 import yaml
 from embed_foundry.errors import InputError
 
-from stages import compose
+from stages.commands import compose
 from stages.common import config
+from stages.common.config.variant import TorchRecipe
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -46,7 +47,7 @@ def test_every_target_composes_and_could_release(name):
     assert built == params.target.candidates, "a candidate that is not built cannot pass"
     assert set(params.target.candidates) <= set(params.target.limits), "what may ship has limits of its own"
     for candidate in built:
-        assert not isinstance(params.variants[candidate], config.TorchVariant), "the runtime has no torch"
+        assert not isinstance(params.variants[candidate], TorchRecipe), "the runtime has no torch"
 
 
 @pytest.mark.parametrize("name", [name for name in options("variant") if name != "fp32"])

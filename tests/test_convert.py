@@ -68,10 +68,10 @@ def test_parity_names_the_worst_text_and_is_what_a_user_would_measure(converted,
 def test_folder_says_all_about_itself(converted, params, recipes, base, name):
     folder = converted(name)
     body, variant = manifest.verify(folder), Variant.load(folder)
-    assert body["stage"] == f"convert@{name}"
-    assert body["inputs"] == {"base": manifest.read(base)["digest"]}
-    assert body["parameters"]["variant"] == recipes[name].model_dump(mode="json")
-    assert sum(fact["size"] for fact in body["files"].values()) < MEGABYTES_MAX[name] * 1e6
+    assert body.stage == f"convert@{name}"
+    assert body.inputs == {"base": manifest.read(base).digest}
+    assert body.parameters["variant"] == recipes[name].model_dump(mode="json")
+    assert body.size < MEGABYTES_MAX[name] * 1e6
     assert (variant.name, variant.kind) == (name, recipes[name].kind)
     assert variant.model == f"{params.model.repo}@{params.model.revision}"
     assert (variant.max_tokens, variant.prompts) == (params.model.max_tokens, params.model.prompts)
@@ -83,7 +83,7 @@ def test_folder_says_all_about_itself(converted, params, recipes, base, name):
 def test_records_only_what_dvc_would_convert_again_for(converted, root):
     """A value that is recorded but is no parameter of the stage would change bytes without a re-run."""
     declared = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["convert"]["do"]["params"]
-    recorded = manifest.read(converted("fp32"))["parameters"]["model"]
+    recorded = manifest.read(converted("fp32")).parameters["model"]
     assert {f"model.{key}" for key in recorded} <= set(declared)
 
 

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import tiny_gemma
 from embed_foundry import TruncationWarning, manifest, open_variant
 from embed_foundry.static import WORDS, Words
 from scipy.stats import spearmanr
@@ -12,10 +11,11 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from stages import convert
-from stages.common import corpus, texts
-from stages.common.recipes import StaticVocabulary
+from stages.common.config.variant import StaticVocabulary
+from stages.common.sources import corpus, probe_texts
 from stages.convert import calibrate, ridge, teacher
 from stages.convert.tokenizer import special_ids
+from support import tiny_gemma
 
 SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
@@ -84,7 +84,7 @@ def test_the_models_vectors_are_made_once_and_again_if_they_changed(headed, tmp_
     monkeypatch.setattr(teacher, "KEPT", tmp_path / "kept")
     (tmp_path / "graph").mkdir()
     model = teacher.Teacher(headed, tmp_path / "graph")
-    rows = calibrate.encoded(headed, texts.texts())
+    rows = calibrate.encoded(headed, probe_texts.texts())
     made = model.vectors(rows, "texts")
     (file,) = (tmp_path / "kept").rglob("vectors.npy")
     first = file.stat().st_ino
@@ -105,7 +105,7 @@ def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, param
     for place in ("one", "two"):
         monkeypatch.setattr(teacher, "KEPT", tmp_path / place / "kept")
         convert.run("static", recipe, model, headed, tmp_path / place / "static")
-    one, two = (manifest.read(tmp_path / place / "static")["files"] for place in ("one", "two"))
+    one, two = (manifest.read(tmp_path / place / "static").files for place in ("one", "two"))
     assert one == two
     encoder = open_variant(tmp_path / "one" / "static")
     assert encoder.table.shape == (4001, 32)
@@ -116,7 +116,7 @@ def test_words_are_remembered_and_forgotten_without_a_change(converted):
     """Word by word as the text as a whole, seen or not; a full memory starts again; long words are not kept."""
     encoder = open_variant(converted("static"))
     whole = Tokenizer.from_file(str(converted("static") / "tokenizer.json"))
-    for text in [*texts.texts(), "", " ", "a  b\tc\n\nd ", "x" * 90, "ok\x1cok \u2028 e\u0301"] * 2:
+    for text in [*probe_texts.texts(), "", " ", "a  b\tc\n\nd ", "x" * 90, "ok\x1cok \u2028 e\u0301"] * 2:
         known = len(whole.encode(text, add_special_tokens=False).ids)
         assert encoder.count_tokens([text]) == [known]
         assert encoder._tokens(text) == whole.encode(text, add_special_tokens=False).ids

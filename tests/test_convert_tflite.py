@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import release
-import tiny_pieces
 import torch
 import yaml
 from embed_foundry import TruncationWarning, Variant, manifest, open_bundle, open_variant
@@ -17,11 +15,13 @@ from embed_foundry.errors import InputError
 from sentence_transformers import SentenceTransformer
 from transformers.models.gemma3.modeling_gemma3 import repeat_kv
 
-from stages import compose, convert
+from stages import convert
+from stages.commands import compose
 from stages.common import config
-from stages.common.recipes import TfliteVariant
+from stages.common.config.variant import TfliteRecipe
 from stages.convert import calibrate, tflite_layers, tflite_rounding
 from stages.convert.graph import fixed
+from support import small_release, tiny_sentencepiece
 
 # 282 tokens: over 257, so that the window shows.
 LENGTHS = [32, 300]
@@ -31,7 +31,7 @@ ODD = ["", " ", "ünïcode 𝄞 and 日本語", "<bos> literally", "tab\tand\nli
 
 @pytest.fixture(scope="session")
 def gemma(base, tmp_path_factory) -> Path:
-    return tiny_pieces.write(tmp_path_factory.mktemp("pieces") / "base", base / "tokenizer.json")
+    return tiny_sentencepiece.write(tmp_path_factory.mktemp("pieces") / "base", base / "tokenizer.json")
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def model(params) -> config.Model:
 def recipe(recipes):
     """Return a function that gives a recipe of conf/variant at other lengths."""
 
-    def changed(name: str, lengths: list[int] = LENGTHS) -> TfliteVariant:
+    def changed(name: str, lengths: list[int] = LENGTHS) -> TfliteRecipe:
         return recipes[name].model_copy(update={"lengths": lengths})
 
     return changed
@@ -218,8 +218,8 @@ def test_an_exporter_that_fails_silently_is_told(monkeypatch, gemma, model, reci
 
 def test_a_token_id_past_the_embedding_is_told(base, model, recipe, tmp_path):
     """EmbeddingGemma's tokenizer.json has 262,145 entries, its embedding 262,144 rows."""
-    short = tiny_pieces.write(tmp_path / "base", base / "tokenizer.json", rows=tiny_pieces.PIECES - 1)
-    with pytest.warns(UserWarning, match=f"has {tiny_pieces.PIECES} entries, the model's embedding"):
+    short = tiny_sentencepiece.write(tmp_path / "base", base / "tokenizer.json", rows=tiny_sentencepiece.PIECES - 1)
+    with pytest.warns(UserWarning, match=f"has {tiny_sentencepiece.PIECES} entries, the model's embedding"):
         made = convert.run("v", recipe("tflite_fp32", [32]), model, short, tmp_path / "v")
     assert set(made.parity) == {"error"}
 
@@ -244,7 +244,7 @@ def test_needs_litert_sentencepiece_and_numpy_only(variant, tmp_path):
 def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, root, tmp_path):
     composed = yaml.safe_load(compose.compose(["target=android"], root / "conf"))
     target = config.parse(composed, "conf/").target.model_copy(update={"limits": {}})
-    build = release.start(tmp_path, gemma, variant, model, target, root, ("fp32", "tflite_mixed"))
+    build = small_release.start(tmp_path, gemma, variant, model, target, root, ("fp32", "tflite_mixed"))
     bundle = build.release()
     told = json.loads((bundle / "android.json").read_text())
     assert (told["schema"], told["order"]) == (1, ["tflite_mixed"])
@@ -257,7 +257,7 @@ def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, ro
         assert graph["inputs"] == named
         assert graph["outputs"] == [{"name": "sentence_embedding", "type": "float32", "shape": [1, 48]}]
     assert (entry["tokenizer"]["before"], entry["tokenizer"]["after"], entry["tokenizer"]["pad"]) == ([2], [1], 0)
-    assert entry["tokenizer"]["ids_below"] == tiny_pieces.PIECES
+    assert entry["tokenizer"]["ids_below"] == tiny_sentencepiece.PIECES
     assert entry["matryoshka"]["dimensions"] == [48, 16]
     assert (entry["prompts"], entry["max_tokens"]) == (model.prompts, 300)
     encoder = open_bundle(bundle)

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-import tiny_gemma
 from embed_foundry import TruncationWarning, Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 from safetensors.torch import load_file
 
-from stages import compose, convert
+from stages import convert
+from stages.commands import compose
 from stages.gate import decide
+from support import tiny_gemma
 
 
 @pytest.fixture(scope="module")

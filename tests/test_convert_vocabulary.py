@@ -6,13 +6,13 @@ import pytest
 from embed_foundry import InputError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from stages.common import texts
-from stages.common.recipes import StaticVocabulary
+from stages.common.config.variant import StaticVocabulary
+from stages.common.sources import probe_texts
 from stages.convert import vocabulary
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]
 BYTES = [f"<0x{at:02X}>" for at in range(256)]
-SEEN = texts.texts()[:10]
+SEEN = probe_texts.texts()[:10]
 ODD = ["", " ", "a  b   c ", "tab\tand\n\nlines", "<bos> [UNK] <0x41>", "x" * 300, "\x00\x1c\u2028"]
 ODD += ["\u16a0\u16a2 \U00013000\U00013080", "\U0001f469\u200d\U0001f467 e\u0301"]
 
@@ -29,7 +29,7 @@ def gemma(tmp_path_factory):
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.BpeTrainer(vocab_size=2600, special_tokens=[*SPECIAL, *BYTES], show_progress=False)
-    tokenizer.train_from_iterator(texts.texts(), trainer)
+    tokenizer.train_from_iterator(probe_texts.texts(), trainer)
     described = json.loads(tokenizer.to_str())
     described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in SPECIAL]
     described["pre_tokenizer"] = json.loads(pre_tokenizers.Split(" ", "merged_with_previous").__getstate__())
@@ -60,7 +60,7 @@ def test_a_pruned_bpe_writes_every_text_and_keeps_the_tokens_of_what_it_keeps(ge
     assert all(token == token.lower() for token in smaller.get_vocab().keys() - BYTES), "others never come about"
     assert found.kept == vocabulary.pruned(gemma, some(tokens), [text.upper() for text in SEEN]).kept
     same = 0
-    for text in [*texts.texts(), *ODD]:
+    for text in [*probe_texts.texts(), *ODD]:
         ours, theirs = ids(smaller, text), ids(base, spaced(text))
         assert smaller.decode(ours, skip_special_tokens=False) == spaced(text)[1:]
         if kept.issuperset(theirs) and not set(theirs) & set(range(4)):
@@ -74,7 +74,7 @@ def test_words_can_be_tokenized_one_by_one_where_it_says_so(gemma, base):
         found = vocabulary.pruned(path, some(), [])
         assert found.by_word
         smaller = opened(found)
-        for text in [*texts.texts(), *ODD]:
+        for text in [*probe_texts.texts(), *ODD]:
             assert ids(smaller, text) == [at for word in text.split(" ") for at in ids(smaller, word)]
 
 
@@ -103,14 +103,14 @@ def test_a_unigram_tokenizer_keeps_its_likeliest_pieces(tmp_path):
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=1500, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(texts.texts(), trainer)
+    tokenizer.train_from_iterator(probe_texts.texts(), trainer)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    found = vocabulary.pruned(tmp_path / "tokenizer.json", some(900), texts.texts())
+    found = vocabulary.pruned(tmp_path / "tokenizer.json", some(900), probe_texts.texts())
     smaller = opened(found)
     assert len(found.kept) <= 901
     assert found.unknown == smaller.token_to_id("<unk>")
     assert not found.by_word
-    for text in texts.texts():
+    for text in probe_texts.texts():
         assert found.unknown not in ids(smaller, text)
         assert smaller.decode(ids(smaller, text)).strip() == text.strip()
     assert found.unknown in ids(smaller, "\U00013000")

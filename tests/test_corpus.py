@@ -5,7 +5,7 @@ import json
 import pytest
 from embed_foundry import InputError
 
-from stages.common import aws, corpus
+from stages.common.sources import aws, corpus
 
 
 @pytest.fixture(scope="module")

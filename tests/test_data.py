@@ -34,13 +34,13 @@ def lines(path):
 
 def test_same_bytes_twice(suite, written, tmp_path):
     data.run(suite, tmp_path / "again")
-    assert manifest.verify(tmp_path / "again")["digest"] == manifest.verify(written)["digest"]
+    assert manifest.verify(tmp_path / "again").digest == manifest.verify(written).digest
 
 
 def test_seed_changes_the_sample(suite, written, tmp_path):
     data.run(suite.model_copy(update={"seed": 1}), tmp_path / "other")
     name = "AwsOperationRetrieval/corpus.jsonl"
-    assert manifest.read(tmp_path / "other")["files"][name] != manifest.read(written)["files"][name]
+    assert manifest.read(tmp_path / "other").files[name] != manifest.read(written).files[name]
 
 
 def test_records_name_source_and_version(written):
@@ -52,7 +52,7 @@ def test_records_name_source_and_version(written):
         "BitextMining",
         "STS",
     }
-    libraries = manifest.read(written)["libraries"]
+    libraries = manifest.read(written).libraries
     for record in records:
         assert record["version"] == libraries[record["package"]]
         assert (written / record["name"]).is_dir()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_model
 from embed_foundry import manifest
 from embed_foundry.errors import FoundryError, InputError, IntegrityError
 from safetensors.numpy import save
-from tiny_model import dump, edited, take, with_module, write
 
 from stages import download
 from stages.common import config
+from support import tiny_model
+from support.tiny_model import dump, edited, take, with_module, write
 
 WEIGHTS = "model.safetensors"
 
@@ -29,7 +29,7 @@ def test_package_gives_the_pinned_bytes_without_running_the_package(tmp_path):
     report = download.run(model, tmp_path / "base")
     assert report.source == "package"
     assert report.files == model.files
-    assert manifest.verify(tmp_path / "base")["parameters"]["unverified"] == []
+    assert manifest.verify(tmp_path / "base").parameters["unverified"] == []
     assert model.package not in sys.modules
     upstream = Path(importlib.util.find_spec(model.package).submodule_search_locations[0], "model")
     for name in model.files:
@@ -89,7 +89,7 @@ def test_folder_without_pins_is_taken_and_recorded_as_unverified(folder, tmp_pat
     assert report.unverified == tuple(sorted(tiny_model.files()))
     assert report.absent == ("vocab.txt",)
     assert manifest.files_of(tmp_path / "base") == sorted(tiny_model.files())
-    assert manifest.verify(tmp_path / "base")["parameters"]["unverified"] == list(report.unverified)
+    assert manifest.verify(tmp_path / "base").parameters["unverified"] == list(report.unverified)
     assert str(folder) not in (tmp_path / "base/manifest.json").read_text()
 
 

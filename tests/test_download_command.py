@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_model
 import yaml
 from embed_foundry import manifest
-from hub_server import Fault
 
 from stages import download
+from support import tiny_model
+from support.hub_server import Fault
 
 TOKEN = "hf_aVerySecretToken"
 
@@ -42,7 +42,7 @@ def test_the_command_reads_the_environment_and_works_offline_afterwards(hub, com
     code, said = command()
     assert (code, TOKEN in said) == (0, False), said
     assert "hub: model.safetensors" in said
-    assert sorted(manifest.verify(tmp_path / "models" / "base")["files"]) == sorted(tiny_model.files())
+    assert sorted(manifest.verify(tmp_path / "models" / "base").files) == sorted(tiny_model.files())
     hub.hits.clear()
     assert command(HF_HUB_OFFLINE="1")[0] == 0
     assert hub.hits == []

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from release import git
-from weed import BUCKET, PUBLISHER, secret
+
+from support.seaweedfs import BUCKET, PUBLISHER, secret
+from support.small_release import git
 
 PIPELINE = """
 stages:

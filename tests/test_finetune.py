@@ -8,14 +8,16 @@ import sys
 import time
 
 import pytest
-import tiny_gemma
 import torch
 import yaml
 from embed_foundry import InputError, IntegrityError, Variant, manifest
 from safetensors.torch import load_file
 
-from stages import compose, convert, finetune
-from stages.common import config, similarity
+from stages import convert, finetune
+from stages.commands import compose
+from stages.common import config
+from stages.common.sources import similarity
+from support import tiny_gemma
 
 STEPS = 6
 SUBJECTS = ["river", "engine", "bread", "violin", "planet", "carpet", "island", "pepper", "window", "battle", "winter"]
@@ -113,9 +115,9 @@ def test_only_trained_tensors_change_and_all_else_stays_byte_for_byte(tuned, pla
 
 def test_the_record_and_the_adapter_stand_beside_the_model(tuned, place):
     out, report = tuned
-    assert manifest.verify(out)["stage"] == manifest.verify(out / "model")["stage"] == "finetune@lora"
+    assert manifest.verify(out).stage == manifest.verify(out / "model").stage == "finetune@lora"
     record = json.loads((out / "training.json").read_text())
-    assert record["base"] == manifest.read(place / "base")["digest"]
+    assert record["base"] == manifest.read(place / "base").digest
     assert record["best_step"] == report["best_step"] <= record["steps"]
     assert json.loads((out / "metrics.json").read_text())["retrieval"] == report["retrieval"]
     adapter = json.loads((out / "adapter" / "adapter_config.json").read_text())

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from embed_foundry import InputError, RemoteError, RetryableError
-from local_server import LocalServer, received, reply
 
-from stages.common.finetuning import Llm
+from stages.common.config.finetune import LlmEndpoint
 from stages.finetune import documents, llm
+from support.local_server import LocalServer, received, reply
 
 LONG = "Every bucket keeps its objects until someone deletes them. " * 3
 GUIDE = f"""# Storage guide
@@ -94,7 +94,7 @@ def endpoint():
 
 def settings(endpoint, **changes):
     known = {"url": f"{endpoint.url}/v1", "model": "judge-7b", "api_key_env": None, "queries": 2, "judge_min": 4}
-    return Llm(**known | changes)
+    return LlmEndpoint(**known | changes)
 
 
 def test_the_judge_keeps_good_questions_and_replies_are_paid_for_once(endpoint, folder, tmp_path):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_finetune import composed, files, model, write_place
 
 from stages import finetune
-from stages.common import similarity
+from stages.common.sources import similarity
 
 # Three whole batches an epoch: of two processes none has a part of a batch. Without dropout, so that only sums differ.
 SAME = {

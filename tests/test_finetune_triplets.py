@@ -6,8 +6,8 @@ import pytest
 from embed_foundry import InputError
 
 from stages import data
-from stages.common import aws
-from stages.common.finetuning import Data
+from stages.common.config.finetune import ExampleSource
+from stages.common.sources import aws
 from stages.finetune import triplets
 from stages.finetune.triplets import SPLITS, Triplet, plain
 
@@ -16,7 +16,7 @@ SMALL = {"queries": 50, "corpus": 1000, "services": 5, "languages": ["fr"]}
 
 def config(source="triplets", **changes):
     known = {"source": source, "path": None if source == "aws" else "set", "llm": None, "dev": 0.2, "held_out": 0.2}
-    return Data(**known | {"examples": 0} | changes)
+    return ExampleSource(**known | {"examples": 0} | changes)
 
 
 def rows(count, start=0):

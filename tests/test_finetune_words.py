@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from embed_foundry import InputError
 
-from stages import compose
+from stages.commands import compose
 
 
 def test_ndcg_by_hand_and_the_interval_of_a_gain():

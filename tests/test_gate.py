@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import release
-from gate_facts import ABSENT, EXACT, GOOD, changed, judged, target
 
 from stages import gate
 from stages.common.config import Limits
-from stages.gate import facts, spaces
+from stages.gate import facts, spaces, stage
 from stages.gate.judge import Check, check
+from support import small_release
+from support.gate_facts import ABSENT, EXACT, GOOD, changed, judged, target
 
 CHECKS = 19  # STS has two tasks, each judged by itself
 
@@ -95,7 +95,10 @@ def test_retention_of_a_baseline_without_a_positive_score_is_none(score):
     """Two negative scores would divide to a fine-looking ratio."""
     scores = {name: {"384": {"Find": {"type": "Retrieval", "main_score": score}}} for name in ("fp32", "it")}
     samples = {name: {"384": {"Find": {"default": {"value": [0.5, 0.6]}}}} for name in ("fp32", "it")}
-    assert facts.compare(release.GATE, "fp32", {"fp32": "384", "it": "384"}, scores, samples) == {"fp32": {}, "it": {}}
+    assert facts.compare(small_release.GATE, "fp32", {"fp32": "384", "it": "384"}, scores, samples) == {
+        "fp32": {},
+        "it": {},
+    }
 
 
 def test_quality_is_judged_at_the_variants_own_full_dimension():
@@ -185,7 +188,7 @@ def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
     facts = {"base": copy.deepcopy(GOOD), "it": copy.deepcopy(GOOD) | {"crowded": True}}
     verdict = gate.decide(target(EXACT), "base", facts)["variants"]["it"]
     assert not verdict["passes"]
-    assert gate.CROWDED in verdict["reasons"]
+    assert stage.CROWDED in verdict["reasons"]
     assert {check["limit"] for check in verdict["checks"] if not check["passes"]} == {"speedup_min"}
     without = gate.decide(target({"size_mb_max": 20}), "base", facts)["variants"]["it"]
     assert without["passes"], "limits that need no timing are judged all the same"

@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
-import release
 from embed_foundry import IntegrityError, Variant, manifest
-from gate_facts import EXACT, GOOD, changed, target
 
 from stages import catalog, gate
 from stages.gate import facts
+from support import small_release
+from support.gate_facts import EXACT, GOOD, changed, target
 
 
 @pytest.fixture
@@ -27,22 +27,26 @@ def build(tmp_path) -> dict[str, Path]:
     catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
     tasks = {name: {"default": {"value": [0.4, 0.6] * 50}} for name in GOOD["quality"]["384"]}
     for name in ("fp32", "it"):
-        release.write(tmp_path / "quality", f"samples/{name}.json", {"384": tasks, "128": {"Find": tasks["Find"]}})
-    release.write(tmp_path / "quality", "floor.json", GOOD["floor"])
-    release.write(tmp_path / "quality", "compatibility.json", {})
-    release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
-    release.write(tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}})
+        small_release.write(
+            tmp_path / "quality", f"samples/{name}.json", {"384": tasks, "128": {"Find": tasks["Find"]}}
+        )
+    small_release.write(tmp_path / "quality", "floor.json", GOOD["floor"])
+    small_release.write(tmp_path / "quality", "compatibility.json", {})
+    small_release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
+    small_release.write(
+        tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}}
+    )
     return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
 
 
 def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
-    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert verdict["release"] == {
         "passes": True,
         "passing": ["it"],
         "reason": "1 of the candidates it pass, 1 must",
     }
-    assert verdict["catalog"] == manifest.read(build["catalog"])["digest"]
+    assert verdict["catalog"] == manifest.read(build["catalog"]).digest
     assert json.loads((tmp_path / "gate" / "verdict.json").read_text()) == verdict
     metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
     assert metrics["variants_passing"] == 1
@@ -64,7 +68,7 @@ def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
     }
     rows = list(csv.DictReader((tmp_path / "gate" / "latency.csv").open()))
     assert rows[-1] == {"variant": "it", "tokens": "128", "speedup": "1.5", "median_ms": "9.0"}
-    assert manifest.verify(tmp_path / "gate")["inputs"]["catalog"] == verdict["catalog"]
+    assert manifest.verify(tmp_path / "gate").inputs["catalog"] == verdict["catalog"]
 
 
 BROKEN = {
@@ -94,8 +98,8 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
     name, file, content = BROKEN[case]
-    release.write(tmp_path / name, file, content)
-    verdict = gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+    small_release.write(tmp_path / name, file, content)
+    verdict = gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not verdict["variants"]["it"]["passes"]
     assert verdict["variants"]["it"]["reasons"]
     assert not verdict["release"]["passes"]
@@ -108,7 +112,7 @@ def test_a_changed_input_is_refused(build, tmp_path, name):
     path = next(path for path in build[name].glob("*.json") if path.name != manifest.NAME)
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match=f"{name}.{path.name}"):
-        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+        gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not (tmp_path / "gate").exists()
 
 
@@ -119,15 +123,15 @@ def test_a_variant_converted_again_after_it_was_measured_is_refused(build, tmp_p
     catalog.run(["fp32", "it"], build["variants"], build["catalog"])
     other = {"quality": "latency", "latency": "quality"}[name]
     path = next(path for path in build[other].glob("*.json") if path.name != manifest.NAME)
-    release.write(build[other], path.name, json.loads(path.read_text()))
+    small_release.write(build[other], path.name, json.loads(path.read_text()))
     with pytest.raises(IntegrityError, match=rf"{name}: measured it with digest .* Next: dvc repro {name}, then gate"):
-        gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "gate")
+        gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
     assert not (tmp_path / "gate").exists()
 
 
 def test_same_figures_give_the_same_bytes(build, tmp_path):
-    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "a")
-    gate.run(target(), release.GATE, "fp32", **build, out=tmp_path / "b")
+    gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "a")
+    gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "b")
     assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
 
 
@@ -144,9 +148,9 @@ def test_same_figures_give_the_same_bytes(build, tmp_path):
 )
 def test_only_a_quota_that_did_not_hold_is_told(build, quota, said):
     times = {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}, "quota": quota}
-    release.write(build["latency"], "latency.json", times)
+    small_release.write(build["latency"], "latency.json", times)
     folders = {name: build["variants"] / name for name in ("fp32", "it")}
     seen = facts.Measured.load(build["quality"], build["latency"], folders)
-    found = facts.gather(release.GATE, "fp32", folders, seen)["it"]["unenforced"]
+    found = facts.gather(small_release.GATE, "fp32", folders, seen)["it"]["unenforced"]
     assert said in found
     assert bool(said) == bool(found)

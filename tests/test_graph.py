@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_gemma
 from embed_foundry import open_variant
 from sentence_transformers import SentenceTransformer
 
 from stages import convert
 from stages.common.config import Model
 from stages.convert import graph
+from stages.convert.graph import onnx_export
+from support import tiny_gemma
 
 TEXTS = ["cat", "Why is the sky blue?", *("the river " * n + f"ends after {n}" for n in (60, 125, 240, 300, 500))]
 VARIANTS = ["onnx_fp32", "onnx_q8", "onnx_int8", "onnx_int8_compact", "onnx_q4", "openvino_fp32", "openvino_int8"]
@@ -102,7 +103,7 @@ def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, t
 
 
 def test_weights_lie_beside_a_large_graph(monkeypatch, gemma, tmp_path):
-    monkeypatch.setattr(graph, "EXTERNAL_BYTES", 1_000_000)
+    monkeypatch.setattr(onnx_export, "EXTERNAL_BYTES", 1_000_000)
     files = graph.save(graph.export(gemma, 20), tmp_path / "model.onnx")
     assert files == {"graph": "model.onnx", "weights": "model.onnx.data"}
     assert (tmp_path / "model.onnx").stat().st_size < 1_000_000 < (tmp_path / "model.onnx.data").stat().st_size

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_model
 from embed_foundry import RetryableError, manifest
 from embed_foundry.errors import InputError, IntegrityError, RemoteError
-from hub_server import Fault
 from safetensors.numpy import save
 
 from stages import download
-from stages.common.hub import Connection
+from stages.common.sources.hub import Connection
+from support import tiny_model
+from support.hub_server import Fault
 
 TOKEN = "hf_aVerySecretToken"
 WEIGHTS = "model.safetensors"
@@ -60,10 +60,10 @@ def test_gives_the_folder_that_other_sources_give(fetch, tmp_path):
 
 
 def test_warm_cache_needs_no_network_and_gives_the_same_folder(hub, fetch):
-    first = manifest.read(fetch())["digest"]
+    first = manifest.read(fetch()).digest
     hub.hits.clear()
-    assert manifest.read(fetch(out="again"))["digest"] == first
-    assert manifest.read(fetch(out="offline", offline=True))["digest"] == first
+    assert manifest.read(fetch(out="again")).digest == first
+    assert manifest.read(fetch(out="offline", offline=True)).digest == first
     assert hub.hits == []
 
 

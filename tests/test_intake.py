@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_model
 from embed_foundry.errors import IntegrityError
 from safetensors.numpy import save
-from tiny_model import dump, edited, take, with_module, write
+
+from support import tiny_model
+from support.tiny_model import dump, edited, take, with_module, write
 
 WEIGHTS = "model.safetensors"
 

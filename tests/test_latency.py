@@ -9,9 +9,9 @@ from statistics import median
 
 import pytest
 from embed_foundry import InputError, manifest, open_variant
-from tiny_static import DOCUMENTS, measure, workers
 
 from stages.latency import texts
+from support.tiny_static import DOCUMENTS, measure, workers
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 def test_a_run_holds_what_it_documents(place):
     report = measure(place)
     assert json.loads((place / "latency" / "latency.json").read_text()) == report
-    assert manifest.verify(place / "latency")["parameters"]["machine"] == report["machine_digest"]
+    assert manifest.verify(place / "latency").parameters["machine"] == report["machine_digest"]
     assert report["machine"] == json.loads((place / "machine.json").read_text())
     assert (report["baseline"], report["threads"], set(report["variants"])) == ("base", 1, {"base", "twin"})
     assert {"load_before", "load_after", "others_cpus", "crowded"} <= set(report["host"])

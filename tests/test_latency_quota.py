@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from tiny_static import measure
 
 from stages.latency import quota
+from support.tiny_static import measure
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")

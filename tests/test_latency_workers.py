@@ -14,11 +14,11 @@ import psutil
 import pytest
 import yaml
 from embed_foundry import IntegrityError, RetryableError, manifest, open_variant
-from tiny_static import SETTINGS, measure, static, workers
 
 from stages import catalog, latency
 from stages.latency import peak
 from stages.latency.team import Worker, WorkerError, environment
+from support.tiny_static import SETTINGS, measure, static, workers
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
@@ -65,7 +65,7 @@ def test_an_encoder_that_fails_is_its_variants_result(place):
 
 def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(place):
     measure(place, rounds=6, cold_starts=1)
-    before = manifest.verify(place / "latency")["digest"]
+    before = manifest.verify(place / "latency").digest
     with killed("base"), pytest.raises(RetryableError, match=r"baseline base failed.*signal 9"):
         measure(place, rounds=1000, cold_starts=1, gap_ms=5)
     for path in sorted((place / "variants" / "base").iterdir()):
@@ -74,7 +74,7 @@ def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(place)
     static(place / "variants" / "base", broken=True)
     with pytest.raises(IntegrityError, match=r"baseline base failed.*not finite"):
         measure(place)
-    assert manifest.verify(place / "latency")["digest"] == before
+    assert manifest.verify(place / "latency").digest == before
     assert not workers(os.getpid())
 
 

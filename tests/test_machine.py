@@ -13,7 +13,7 @@ import pytest
 from embed_foundry import InputError, cpus, manifest
 
 from stages import machine
-from stages.common import host
+from stages.common.measure import host
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ def folder(tmp_path) -> Path:
 
 def test_intact_folder_verifies_and_tells_what_it_holds(folder):
     body = manifest.verify(folder)
-    assert sorted(body["files"]) == sorted(CONTENT)
-    assert body["files"]["a.bin"]["size"] == 256
-    assert body["stage"] == "convert@x"
+    assert sorted(body.files) == sorted(CONTENT)
+    assert body.files["a.bin"].size == 256
+    assert body.stage == "convert@x"
     assert body == manifest.read(folder)
 
 

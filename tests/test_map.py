@@ -9,12 +9,27 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support import import_graph
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ROOT / "stages"
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # In stages/, but no stage: commands, shared rooms, the package that ships.
+ROOMS = {"commands", "common", "runtime"}
 COMMANDS = {"compose", "promote", "repair", "search", "sign"}
-SHARED = {"cli", "common", "runtime"}
+# Modules whose change cannot change an output's content, so that no stage depends on them in dvc.yaml.
+NEUTRAL = {
+    "stages/__init__.py": "quietens libraries",
+    "stages/common/config": "its values are the stages' params",
+    "stages/common/contract/output.py": "writes a folder and its manifest, not what is in it",
+    "stages/common/contract/process.py": "starts and ends a process",
+    "stages/common/contract/progress.py": "shows progress",
+    "stages/runtime/embed_foundry/errors.py": "words of errors",
+    "stages/runtime/embed_foundry/exits.py": "exit codes",
+    "stages/runtime/embed_foundry/manifest.py": "its SCHEMA changes with its form",
+}
+# What the bundle holds as files.
+BUNDLED = {"bundle": {"stages/runtime"}}
 MODULES = sorted(path for path in STAGES.rglob("*.py") if "runtime" not in path.relative_to(STAGES).parts)
 HEAVY = {"torch", "mteb", "transformers", "sentence_transformers", "matplotlib", "datasets", "sklearn", "optimum"}
 
@@ -37,7 +52,11 @@ def outputs(stage: dict) -> list[str]:
 
 
 def test_every_stage_is_a_room_and_every_room_is_known():
-    assert rooms() - COMMANDS - SHARED == set(DAG)
+    assert rooms() - ROOMS == set(DAG)
+    commands = {
+        path.stem for path in (STAGES / "commands").iterdir() if path.name not in ("__init__.py", "__pycache__")
+    }
+    assert commands - {"cli"} == COMMANDS
 
 
 @pytest.mark.parametrize("name", sorted(DAG))
@@ -55,6 +74,35 @@ def test_stage_depends_on_its_own_code_and_on_what_exists(name):
     made = {out.partition("/")[0] for out in outs} | outs
     for dep in deps:
         assert dep in made or "${" in dep or (ROOT / dep).exists(), dep
+
+
+def is_neutral(path: Path) -> bool:
+    return any(path == ROOT / known or path.is_relative_to(ROOT / known) for known in NEUTRAL)
+
+
+def code_of(name: str) -> list[Path]:
+    """Return the modules of a stage's room."""
+    return [STAGES / f"{name}.py"] if (STAGES / f"{name}.py").is_file() else sorted((STAGES / name).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(DAG))
+def test_stage_depends_on_all_code_that_it_imports_and_on_no_other(name):
+    declared = {dep for dep in template(DAG[name]).get("deps", []) if dep.startswith("stages/")}
+    needed = {path.relative_to(ROOT).as_posix() for path in import_graph.reach(code_of(name), is_neutral)}
+    needed = {path for path in needed if not path.endswith("__init__.py") or path.startswith(f"stages/{name}/")}
+    needed |= {
+        beside.relative_to(ROOT).as_posix()
+        for path in map(ROOT.joinpath, needed)
+        for beside in path.parent.glob(f"{path.stem}.*")
+        if beside.is_file()
+    }
+
+    def covers(dep: str, path: str) -> bool:
+        return path == dep or path.startswith(f"{dep}/")
+
+    assert {path for path in needed if not any(covers(dep, path) for dep in declared)} == set(), "missing in dvc.yaml"
+    unused = {dep for dep in declared if not any(covers(dep, path) for path in needed)}
+    assert unused - BUNDLED.get(name, set()) == set(), "needless in dvc.yaml"
 
 
 @pytest.mark.parametrize("name", sorted(DAG))
@@ -86,7 +134,8 @@ def test_every_stage_has_its_tests(name):
 
 @pytest.mark.parametrize("name", sorted({*DAG, *COMMANDS}))
 def test_every_module_docstring_is_the_contract(name):
-    path = STAGES / f"{name}.py" if (STAGES / f"{name}.py").is_file() else STAGES / name / "__init__.py"
+    folder = STAGES / "commands" if name in COMMANDS else STAGES
+    path = folder / f"{name}.py" if (folder / f"{name}.py").is_file() else folder / name / "__init__.py"
     contract = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     assert re.match(rf"{name}\b.*: ", contract.splitlines()[0])
     for part in ("In:", "Out:", "Fails:"):
@@ -121,7 +170,7 @@ def readme_tree() -> dict[str, list[str]]:
 
 def test_the_readme_tree_shows_stages_and_conf_as_they_are():
     tree = readme_tree()
-    assert {entry.removesuffix("/").removesuffix(".py") for entry in tree["stages/"]} == rooms() - {"cli"}
+    assert {entry.removesuffix("/").removesuffix(".py") for entry in tree["stages/"]} == rooms()
     for entry in tree["stages/"]:
         assert (STAGES / entry).is_dir() == entry.endswith("/"), entry
     shown = {path.name + "/" * path.is_dir() for path in (ROOT / "conf").iterdir()}
@@ -132,33 +181,36 @@ def test_the_readme_tree_shows_stages_and_conf_as_they_are():
             assert made or (ROOT / folder / entry).exists(), f"{folder}{entry}"
 
 
-def imports(path: Path) -> set[str]:
-    """Return the absolute names of everything that a module imports, at its top or inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(STAGES).as_posix())
 def test_stages_import_the_shared_rooms_and_never_each_other(path):
     room = path.relative_to(STAGES).parts[0].removesuffix(".py")
-    if room == "cli":
-        allowed = COMMANDS | {"common"}
-    elif room in COMMANDS:
-        allowed = set(DAG) | {"common", room}  # a command may drive stages
-    elif room == "common":
-        allowed = {"common"}
-    else:
-        allowed = {"common", room}
-    for name in imports(path):
-        parts = name.split(".")
-        if parts[0] == "stages" and len(parts) > 1 and parts[1] in rooms():
-            assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {name}"
+    allowed = {"common": {"common"}, "commands": {*DAG, "common", "commands"}}.get(room, {"common", room})
+    for module, name in import_graph.imported_names(path):
+        parts = f"{module}.{name}".split(".")
+        if parts[0] == "stages" and parts[1] in rooms():
+            assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {module} {name}"
+
+
+def test_no_module_imports_in_a_circle():
+    runtime = sorted((STAGES / "runtime").rglob("*.py"))
+    assert list(import_graph.circles([*MODULES, *runtime])) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(STAGES).as_posix())
+def test_a_module_names_what_its_own_package_defines_by_the_defining_module(path):
+    """An import through the package's roof is a circle in disguise."""
+    if path.name != "__init__.py":
+        package = import_graph.name_of(path).rpartition(".")[0]
+        named = [name for module, name in import_graph.imported_names(path) if module == package]
+        assert [name for name in named if not import_graph.locate(f"{package}.{name}")] == []
+
+
+def test_a_roof_defines_nothing_where_its_package_has_other_modules():
+    for path in MODULES:
+        if path.name == "__init__.py" and len(list(path.parent.glob("*.py"))) > 1 and path.parent != STAGES:
+            body = ast.parse(path.read_text(encoding="utf-8")).body[1:]
+            assigned = [node for node in body if not isinstance(node, ast.ImportFrom)]
+            assert [ast.unparse(node) for node in assigned if not ast.unparse(node).startswith("__all__")] == [], path
 
 
 RUNTIME = sorted((STAGES / "runtime" / "embed_foundry").glob("*.py"))
@@ -190,7 +242,7 @@ print(json.dumps([time.process_time() - started, sorted(set(sys.argv[2:]) & set(
 """
 
 
-@pytest.mark.parametrize("name", sorted({*DAG, *COMMANDS, "cli"}))
+@pytest.mark.parametrize("name", sorted({*DAG, *(f"commands.{name}" for name in (*COMMANDS, "cli"))}))
 def test_importing_a_stage_is_light(name):
     command = [sys.executable, "-c", LIGHT, f"stages.{name}", *sorted(HEAVY)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,14 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import release
-import tiny_gemma
-from embed_foundry import Variant, encoder, manifest
+from embed_foundry import Variant, kinds, manifest
 from embed_foundry.static import StaticEncoder
 from safetensors.numpy import load_file, save_file
 
 from stages import catalog, convert, data, gate, quality
 from stages.common.config import Target
+from support import small_release, tiny_gemma
 
 LIMITS = {
     "retention_min": {"Retrieval": 0.97, "Classification": 0.97, "STS": 0.97},
@@ -27,7 +26,7 @@ LIMITS = {
     "batch_shift_max": 0.02,
     "cosine_min_min": 0.95,
 }
-FAST = release.times(2.0)
+FAST = small_release.times(2.0)
 
 
 class ShuffledEncoder(StaticEncoder):
@@ -64,7 +63,9 @@ def judged(converted, params, suite, cache, tmp_path):
         folders = {name: tmp_path / "variants" / name for name in ("baseline", "it")}
         catalog.run(list(folders), tmp_path / "variants", tmp_path / "catalog")
         quality.run(params.quality, folders, "baseline", [], suite, tmp_path / "quality", 2, cache)
-        release.write(tmp_path / "latency", "latency.json", {"variants": {"baseline": release.times(1.0), "it": times}})
+        small_release.write(
+            tmp_path / "latency", "latency.json", {"variants": {"baseline": small_release.times(1.0), "it": times}}
+        )
         target = params.target.model_dump() | {"candidates": ["it"], "required": 1, "limits": {"it": LIMITS}}
         places = (tmp_path / name for name in ("catalog", "variants", "quality", "latency", "gate"))
         verdict = gate.run(Target.model_validate(target), params.gate, "baseline", *places)
@@ -136,7 +137,7 @@ def test_three_points_lost_on_one_task_do_not_ship(judged):
 
 
 def test_shuffled_rows_do_not_ship(judged, monkeypatch):
-    monkeypatch.setitem(encoder.KINDS, "shuffled", (f"{__name__}:ShuffledEncoder", ""))
+    monkeypatch.setitem(kinds.KINDS, "shuffled", replace(kinds.KINDS["static"], encoder=f"{__name__}:ShuffledEncoder"))
     found = judged(lambda folder: edit(folder, kind="shuffled"))
     assert not found["passes"]
     assert sum(reason.startswith("retention_min") for reason in found["reasons"]) >= 3

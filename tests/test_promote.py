@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from embed_foundry import Bundle, IntegrityError, manifest
-from shelf import actions, digest
 
-from stages import promote
-from stages.promote.store import object_key, release_key
+from stages.commands import promote
+from stages.commands.promote.store import object_key, release_key
+from support.release_stores import actions, digest
 
 
 def test_the_way_of_a_release(shelf, run, one, two, tmp_path):
@@ -43,7 +43,7 @@ def test_the_way_of_a_release(shelf, run, one, two, tmp_path):
 def test_objects_are_named_by_their_content(shelf, run, one):
     run("publish", one)
     objects = [key for key in shelf.named() if key.startswith("objects/")]
-    assert len(objects) == len({fact["sha256"] for fact in manifest.read(one)["files"].values()})
+    assert len(objects) == len(set(manifest.read(one).hashes.values()))
     assert all(hashlib.sha256(shelf.read(key)).hexdigest() == key.rpartition("/")[2] for key in objects)
     assert shelf.read(release_key(digest(one))) == (one / manifest.NAME).read_bytes()
 
@@ -76,14 +76,14 @@ def test_a_dry_run_tells_and_changes_nothing(shelf, run, one, two, tmp_path):
 
 
 def test_wrong_bytes_under_an_objects_name_stop_the_publication(shelf, run, one):
-    fact = manifest.read(one)["files"]["variants/static/table.safetensors"]
-    shelf.put(object_key(fact["sha256"]), bytes(fact["size"]))
+    fact = manifest.read(one).files["variants/static/table.safetensors"]
+    shelf.put(object_key(fact.sha256), bytes(fact.size))
     code, out, err = run("publish", one)
     assert (code, out) == (3, "")
-    assert object_key(fact["sha256"]) in err
+    assert object_key(fact.sha256) in err
     assert "came back as" in err
     assert [key for key in shelf.named() if key.startswith("releases/")] == []
-    shelf.remove(object_key(fact["sha256"]))
+    shelf.remove(object_key(fact.sha256))
     assert run("publish", one)[0] == 0
 
 
@@ -101,7 +101,7 @@ def test_only_what_is_published_whole_is_promoted(shelf, run, one, two):
     run("publish", one)
     run("publish", two)
     run("promote", "stable", digest(two))
-    key = object_key(manifest.read(one)["files"]["bundle.json"]["sha256"])
+    key = object_key(manifest.read(one).hashes["bundle.json"])
     whole = shelf.read(key)
     shelf.put(key, whole[:-1])
     for words in (f"has {len(whole) - 1} bytes", "is missing"):
@@ -117,13 +117,13 @@ def test_what_comes_broken_never_becomes_a_folder(shelf, run, one, two, tmp_path
     run("publish", one)
     run("publish", two)
     run("fetch", digest(one), tmp_path / "got")
-    fact = manifest.read(two)["files"]["evidence/verdict.json"]
-    whole = shelf.read(object_key(fact["sha256"]))
+    fact = manifest.read(two).files["evidence/verdict.json"]
+    whole = shelf.read(object_key(fact.sha256))
     for broken in (whole[:-1], whole + b"x", whole.replace(b"t", b"f", 1)):
-        shelf.put(object_key(fact["sha256"]), broken)
+        shelf.put(object_key(fact.sha256), broken)
         for folder in ("got", "new"):
             assert run("fetch", digest(two), tmp_path / folder)[0] == 3
-    shelf.remove(object_key(fact["sha256"]))
+    shelf.remove(object_key(fact.sha256))
     code, _, err = run("fetch", digest(two), tmp_path / "new")
     assert (code, "missing. Publish the release again" in err) == (3, True)
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} - {"store"} == {"got"}
@@ -147,7 +147,7 @@ def test_a_signature_goes_with_its_release(shelf, run, version, tmp_path):
     shutil.rmtree(tmp_path / "got.signature")
     assert run("fetch", digest(signed), got)[0] == 0, "the release is there, its signature not"
     assert (tmp_path / "got.signature" / "model.sig").read_text() == "second"
-    key = object_key(manifest.read(unsigned)["files"]["bundle.json"]["sha256"])
+    key = object_key(manifest.read(unsigned).hashes["bundle.json"])
     data = shelf.read(key)
     shelf.put(key, b"broken")
     assert run("fetch", digest(unsigned), got)[0] == 3

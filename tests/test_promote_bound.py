@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from embed_foundry import manifest
-from release import refit
-from shelf import forge
+
+from support.release_stores import forge
+from support.small_release import refit
 
 FORGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
     "verdict": ("evidence/verdict.json", lambda it: it.update(baseline="x"), "verdict.json is"),
@@ -45,8 +46,8 @@ def test_a_release_that_the_gate_did_not_pass_is_refused(shelf, run, one, tmp_pa
     release = forge(one, tmp_path / "f", "evidence/verdict.json", lambda it: it["release"].update(passes=False))
     shutil.copyfile(release / "evidence/verdict.json", tmp_path / "f" / "gate" / "verdict.json")
     refit(tmp_path / "f" / "gate")
-    gate = manifest.read(tmp_path / "f" / "gate")["digest"]
-    refit(release, inputs=manifest.read(release)["inputs"] | {"gate": gate})
+    gate = manifest.read(tmp_path / "f" / "gate").digest
+    refit(release, inputs=manifest.read(release).inputs | {"gate": gate})
     code, _, err = run("publish", release)
     assert (code, "the gate did not pass it" in err) == (4, True)
     assert shelf.store.keys("") == []

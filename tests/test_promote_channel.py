@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from embed_foundry import IntegrityError, RetryableError, manifest
-from shelf import actions, digest
 
-from stages import promote
-from stages.promote.channel import Channel
-from stages.promote.store import DIGEST, channel_key
+from stages.commands import promote
+from stages.commands.promote.channel import Channel
+from stages.commands.promote.store import DIGEST, channel_key
+from support.release_stores import actions, digest
 
 RACERS = 16
 

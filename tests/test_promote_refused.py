@@ -1,10 +1,10 @@
 """S3 that refuses, or is not there: the documented exit code, one message, and no secret in it."""
 
 import pytest
-from fault_proxy import Fault
-from weed import ADMIN, BUCKET, PUBLISHER, READER, secret
 
-from stages import promote
+from stages.commands import promote
+from support.fault_proxy import Fault
+from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, READER, secret
 
 REFUSED = {
     "bad secret": (PUBLISHER, "wrong-secret-of-mine", None, "HTTP 403"),

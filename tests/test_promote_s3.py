@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle, IntegrityError, RemoteError, RetryableError, manifest
-from fault_proxy import ALWAYS, Fault, wait_for
-from weed import BUCKET
 
-from stages import promote
-from stages.promote import multipart
-from stages.promote.s3 import S3Store
+from stages.commands import promote
+from stages.commands.promote import multipart
+from stages.commands.promote.s3 import S3Store
+from support.fault_proxy import ALWAYS, Fault, wait_for
+from support.seaweedfs import BUCKET
 
 PART = 5 << 20
 
@@ -175,11 +175,11 @@ def test_a_kill_in_mid_upload_loses_nothing(weed, account, prefix, version, prox
     proxy.hits = []
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     go_on.set()
-    assert (done.returncode, done.stdout.strip()) == (0, manifest.read(big)["digest"]), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, manifest.read(big).digest), done.stderr
     assert proxy.count("PUT", "partNumber") == 1, "it went on, it did not begin anew"
     assert open_uploads(weed, prefix) == []
-    promote.fetch(store, manifest.read(big)["digest"], tmp_path / "got")
-    assert Bundle.load(tmp_path / "got").digest == manifest.read(big)["digest"]
+    promote.fetch(store, manifest.read(big).digest, tmp_path / "got")
+    assert Bundle.load(tmp_path / "got").digest == manifest.read(big).digest
 
 
 def test_bytes_that_come_back_wrong_end_the_publication(store, one, proxy):

@@ -6,13 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from broken import broken, changed, renamed
 from embed_foundry import InputError, manifest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from stages import data, quality
 from stages.quality import floor
+from support.altered_copies import broken, changed, renamed
 
 TASKS = 6
 FEW = ("AwsOperationRetrieval", "WordSim353STS")
@@ -54,7 +54,7 @@ def test_same_bytes_twice_cold_and_from_cells(measure, static, tmp_path):
     measure({"static": static}, "first")
     measure({"static": static}, "cold", cache="other")
     measure({"static": static}, "kept")
-    digests = {manifest.verify(tmp_path / out)["digest"] for out in ("first", "cold", "kept")}
+    digests = {manifest.verify(tmp_path / out).digest for out in ("first", "cold", "kept")}
     assert len(digests) == 1
 
 

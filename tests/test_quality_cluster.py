@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from broken import broken, changed
 from distributed import Client, LocalCluster
 from embed_foundry import InputError, RetryableError, manifest
 
 from stages import data, quality
 from stages.common.config import Engine
 from stages.quality import cluster, depot
+from support.altered_copies import broken, changed
 
 TASKS = ("AwsOperationRetrieval", "AwsServiceClassification", "WordSim353STS")
 
@@ -45,7 +45,7 @@ def measure(params, suite, tmp_path_factory):
     def run(variants, out, engine=quality.LOCAL):
         cells = folder / f"{out}.cells"
         quality.run(params.quality, variants, "fp32", [128], suite, folder / out, 1, cells, engine)
-        return manifest.verify(folder / out)["digest"]
+        return manifest.verify(folder / out).digest
 
     return run
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from embed_foundry import IntegrityError
-from reported import SPEED, Build, Page
 
 from stages import report
 from stages.common.config import Limits
+from support.reported_build import SPEED, Build, Page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,9 +124,10 @@ def test_the_same_inputs_give_the_same_bytes_everywhere(build, tmp_path):
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.fonttype: path\naxes.grid: False\naxes.labelpad: 20\n")
     settings = {"MATPLOTLIBRC": str(tmp_path), "TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
     script = (
-        "import sys; from pathlib import Path; from stages import report; from stages.common import catalog, config;"
+        "import sys; from pathlib import Path; from stages import report; from stages.common import config;"
+        "from stages.common.records import catalog;"
         "root = Path(sys.argv[1]); model = config.Model.model_validate_json(sys.argv[2]);"
-        "variants = catalog.listed(root / 'catalog', root / 'variants');"
+        "variants = catalog.catalogued(root / 'catalog', root / 'variants');"
         "report.run(model, sys.argv[3], variants, root / 'quality', root / 'latency', root / 'gate', root / 'again')"
     )
     arguments = [str(build.root), build.params.model.model_dump_json(), build.target.name]

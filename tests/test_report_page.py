@@ -4,7 +4,8 @@ import json
 
 import pytest
 from embed_foundry import manifest
-from reported import TASKS, Build, Page
+
+from support.reported_build import TASKS, Build, Page
 
 HOSTILE = "<script>alert('x')</script> {{ 7 * 7 }} & $\\alpha$"
 
@@ -49,7 +50,7 @@ def test_figures_on_the_page(build):
     assert "Some CPU" in page.text
     assert "this machine’s" in page.text
     for name in ("variants/static", "quality", "latency", "gate"):
-        assert manifest.read(build.root / name)["digest"] in page.text
+        assert manifest.read(build.root / name).digest in page.text
 
 
 @pytest.mark.parametrize(("rounds", "shown"), [(50, ()), (60, ("P95",)), (300, ("P95", "P99"))])

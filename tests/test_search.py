@@ -5,7 +5,8 @@ import json
 import pytest
 from embed_foundry.errors import InputError
 
-from stages import data, search
+from stages import data
+from stages.commands import search
 
 POINTS = {
     "exact and slow": {"cosine_mean": 1.0, "speedup": 1.0, "size_mb": 90.0},

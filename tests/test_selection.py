@@ -1,9 +1,13 @@
 """The choice of a variant: a pure function of the bundle's facts and the environment, and the words for it."""
 
 import dataclasses
+import importlib
+import importlib.util
 import json
 import os
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from conftest import CONSOLE
 from embed_foundry import Bundle, Environment, contract, encoder, environment
 from embed_foundry.contract import Contract, Shipped
 from embed_foundry.explain import lines
+from embed_foundry.kinds import KINDS
 from embed_foundry.selection import decide
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
@@ -131,8 +136,15 @@ def test_it_is_pure(monkeypatch):
     assert decide(facts(), SERVER) == before
 
 
-def test_every_kind_has_a_library():
-    assert set(environment.LIBRARIES) == set(encoder.KINDS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_a_kind_names_a_real_encoder_and_the_extra_that_brings_its_packages(kind, root):
+    module, _, name = kind.encoder.partition(":")
+    assert issubclass(getattr(importlib.import_module(module), name), encoder.Encoder)
+    assert importlib.util.find_spec(kind.module)
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    if kind.extra:
+        brought = {re.split(r"[<>=\[]", requirement)[0] for requirement in extras[kind.extra]}
+        assert brought == set(kind.packages)
 
 
 def test_this_host_is_seen(monkeypatch):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from embed_foundry import Bundle, InputError, IntegrityError, Key, archive, manifest, open_bundle, signature
-from release import git, refit
 
-from stages import sign
-from stages.sign import Pair, provenance
+from stages.commands import sign
+from stages.commands.sign import Pair, provenance, signing
+from support.small_release import git, refit
 
 BUILDER = "urn:test:builder"
 
@@ -42,7 +42,7 @@ def verify(folder: Path, key: Path, console) -> tuple[int, str, str]:
 
 
 def test_signing_changes_no_byte_of_the_bundle(released, signed):
-    assert manifest.verify(signed)["digest"] == manifest.read(released.folder)["digest"]
+    assert manifest.verify(signed).digest == manifest.read(released.folder).digest
     assert (signed / manifest.NAME).read_bytes() == (released.folder / manifest.NAME).read_bytes()
     beside = signed.with_name("release.signature")
     assert {path.name for path in beside.iterdir()} == {"model.sig", "provenance.intoto.json", "manifest.json"}
@@ -194,11 +194,11 @@ def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, 
 
 def test_public_addresses_are_told_and_private_ones_are_not(checkout, tmp_path):
     copy = shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
-    assert sign._remote(copy) == ""
+    assert signing._remote(copy) == ""
     git(copy, "remote", "add", "origin", "/some/folder")
-    assert sign._remote(copy) == ""
+    assert signing._remote(copy) == ""
     git(copy, "remote", "set-url", "origin", "https://me:secret@example.org/a/b.git")
-    assert sign._remote(copy) == "git+https://example.org/a/b.git"
+    assert signing._remote(copy) == "git+https://example.org/a/b.git"
 
 
 def test_keygen_makes_a_secret_once(tmp_path, console):

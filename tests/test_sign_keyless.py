@@ -19,11 +19,11 @@ from embed_foundry import (
     open_bundle,
     signature,
 )
-from release import refit
-from sigstore_server import IDENTITY, SigstoreServer
 
-from stages import promote, sign
-from stages.promote.store import open_store
+from stages.commands import promote, sign
+from stages.commands.promote.addresses import open_store
+from support.sigstore_server import IDENTITY, SigstoreServer
+from support.small_release import refit
 
 BUILDER = "urn:test:builder"
 
@@ -85,7 +85,7 @@ def test_ci_signs_as_its_workflow_and_others_verify_it(version, checkout, sigsto
     assert "give --key PUBLIC_KEY, or --identity and --issuer" in run("verify", folder)[1]
     opened = open_bundle(folder, key=None, identity=IDENTITY, issuer=sigstore.url, trust=str(sigstore.trust))
     assert opened.variant.name == "static"
-    assert manifest.verify(folder)["digest"] == manifest.read(version(1, "static"))["digest"]
+    assert manifest.verify(folder).digest == manifest.read(version(1, "static")).digest
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.common import stats
+from stages.common.measure import statistics
 
 TRIALS = 3000
 # Three standard errors of a share near 0.95 over TRIALS.
@@ -22,7 +22,7 @@ TRUTH = np.sort(np.concatenate([samples(n).ravel() for n in (401, 402, 403)]))
 @pytest.mark.parametrize("n", [6, 7, 10, 59, 60, 300])
 def test_the_interval_covers_the_median_as_often_as_it_says(n):
     truth = np.quantile(TRUTH, 0.5)
-    intervals = np.array([stats.median_interval(row.tolist()) for row in samples(n)])
+    intervals = np.array([statistics.median_interval(row.tolist()) for row in samples(n)])
     covered = ((intervals[:, 0] <= truth) & (truth <= intervals[:, 1])).mean()
     assert covered >= 0.95 - ERROR
     if n >= 59:  # ranks are dense enough that a wider interval would be a waste
@@ -32,34 +32,34 @@ def test_the_interval_covers_the_median_as_often_as_it_says(n):
 @pytest.mark.parametrize(("p", "n"), [(0.95, 59), (0.95, 100), (0.95, 299), (0.99, 299), (0.99, 500)])
 def test_the_upper_bound_lies_above_the_quantile_as_often_as_it_says(p, n):
     truth = np.quantile(TRUTH, p)
-    bounds = np.array([stats.quantile_upper(row.tolist(), p) for row in samples(n)])
+    bounds = np.array([statistics.quantile_upper(row.tolist(), p) for row in samples(n)])
     assert (bounds >= truth).mean() >= 0.95 - ERROR
 
 
 @pytest.mark.parametrize(("p", "least"), [(0.95, 59), (0.99, 299)])
 def test_no_bound_where_n_cannot_carry_it_and_the_maximum_where_it_just_can(p, least):
     values = [float(value) for value in np.random.default_rng(0).permutation(least)]
-    assert stats.quantile_upper(values[: least - 1], p) is None
-    assert stats.quantile_upper(values, p) == max(values)
-    assert stats.quantile_upper([], p) is None
+    assert statistics.quantile_upper(values[: least - 1], p) is None
+    assert statistics.quantile_upper(values, p) == max(values)
+    assert statistics.quantile_upper([], p) is None
 
 
 @pytest.mark.parametrize("n", range(6))
 def test_too_few_values_carry_no_interval(n):
     with pytest.raises(ValueError, match="carry no 95% interval"):
-        stats.median_interval([1.0] * n)
+        statistics.median_interval([1.0] * n)
 
 
 def test_the_interval_is_the_narrowest_that_still_covers():
     from scipy.stats import binom
 
     for n in range(6, 300):
-        low, high = stats.median_interval([float(rank) for rank in range(1, n + 1)])
+        low, high = statistics.median_interval([float(rank) for rank in range(1, n + 1)])
         assert low + high == n + 1
         assert 1 - 2 * binom.cdf(low - 1, n, 0.5) >= 0.95 > 1 - 2 * binom.cdf(low, n, 0.5)
 
 
 def test_a_quantile_is_an_observed_value():
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
-    assert [stats.quantile(values, p) for p in (0.0, 0.2, 0.21, 0.5, 0.8, 1.0)] == [1, 1, 2, 3, 4, 5]
-    assert stats.quantile([float(rank) for rank in range(1, 101)], 0.95) == 95
+    assert [statistics.quantile(values, p) for p in (0.0, 0.2, 0.21, 0.5, 0.8, 1.0)] == [1, 1, 2, 3, 4, 5]
+    assert statistics.quantile([float(rank) for rank in range(1, 101)], 0.95) == 95

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stock_data
 from embed_foundry import IntegrityError, manifest
 from embed_foundry.errors import InputError
 
 from stages import data, quality
-from stages.common.suites import Airgapped
+from stages.common.config.suite import AirgappedSuite
+from support import stock_task_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TYPES = {
@@ -50,8 +50,8 @@ SAMPLES = {
 }
 
 
-def airgapped(folder: Path, tasks: tuple[str, ...] = (), counts: str = "warn") -> Airgapped:
-    return Airgapped(name="airgapped", source="folder", data=str(folder), tasks=list(tasks), counts=counts)
+def airgapped(folder: Path, tasks: tuple[str, ...] = (), counts: str = "warn") -> AirgappedSuite:
+    return AirgappedSuite(name="airgapped", source="folder", data=str(folder), tasks=list(tasks), counts=counts)
 
 
 def records(out: Path) -> dict[str, dict]:
@@ -61,7 +61,7 @@ def records(out: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Return a user's folder with a few rows of every kind of task."""
-    return stock_data.write(tmp_path_factory.mktemp("mine") / "tasks")
+    return stock_task_data.write(tmp_path_factory.mktemp("mine") / "tasks")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_one_layout_whatever_the_format(written):
 
 def test_same_bytes_from_another_place(mine, written, tmp_path):
     data.run(airgapped(mine), tmp_path / "again")
-    assert manifest.verify(tmp_path / "again")["digest"] == manifest.verify(written)["digest"]
+    assert manifest.verify(tmp_path / "again").digest == manifest.verify(written).digest
     assert str(mine) not in (tmp_path / "again" / "manifest.json").read_text(encoding="utf-8")
 
 
@@ -133,7 +133,7 @@ def test_latency_finds_texts_where_no_task_has_a_corpus_at_the_top(folder, writt
 
 def test_separators_inside_a_text_cut_no_line(mine, tmp_path):
     text = "one\u2028two\x85three"
-    stock_data.table(mine / "STSBenchmark" / "test.csv", ("sentence1", "sentence2", "score"), [(text, "b", 1)])
+    stock_task_data.table(mine / "STSBenchmark" / "test.csv", ("sentence1", "sentence2", "score"), [(text, "b", 1)])
     data.run(airgapped(mine, ("STSBenchmark",)), tmp_path / "data")
     (line,) = (tmp_path / "data/STSBenchmark/test.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["sentence1"] == text

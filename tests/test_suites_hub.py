@@ -11,13 +11,14 @@ import pytest
 import yaml
 from embed_foundry import IntegrityError, RetryableError, manifest
 from embed_foundry.errors import InputError, RemoteError
-from hub_server import Fault, HubServer
 
-from stages import compose, data
+from stages import data
+from stages.commands import compose
 from stages.common import config
-from stages.common.hub import Connection
-from stages.common.suites import Published
+from stages.common.config.suite import HubSuite
+from stages.common.sources.hub import Connection
 from stages.data import choice
+from support.hub_server import Fault, HubServer
 
 # The datasets and commits that mteb pins, and the samples it publishes.
 STSB, STSB_REVISION, STSB_ROWS = "mteb/stsbenchmark-sts", "b0fddb56ed78048fa8b90373c8a3cfc37b684831", 1379
@@ -118,8 +119,8 @@ LOADERS = {
 }  # fmt: skip
 
 
-def published(*tasks: str, counts: str = "refuse", benchmarks: tuple[str, ...] = (), **subsets: list[str]) -> Published:
-    return Published(
+def published(*tasks: str, counts: str = "refuse", benchmarks: tuple[str, ...] = (), **subsets: list[str]) -> HubSuite:
+    return HubSuite(
         name="mteb_core", source="hub", benchmarks=list(benchmarks), tasks=list(tasks), subsets=subsets, counts=counts
     )
 
@@ -159,7 +160,7 @@ def test_takes_a_task_at_mtebs_revision_and_needs_the_hub_once(hub, fetch, capfd
     fetch(out="again")
     assert hub.count("file", "test.jsonl") == 1, "the second run takes it from the cache"
     offline = fetch(out="offline", offline=True)
-    assert manifest.read(offline)["digest"] == manifest.read(out)["digest"]
+    assert manifest.read(offline).digest == manifest.read(out).digest
 
 
 def test_takes_a_retrieval_task_with_its_configurations(fetch):
@@ -220,10 +221,10 @@ def test_each_refusal_ends_as_documented(hub, fetch, tmp_path, case):
 
 
 def test_bytes_that_rot_in_the_cache_are_fetched_again(hub, fetch, tmp_path):
-    first = manifest.read(fetch())["digest"]
+    first = manifest.read(fetch()).digest
     blob = next((tmp_path / "cache").glob("**/snapshots/*/test.jsonl")).resolve()
     blob.write_bytes(blob.read_bytes().replace(b"one 5", b"six 5"))
-    assert manifest.read(fetch(out="again"))["digest"] == first
+    assert manifest.read(fetch(out="again")).digest == first
     assert hub.count("file", "test.jsonl") == 2
 
 

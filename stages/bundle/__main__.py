@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages import bundle
 from stages.common import config
-from stages.common.artifact import run_stage
+from stages.common.contract.process import run_stage
 
 
 def _main() -> None:

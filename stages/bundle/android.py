@@ -24,11 +24,11 @@ def write(work: Path, shipped: Mapping[str, Path]) -> None:
 
 
 def _variant(folder: Path, variant: Variant) -> dict[str, Any]:
-    files, facts = manifest.read(folder)["files"], variant.recipe
+    files, facts = manifest.read(folder).files, variant.recipe
 
     def file(role: str) -> dict[str, Any]:
-        name, fact = variant.files[role], files[variant.files[role]]
-        return {"file": f"variants/{folder.name}/{name}", "sha256": fact["sha256"], "bytes": fact["size"]}
+        name, entry = variant.files[role], files[variant.files[role]]
+        return {"file": f"variants/{folder.name}/{name}", "sha256": entry.sha256, "bytes": entry.size}
 
     role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"
     before, after = facts["special_ids"]

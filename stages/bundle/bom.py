@@ -7,21 +7,23 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from embed_foundry.kinds import KINDS
+
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
-# Libraries that run the bundle; all others only made or measured it.
-RUNTIME = {"ai-edge-litert", "numpy", "onnxruntime", "openvino", "safetensors", "sentencepiece", "tokenizers"}
+# Libraries that run any bundle; its kinds add theirs, and all others only made or measured it.
+RUNTIME = {"numpy", "onnxruntime", "safetensors", "tokenizers"}
 # mteb writes ids in lower case.
 SPDX = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "MIT", "cc-by-4.0": "CC-BY-4.0"}
 
 
-def render(told: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> str:
+def render(told: Mapping[str, Any], files: Mapping[str, str]) -> str:
     """Return the BOM as CycloneDX 1.6 JSON.
 
     Args:
         told: bundle.json's content.
-        files: the bundle's files: name -> {"sha256"}.
+        files: the bundle's files: name -> SHA-256.
     """
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
@@ -78,6 +80,7 @@ def render(told: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> s
         )
         for task in told["sources"]["data"]["tasks"]
     ]
+    running = RUNTIME.union(*(KINDS[entry["kind"]].distributions for entry in told["variants"].values()))
     libraries = [
         Component(
             name=item["name"],
@@ -85,7 +88,7 @@ def render(told: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> s
             type=kind.LIBRARY,
             bom_ref=f"pypi:{item['name']}@{item['version']}",
             purl=PackageURL("pypi", None, item["name"], item["version"]),
-            scope=ComponentScope.REQUIRED if item["name"] in RUNTIME else ComponentScope.EXCLUDED,
+            scope=ComponentScope.REQUIRED if item["name"] in running else ComponentScope.EXCLUDED,
         )
         for item in told["build"]["libraries"]
     ]
@@ -101,8 +104,8 @@ def render(told: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> s
     return JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
 
 
-def _files(prefix: str, files: Mapping[str, Mapping[str, str]]) -> "list[Component]":
-    return [_file("bundle", name, fact["sha256"]) for name, fact in files.items() if name.startswith(prefix)]
+def _files(prefix: str, files: Mapping[str, str]) -> "list[Component]":
+    return [_file("bundle", name, digest) for name, digest in files.items() if name.startswith(prefix)]
 
 
 def _file(where: str, name: str, digest: str) -> "Component":

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embed_foundry.kinds import KINDS
+
 from stages.bundle.licences import HUB
 
 # Which files a hub repository stores by LFS. Without this file the hub adds its own, which no manifest lists.
@@ -10,8 +12,6 @@ ATTRIBUTES = "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
     for pattern in ("*.bin", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
 )
-# Kinds whose library is an extra of the runtime.
-EXTRAS = {"openvino", "tflite"}
 BODY = """
 # {model} for {target}
 
@@ -98,7 +98,7 @@ def _body(told: Mapping[str, Any]) -> str:
     types = sorted({it["type"] for entry in variants.values() for it in entry["measured"]["quality"].values()})
     machine = (told["measured_on"]["machine"] or {}).get("cpu", "a machine that was not recorded")
     prompts = ", ".join(f"`{name}`" for name in sorted(first["prompts"]))
-    extras = sorted(EXTRAS & {entry["kind"] for entry in variants.values()})
+    extras = sorted({KINDS[entry["kind"]].extra for entry in variants.values()} - {""})
     return BODY.format(
         model=model["name"],
         target=told["target"]["name"],

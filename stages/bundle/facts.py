@@ -78,7 +78,7 @@ def _variant(
     variant, body = Variant.load(folder), manifest.read(folder)
     lengths = timed.get("lengths", {})
     return {
-        "digest": body["digest"],
+        "digest": body.digest,
         "kind": variant.kind,
         "precision": variant.precision,
         "bits": BITS[variant.precision],
@@ -89,7 +89,7 @@ def _variant(
         "matryoshka": list(variant.matryoshka),
         "max_tokens": variant.max_tokens,
         "prompts": variant.prompts,
-        "size_mb": round(sum(fact["size"] for fact in body["files"].values()) / 1e6, 3),
+        "size_mb": round(body.size / 1e6, 3),
         "measured": {
             "peak_rss_mb": timed.get("peak_rss_mb"),
             "cold_start_s": timed.get("cold_start_s", {}).get("median"),
@@ -119,11 +119,11 @@ def _sources(sources: "Sources") -> dict[str, Any]:
     told = ("name", "type", "version", "license", "reference", "package")
     return {
         "weights": {
-            "digest": weights["digest"],
-            "stage": weights.get("stage", ""),
-            "files": {name: fact["sha256"] for name, fact in weights["files"].items()},
+            "digest": weights.digest,
+            "stage": weights.stage,
+            "files": weights.hashes,
         },
-        "data": {"digest": data["digest"], "tasks": [{key: it[key] for key in told if it.get(key)} for it in tasks]},
+        "data": {"digest": data.digest, "tasks": [{key: it[key] for key in told if it.get(key)} for it in tasks]},
         "requirements.lock": manifest.sha256(sources.project / "requirements.lock"),
     }
 
@@ -133,13 +133,13 @@ def _build(sources: "Sources", shipped: Mapping[str, Path]) -> dict[str, Any]:
     steps = {name: manifest.read(getattr(sources, name)) for name in ("quality", "latency", "gate")}
     variants = {name: manifest.read(folder) for name, folder in shipped.items()}
     bodies = [manifest.read(sources.weights), manifest.read(sources.data), *variants.values(), *steps.values()]
-    libraries = {(name, version) for body in bodies for name, version in body.get("libraries", {}).items()}
-    parameters = {name: body.get("parameters", {}) for name, body in steps.items()}
-    parameters["weights"] = manifest.read(sources.weights).get("parameters", {})
+    libraries = {(name, version) for body in bodies for name, version in body.libraries.items()}
+    parameters = {name: body.parameters for name, body in steps.items()}
+    parameters["weights"] = manifest.read(sources.weights).parameters
     parameters["gate"] = {key: value for key, value in parameters["gate"].items() if key != "target"}
     return {
         "parameters": parameters
-        | {"variants": {name: body.get("parameters", {}).get("variant") for name, body in variants.items()}},
+        | {"variants": {name: body.parameters.get("variant") for name, body in variants.items()}},
         "libraries": [{"name": name, "version": version} for name, version in sorted(libraries)],
     }
 

@@ -7,7 +7,7 @@ from embed_foundry.errors import InputError
 
 from stages import convert
 from stages.common import config
-from stages.common.artifact import run_stage
+from stages.common.contract.process import run_stage
 
 
 def _main() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.intake import read_object
-from stages.common.progress import bar
+from stages.common.contract.progress import bar
+from stages.common.sources.intake import read_object
 from stages.convert import graph
 from stages.convert.tokenizer import TOKENIZER
 

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stages.common.progress import bar
-from stages.common.recipes import Blocks, OnnxQuantize, OnnxVariant
-from stages.convert import Draft, calibrate, graph, rounding
+from stages.common.config.variant import Blocks, OnnxQuantize, OnnxRecipe
+from stages.common.contract.progress import bar
+from stages.convert import calibrate, graph, rounding
+from stages.convert.conversion import ConversionResult
 from stages.convert.tokenizer import copy_tokenizer
 
 GRAPH = "model.onnx"
@@ -21,7 +22,7 @@ KEPT_BLOCK = 32
 DOMAIN, ACCURACY = "com.microsoft", 4
 
 
-def convert(base: Path, recipe: OnnxVariant, work: Path) -> Draft:
+def convert(base: Path, recipe: OnnxRecipe, work: Path) -> ConversionResult:
     """Export the SentenceTransformer to one graph: int64 input_ids, attention_mask [b, s] -> two named float32 outputs.
 
     Raises:
@@ -32,7 +33,9 @@ def convert(base: Path, recipe: OnnxVariant, work: Path) -> Draft:
     if recipe.quantize:
         exported = quantize(exported, recipe.quantize, base, work)
     files = graph.save(exported, work / GRAPH)
-    return Draft(files=files | copy_tokenizer(base, work), dimensions=dimensions, batching=batching(recipe.quantize))
+    return ConversionResult(
+        files=files | copy_tokenizer(base, work), dimensions=dimensions, batching=batching(recipe.quantize)
+    )
 
 
 def batching(settings: OnnxQuantize | None) -> str:

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stages.common.recipes import OpenvinoCompress, OpenvinoVariant
-from stages.convert import Draft, graph
+from stages.common.config.variant import OpenvinoCompress, OpenvinoRecipe
+from stages.convert import graph
+from stages.convert.conversion import ConversionResult
 from stages.convert.tokenizer import copy_tokenizer
 
 GRAPH = "model.xml"
@@ -16,7 +17,7 @@ WEIGHTS = "model.bin"
 EMBEDDING_GROUP = 32
 
 
-def convert(base: Path, recipe: OpenvinoVariant, work: Path) -> Draft:
+def convert(base: Path, recipe: OpenvinoRecipe, work: Path) -> ConversionResult:
     """Write the graph as IR, with the inputs and outputs of the ONNX graph it is read from.
 
     Raises:
@@ -37,7 +38,7 @@ def convert(base: Path, recipe: OpenvinoVariant, work: Path) -> Draft:
         del model  # it maps the scratch file
     _number_layers(work / GRAPH)
     exact = recipe.compress is None and recipe.inference_precision == "f32"
-    return Draft(
+    return ConversionResult(
         files={"graph": GRAPH, "weights": WEIGHTS} | copy_tokenizer(base, work),
         dimensions=dimensions,
         batching="padded" if exact else "equal_length",

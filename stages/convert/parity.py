@@ -1,4 +1,4 @@
-"""Parity of a converted variant with its base model, over stages/common/texts.txt.
+"""Parity of a converted variant with its base model, over stages/common/sources/probe_texts.txt.
 
 The base model is run by sentence-transformers itself, not by an encoder of ours, so that a mistake in our encoders
 cannot cancel out.
@@ -13,8 +13,8 @@ from embed_foundry import Encoder, FoundryError, manifest, open_variant
 from embed_foundry.encoder import Vectors
 from numpy.typing import NDArray
 
-from stages.common import texts as probes
-from stages.convert import THREADS
+from stages.common.sources import probe_texts as probes
+from stages.convert.conversion import THREADS
 
 DIGITS = 6
 # Every which text shares a batch with one at the token limit: six rows of 2048 tokens are enough to wait for.
@@ -54,7 +54,7 @@ def measure(base: Path, folder: Path, *, own_space: bool) -> dict[str, Any]:
     except FoundryError as error:
         return {"error": str(error)}
     asked = tuple(dict.fromkeys([*texts, _SHORTEST, long, *(text for _, through, _ in fixed for text in through)]))
-    known = _reference(base, manifest.read(base)["digest"], asked, encoder.variant.max_tokens)
+    known = _reference(base, manifest.read(base).digest, asked, encoder.variant.max_tokens)
     expected = known[: len(texts) + 2]
     if not own_space and expected.shape[1] != alone.shape[1]:
         return {"error": f"vectors have {alone.shape[1]} dimensions, the base model's {expected.shape[1]}."}

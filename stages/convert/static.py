@@ -8,9 +8,10 @@ from embed_foundry import manifest
 from embed_foundry.errors import InputError
 from numpy.typing import NDArray
 
-from stages.common import corpus
-from stages.common.recipes import StaticFit, StaticVariant
-from stages.convert import THREADS, Draft, calibrate, ridge, vocabulary
+from stages.common.config.variant import StaticFit, StaticRecipe
+from stages.common.sources import corpus
+from stages.convert import calibrate, ridge, vocabulary
+from stages.convert.conversion import THREADS, ConversionResult
 from stages.convert.teacher import Teacher
 from stages.convert.tokenizer import TOKENIZER, special_ids
 
@@ -19,7 +20,7 @@ TABLE = "table.safetensors"
 PRECISIONS = {"int8": "int8", "fp32": "float32"}
 
 
-def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
+def convert(base: Path, recipe: StaticRecipe, work: Path) -> ConversionResult:
     """Prune, distil, fit or reduce by PCA, weight by SIF, quantise; the result runs on numpy and tokenizers alone.
 
     Raises:
@@ -58,7 +59,7 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
         table = quantize_embeddings(table, DType(PRECISIONS[recipe.precision]))
     save_file({"embeddings": np.ascontiguousarray(table)}, work / TABLE)
     tokenizer.save(str(work / TOKENIZER), pretty=False)
-    return Draft(
+    return ConversionResult(
         files={"table": TABLE, "tokenizer": TOKENIZER},
         dimensions=int(table.shape[1]),
         facts={"unknown_id": chosen.unknown, "by_word": chosen.by_word, "tokens": len(table)},
@@ -67,7 +68,7 @@ def convert(base: Path, recipe: StaticVariant, work: Path) -> Draft:
 
 
 def _fitted(
-    recipe: StaticVariant,
+    recipe: StaticRecipe,
     fit: StaticFit,
     table: NDArray[np.float32],
     tokens: list[list[int]],

@@ -12,8 +12,8 @@ import numpy as np
 from embed_foundry import IntegrityError, manifest
 from numpy.typing import NDArray
 
-from stages.common.artifact import publish, versions
-from stages.common.progress import bar
+from stages.common.contract.output import library_versions, stage_output
+from stages.common.contract.progress import bar
 from stages.convert import graph
 
 # Of the graph, as in conf/variant/onnx_fp32.yaml.
@@ -53,7 +53,7 @@ class Teacher:
         asked = {
             "graph": self._graph,
             "rows": hashlib.sha256(manifest.canonical(rows)).hexdigest(),
-            "libraries": versions(["onnxruntime"]),
+            "libraries": library_versions(["onnxruntime"]),
         }
         folder = KEPT / hashlib.sha256(manifest.canonical(asked)).hexdigest()
         with suppress(IntegrityError):  # not there, or not as it was written
@@ -61,7 +61,7 @@ class Teacher:
             kept: NDArray[np.float32] = np.load(folder / FILE)
             return kept
         made = self._made(rows, what)
-        with publish(folder, stage="convert@static", parameters=asked, inputs={}) as work:
+        with stage_output(folder, stage="convert@static", parameters=asked, inputs={}) as work:
             np.save(work / FILE, made)
         return made
 

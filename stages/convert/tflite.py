@@ -18,10 +18,11 @@ from embed_foundry.errors import InputError
 from embed_foundry.tflite import Graph, Pieces, Words, open_tokenizer
 from numpy.typing import NDArray
 
-from stages.common import texts
-from stages.common.progress import bar
-from stages.common.recipes import TfliteRule, TfliteVariant
-from stages.convert import THREADS, Draft, calibrate, tflite_layers
+from stages.common.config.variant import TfliteRecipe, TfliteRule
+from stages.common.contract.progress import bar
+from stages.common.sources import probe_texts
+from stages.convert import calibrate, tflite_layers
+from stages.convert.conversion import THREADS, ConversionResult
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer, special_ids
 
 PIECES = "tokenizer.model"
@@ -32,7 +33,7 @@ EXACT = 0.9999
 STEP = 12
 
 
-def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
+def convert(base: Path, recipe: TfliteRecipe, work: Path) -> ConversionResult:
     """Export and round the model at every length of the recipe; the largest is the variant's limit.
 
     Raises:
@@ -67,7 +68,7 @@ def convert(base: Path, recipe: TfliteVariant, work: Path) -> Draft:
             )
         if recipe.rules:
             quantize(path, recipe.rules)
-    return Draft(
+    return ConversionResult(
         files=files,
         dimensions=int(found.shape[1]),
         facts={"special_ids": special, "vocabulary": _rows(model)},
@@ -157,7 +158,7 @@ def _other_ids(base: Path, tokenizer: Pieces | Words, special: tuple[list[int], 
     whole = Tokenizer.from_file(str(base / TOKENIZER))
     whole.no_padding()
     whole.no_truncation()
-    probes = texts.texts()
+    probes = probe_texts.texts()
     for text, ids in zip(probes, tokenizer.ids(probes), strict=True):
         if [*special[0], *ids, *special[1]] != whole.encode(text).ids:
             return f"{PIECES} and {TOKENIZER} give different ids to {text!r}. Use the files of one model."
@@ -167,9 +168,9 @@ def _other_ids(base: Path, tokenizer: Pieces | Words, special: tuple[list[int], 
 def _inputs(tokenizer: Pieces | Words, special: tuple[list[int], list[int]], length: int) -> list[list[int]]:
     """Return the rows of ids that a graph is compared on: a short one, one that fills it, several languages."""
     before, after = special
-    probes = texts.texts()
+    probes = probe_texts.texts()
     long = (tokenizer.ids([" ".join(probes)])[0] * length)[: length - len(before) - len(after)]
-    rows = [*tokenizer.ids([texts.SHORT, *probes[::STEP]]), long]
+    rows = [*tokenizer.ids([probe_texts.SHORT, *probes[::STEP]]), long]
     return [[*before, *row[: length - len(before) - len(after)], *after] for row in rows]
 
 

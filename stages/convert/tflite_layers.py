@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed_foundry.errors import InputError
 
-from stages.common.progress import bar
+from stages.common.contract.progress import bar
 from stages.convert import tflite_rounding
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.common import texts
+from stages.common.sources import probe_texts
 
 TOKENIZER = "tokenizer.json"
 
@@ -21,6 +21,6 @@ def special_ids(base: Path) -> tuple[list[int], list[int]]:
 
     tokenizer = Tokenizer.from_file(str(base / TOKENIZER))
     tokenizer.no_padding()
-    inside, around = (tokenizer.encode(texts.SHORT, add_special_tokens=more).ids for more in (False, True))
+    inside, around = (tokenizer.encode(probe_texts.SHORT, add_special_tokens=more).ids for more in (False, True))
     start = next(at for at in range(len(around)) if around[at : at + len(inside)] == inside)
     return around[:start], around[start + len(inside) :]

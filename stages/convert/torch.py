@@ -9,10 +9,10 @@ from pathlib import Path
 
 from embed_foundry import manifest
 
-from stages.common import texts
-from stages.common.intake import read_object
-from stages.common.recipes import TorchVariant
-from stages.convert import THREADS, Draft
+from stages.common.config.variant import TorchRecipe
+from stages.common.sources import probe_texts
+from stages.common.sources.intake import read_object
+from stages.convert.conversion import THREADS, ConversionResult
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
 
 WEIGHTS = ".safetensors"
@@ -21,7 +21,7 @@ CONFIG = "config.json"
 SLOW_TOKENIZERS = {"tokenizer.model", "vocab.txt", TOKENIZER}
 
 
-def convert(base: Path, recipe: TorchVariant, work: Path) -> Draft:
+def convert(base: Path, recipe: TorchRecipe, work: Path) -> ConversionResult:
     """Copy the base model byte for byte, except for its weights."""
     folder = work / "model"
     if recipe.precision == "int8":
@@ -35,7 +35,7 @@ def convert(base: Path, recipe: TorchVariant, work: Path) -> Draft:
         else:
             shutil.copyfile(base / name, target)
     caveat = _peak(base) if recipe.precision == "fp16" else ""
-    return Draft(files={"model": "model"}, dimensions=_dimensions(folder), caveat=caveat)
+    return ConversionResult(files={"model": "model"}, dimensions=_dimensions(folder), caveat=caveat)
 
 
 def _cast(source: Path, target: Path, dtype: str) -> None:
@@ -52,7 +52,7 @@ def _cast(source: Path, target: Path, dtype: str) -> None:
     save_file(tensors, target, metadata)
 
 
-def _to_int8(base: Path, folder: Path) -> Draft:
+def _to_int8(base: Path, folder: Path) -> ConversionResult:
     """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
     from embed_foundry.torch_int8 import METHOD, swap
     from safetensors.torch import save_file
@@ -74,7 +74,9 @@ def _to_int8(base: Path, folder: Path) -> Draft:
     )
     config = read_object(base / CONFIG)
     (folder / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
-    return Draft(files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length")
+    return ConversionResult(
+        files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length"
+    )
 
 
 def _peak(base: Path) -> str:
@@ -94,7 +96,7 @@ def _peak(base: Path) -> str:
 
     for name, module in model.named_modules():
         module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
-    for text in texts.texts():
+    for text in probe_texts.texts():
         model.encode([text], show_progress_bar=False)
     end = torch.finfo(torch.float16).max
     return f"fp16 ends at {end:.0f}; in fp32 this model reaches {peak:.3g} ({where}). Use fp32 or bf16 instead."

@@ -16,8 +16,8 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common.intake import read_object
-from stages.common.recipes import StaticVocabulary
+from stages.common.config.variant import StaticVocabulary
+from stages.common.sources.intake import read_object
 
 # What SentencePiece writes for a space, and tokenizers that do so without one before a text's first word.
 SPACE = "\u2581"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages import data
 from stages.common import config
-from stages.common.artifact import run_stage
+from stages.common.contract.process import run_stage
 
 
 def _main() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.aws import Operation, operations
-from stages.common.suites import Builtin
-from stages.common.tables import csv_file, json_lines
-from stages.data import Record
+from stages.common.config.suite import BuiltinSuite
+from stages.common.contract.tables import csv_file, json_lines
+from stages.common.records.tasks import TaskRecord
+from stages.common.sources.aws import Operation, operations
 
 # Longest text to classify, in characters: about 200 tokens, which every model takes in.
 LONGEST = 1000
@@ -21,7 +21,7 @@ LONGEST = 1000
 TRAIN, TEST = 16, 20
 
 
-def write(suite: Builtin, work: Path) -> list[Record]:
+def write(suite: BuiltinSuite, work: Path) -> list[TaskRecord]:
     """Write the three tasks' files under `work` and return their records.
 
     Raises:
@@ -81,8 +81,8 @@ def _by_service(found: list[Operation], services: int) -> dict[str, list[Operati
     return {service: groups[service] for service in sorted(largest)}
 
 
-def _record(name: str, kind: str, metric: str, description: str) -> Record:
-    return Record(
+def _record(name: str, kind: str, metric: str, description: str) -> TaskRecord:
+    return TaskRecord(
         name=name,
         type=kind,
         description=f"AWS API documentation: {description}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common.suites import Airgapped, Published
+from stages.common.config.suite import AirgappedSuite, HubSuite
 from stages.data import folder
 from stages.data.shapes import Shape, shape
 
@@ -38,7 +38,7 @@ class Choice:
         return bool(self.task.metadata.is_multilingual) and not self.shape.parallel
 
 
-def airgapped(suite: Airgapped) -> list[Choice]:
+def airgapped(suite: AirgappedSuite) -> list[Choice]:
     """Return the tasks of a user's folder, by name.
 
     Raises:
@@ -53,7 +53,7 @@ def airgapped(suite: Airgapped) -> list[Choice]:
     return found
 
 
-def published(suite: Published) -> list[Choice]:
+def published(suite: HubSuite) -> list[Choice]:
     """Return the tasks of the named benchmarks or names, by name.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common.rows import Row
+from stages.common.sources.rows import Row
 from stages.data import shapes
 
 

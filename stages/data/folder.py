@@ -6,7 +6,7 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common import rows
+from stages.common.sources import rows
 from stages.data import files
 from stages.data.layout import CHANGED, CORPUS, QUERIES, RANKED, RELEVANT, split_place
 from stages.data.shapes import Retrieval, Rows, Shape

@@ -16,9 +16,9 @@ from embed_foundry import IntegrityError, RetryableError, manifest
 from embed_foundry.errors import FoundryError, InputError, RemoteError
 from huggingface_hub import HfApi, constants, errors, get_token, hf_hub_download, snapshot_download
 
-from stages.common.hub import Connection
-from stages.common.hub.patience import Unavailable, patient_sessions, say
-from stages.common.hub.refusal import status
+from stages.common.sources.hub import Connection
+from stages.common.sources.hub.patience import Unavailable, patient_sessions, say
+from stages.common.sources.hub.refusal import status
 from stages.data.choice import Choice
 from stages.data.shapes import Retrieval, Rows
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common.tables import json_lines
+from stages.common.contract.tables import json_lines
 from stages.data.shapes import Retrieval, Rows, Shape
 
 CORPUS, QUERIES, RELEVANT, RANKED, CHANGED = (

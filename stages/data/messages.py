@@ -7,9 +7,9 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.suites import Builtin
-from stages.common.tables import csv_file
-from stages.data import Record
+from stages.common.config.suite import BuiltinSuite
+from stages.common.contract.tables import csv_file
+from stages.common.records.tasks import TaskRecord
 
 NAME = "DjangoMessagesBitextMining"
 # Shorter messages ("Yes", "Delete") are ambiguous; mark-up and placeholders would match by themselves.
@@ -34,7 +34,7 @@ LANGUAGES = {
 }
 
 
-def write(suite: Builtin, work: Path) -> list[Record]:
+def write(suite: BuiltinSuite, work: Path) -> list[TaskRecord]:
     """Write one folder a language with English and translated messages.
 
     Raises:
@@ -45,7 +45,7 @@ def write(suite: Builtin, work: Path) -> list[Record]:
     for code in suite.languages:
         csv_file(work / NAME / f"en-{code}" / "test.csv", ("sentence1", "sentence2"), sorted(_messages(code).items()))
     return [
-        Record(
+        TaskRecord(
             name=NAME,
             type="BitextMining",
             description="Django's messages: find each English message's translation.",

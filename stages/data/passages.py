@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from stages.common.tables import json_lines
+from stages.common.contract.tables import json_lines
 from stages.data.choice import Choice
 from stages.data.layout import CORPUS
 from stages.data.shapes import TEXT

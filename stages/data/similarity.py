@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from stages.common.similarity import NEWS, WORDS, pairs
-from stages.common.tables import csv_file
-from stages.data import Record
+from stages.common.contract.tables import csv_file
+from stages.common.records.tasks import TaskRecord
+from stages.common.sources.similarity import NEWS, WORDS, pairs
 
 
-def write(work: Path) -> list[Record]:
-    """Write the pairs of stages/common/similarity.py."""
+def write(work: Path) -> list[TaskRecord]:
+    """Write the pairs of stages/common/sources/similarity.py."""
     for name, rows in pairs().items():
         csv_file(work / name / "test.csv", ("sentence1", "sentence2", "score"), rows)
     return [
@@ -17,8 +17,8 @@ def write(work: Path) -> list[Record]:
     ]
 
 
-def _record(name: str, description: str, reference: str) -> Record:
-    return Record(
+def _record(name: str, description: str, reference: str) -> TaskRecord:
+    return TaskRecord(
         name=name,
         type="STS",
         description=f"Similarity as people judged it: {description}",

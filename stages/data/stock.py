@@ -4,17 +4,17 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import IntegrityError, manifest
 
-from stages.common.hub import Connection
-from stages.common.progress import bar
-from stages.common.suites import Airgapped, Published
-from stages.data import Record, choice, counts, folder, layout, passages
+from stages.common.config.suite import AirgappedSuite, HubSuite
+from stages.common.contract.progress import bar
+from stages.common.records.tasks import TaskRecord
+from stages.common.sources.hub import Connection
+from stages.data import choice, counts, folder, layout, passages
 from stages.data.choice import Choice
 from stages.data.shapes import Retrieval, Rows
 
@@ -22,24 +22,7 @@ from stages.data.shapes import Retrieval, Rows
 Read = Callable[[str, str], Rows | Retrieval]
 
 
-@dataclass(frozen=True)
-class StockRecord(Record):
-    """One stock task, and which data it is measured on.
-
-    Attributes:
-        splits: the splits it is evaluated on.
-        dataset: mteb's name of the dataset.
-        revision: the hub's commit of it, or "local-" and a digest of a user's files.
-        counts: whether sample counts are as published, differ, or are not published.
-    """
-
-    splits: tuple[str, ...] = ()
-    dataset: str = ""
-    revision: str = ""
-    counts: str = ""
-
-
-def write(suite: Airgapped | Published, work: Path, connection: Connection) -> list[Record]:
+def write(suite: AirgappedSuite | HubSuite, work: Path, connection: Connection) -> list[TaskRecord]:
     """Write every task under `work` and return the records.
 
     Args:
@@ -53,8 +36,8 @@ def write(suite: Airgapped | Published, work: Path, connection: Connection) -> l
         RemoteError: the hub refuses.
         RetryableError: the hub is unavailable.
     """
-    chosen = choice.airgapped(suite) if isinstance(suite, Airgapped) else choice.published(suite)
-    records: list[Record] = []
+    chosen = choice.airgapped(suite) if isinstance(suite, AirgappedSuite) else choice.published(suite)
+    records: list[TaskRecord] = []
     with bar("data: tasks", len(chosen)) as shown:
         for one in chosen:
             records.append(_task(suite, one, work / one.name, connection))
@@ -63,8 +46,8 @@ def write(suite: Airgapped | Published, work: Path, connection: Connection) -> l
     return records
 
 
-def _task(suite: Airgapped | Published, chosen: Choice, target: Path, connection: Connection) -> StockRecord:
-    if isinstance(suite, Airgapped):
+def _task(suite: AirgappedSuite | HubSuite, chosen: Choice, target: Path, connection: Connection) -> TaskRecord:
+    if isinstance(suite, AirgappedSuite):
         root = Path(str(suite.data)).expanduser() / chosen.name
         place = partial(layout.place, root, several=chosen.several)
         counted = _write(chosen, lambda subset, split: folder.read(place(subset), split, chosen.shape), target)
@@ -96,7 +79,7 @@ def _write(chosen: Choice, read: Read, target: Path) -> counts.Counted:
 
 
 def _judged(chosen: Choice, counted: counts.Counted, on_difference: str) -> str:
-    """Return what Record.counts says.
+    """Return what TaskRecord.counts says.
 
     Raises:
         IntegrityError: they differ, and are to be refused.
@@ -114,12 +97,12 @@ def _judged(chosen: Choice, counted: counts.Counted, on_difference: str) -> str:
     return counts.DIFFER
 
 
-def _record(chosen: Choice, revision: str, judged: str) -> StockRecord:
+def _record(chosen: Choice, revision: str, judged: str) -> TaskRecord:
     import mteb
 
     metadata: Any = chosen.task.metadata
     languages = metadata.hf_subsets_to_langscripts
-    return StockRecord(
+    return TaskRecord(
         name=chosen.name,
         type=metadata.type,
         description=metadata.description,
@@ -129,7 +112,7 @@ def _record(chosen: Choice, revision: str, judged: str) -> StockRecord:
         reference=str(metadata.reference or ""),
         package="mteb",
         version=mteb.__version__,
-        splits=tuple(chosen.task.eval_splits),
+        splits=list(chosen.task.eval_splits),
         dataset=str(metadata.dataset["path"]),
         revision=revision,
         counts=judged,

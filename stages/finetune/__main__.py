@@ -7,8 +7,8 @@ from embed_foundry.errors import InputError
 
 from stages import finetune
 from stages.common import config
-from stages.common.artifact import run_stage
-from stages.common.finetuning import Training
+from stages.common.config.finetune import Training
+from stages.common.contract.process import run_stage
 
 
 def _main() -> None:

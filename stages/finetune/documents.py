@@ -8,8 +8,8 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.aws import DOCUMENT_MIN, QUERY_MIN, SENTENCE_END
-from stages.common.rows import text
+from stages.common.sources.aws import DOCUMENT_MIN, QUERY_MIN, SENTENCE_END
+from stages.common.sources.rows import text
 from stages.finetune.triplets import Triplet
 
 # A passage ends with the paragraph that takes it past this many characters: about 200 tokens of English.

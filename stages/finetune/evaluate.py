@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
-from stages.common import similarity
 from stages.common.config import Model
-from stages.common.finetuning import Training
-from stages.common.progress import bar
+from stages.common.config.finetune import Training
+from stages.common.contract.progress import bar
+from stages.common.sources import similarity
 from stages.finetune.triplets import Splits, Triplet, plain
 
 TOP = 10

@@ -9,8 +9,8 @@ from typing import Any
 
 from embed_foundry import InputError, RemoteError, RetryableError, manifest
 
-from stages.common.finetuning import Llm
-from stages.common.progress import bar
+from stages.common.config.finetune import LlmEndpoint
+from stages.common.contract.progress import bar
 from stages.finetune.documents import Passage
 from stages.finetune.triplets import Triplet
 
@@ -36,7 +36,7 @@ class Client:
         kept: folder of replies.
     """
 
-    def __init__(self, config: Llm, kept: Path) -> None:
+    def __init__(self, config: LlmEndpoint, kept: Path) -> None:
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
@@ -96,7 +96,7 @@ class Client:
         return found
 
 
-def by_questions(found: list[Passage], config: Llm, kept: Path) -> tuple[list[Triplet], int]:
+def by_questions(found: list[Passage], config: LlmEndpoint, kept: Path) -> tuple[list[Triplet], int]:
     """Return the triplets whose question the judge accepts, and how many it refused.
 
     Args:

@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from stages.common import texts
-from stages.common.finetuning import Training
+from stages.common.config.finetune import Training
+from stages.common.sources import probe_texts
 from stages.finetune.evaluate import encode
 from stages.finetune.student import HEADS
 from stages.finetune.trainer import TRAINED
@@ -40,14 +40,14 @@ def run(config: Training, base: Path, adapter: Path, out: Path) -> tuple[Sentenc
         out: the merged model's folder; gets every file of `base` but its manifest.
 
     Returns:
-        The model on the CPU in fp32, and the least cosine over stages/common/texts.txt between the base model with the
-        adapter beside its weights (full: with the trained weights in memory) and the merged one.
+        The model on the CPU in fp32, and the least cosine over the probe texts between the base model with the adapter
+        beside its weights (full: with the trained weights in memory) and the merged one.
 
     Raises:
         InputError: a trained tensor has no place in the base model's files.
         IntegrityError: the parity is below PARITY_MIN.
     """
-    model, probes = load(base), texts.texts()
+    model, probes = load(base), probe_texts.texts()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for name in (HEADS, TRAINED):
         if (adapter / name).exists():

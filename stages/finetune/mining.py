@@ -8,7 +8,7 @@ from datasets import Dataset
 from embed_foundry.errors import InputError
 from sentence_transformers.util import mine_hard_negatives
 
-from stages.common.finetuning import Training
+from stages.common.config.finetune import Training
 from stages.finetune import merge
 from stages.finetune.evaluate import BATCH
 from stages.finetune.triplets import Splits

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
 from stages.common.config import Model
-from stages.common.finetuning import Training
+from stages.common.config.finetune import Training
 from stages.finetune.trainer import TRAINED, trained
 
 HEADS = "heads.safetensors"

@@ -18,8 +18,8 @@ from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.trainer_callback import TrainerState
 
 from stages.common.config import Model
-from stages.common.finetuning import Training
-from stages.common.progress import bar
+from stages.common.config.finetune import Training
+from stages.common.contract.progress import bar
 from stages.finetune import ranks
 from stages.finetune.evaluate import Retrieval
 from stages.finetune.student import bf16, device, export, prepare

@@ -9,9 +9,9 @@ from typing import Any
 
 from embed_foundry.errors import InputError
 
-from stages.common import aws, rows
-from stages.common.finetuning import Data
-from stages.common.tables import json_lines
+from stages.common.config.finetune import ExampleSource
+from stages.common.contract.tables import json_lines
+from stages.common.sources import aws, rows
 
 SPLITS = ("train", "dev", "held_out")
 # Fewer would make a step of one batch, or an interval that says nothing.
@@ -51,7 +51,7 @@ class Splits:
             json_lines(folder / f"{name}.jsonl", [asdict(one) for one in getattr(self, name)])
 
 
-def splits(config: Data, seed: int, suite: Path, found: Sequence[Triplet] | None = None) -> Splits:
+def splits(config: ExampleSource, seed: int, suite: Path, found: Sequence[Triplet] | None = None) -> Splits:
     """Return the examples of a source, split by group, free of what the suite measures.
 
     Args:
@@ -190,7 +190,7 @@ def _read(path: Path) -> list[Triplet]:
     return triplets
 
 
-def _share_out(parts: dict[str, list[Triplet]], config: Data, seed: int) -> None:
+def _share_out(parts: dict[str, list[Triplet]], config: ExampleSource, seed: int) -> None:
     """Split the examples under "" by group."""
     found = _grouped(parts.pop(""))
     groups = sorted({one.group for one in found})

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stages.common.tables import csv_file
+from stages.common.contract.tables import csv_file
 
 # Dev loss over its least by this part is a rise; a train loss under this part of the dev loss is a gap.
 RISE, GAP = 1.05, 0.5

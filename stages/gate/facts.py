@@ -7,8 +7,8 @@ from typing import Any
 
 from embed_foundry import IntegrityError, Variant
 
-from stages.common.artifact import folder_size, read_output
 from stages.common.config import Gate
+from stages.common.contract.output import folder_size, read_output
 from stages.gate import paired, spaces
 from stages.gate.judge import AT_EVERY_DIMENSION, at
 

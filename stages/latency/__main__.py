@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from stages import latency
-from stages.common import catalog, config
-from stages.common.artifact import run_stage
+from stages.common import config
+from stages.common.contract.process import run_stage
+from stages.common.records.catalog import catalogued
 
 
 def _main() -> None:
     params = config.load()
-    variants = catalog.listed(Path("catalog"), Path("variants"))
+    variants = catalogued(Path("catalog"), Path("variants"))
     places = {"data": Path("data"), "machine": Path("machine.json"), "out": Path("latency")}
     latency.run(params.latency, variants, params.baseline, resources=params.target.resources, **places)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from stages.common import stats
+from stages.common.measure import statistics
 from stages.latency.timing import Sample
 
 # Percentiles worth a place: each appears only where n carries its upper bound (59 and 299 samples).
@@ -41,9 +41,9 @@ def single(samples: Sequence[Sample]) -> dict[str, Any]:
     found: dict[str, Any] = {"n": len(times), "median_ms": round(median(times), 4)}
     found["after_pause_ms"] = round(median(pauses), 4)
     for name, p in TAILS.items():
-        upper = stats.quantile_upper(times, p)
+        upper = statistics.quantile_upper(times, p)
         if upper is not None:
-            found |= {name: round(stats.quantile(times, p), 4), f"{name}_upper": round(upper, 4)}
+            found |= {name: round(statistics.quantile(times, p), 4), f"{name}_upper": round(upper, 4)}
     return found
 
 
@@ -71,5 +71,5 @@ def speedup(mine: Rounds, baseline: Rounds) -> dict[str, float]:
         ValueError: fewer than 6 rounds have both.
     """
     ratios = [baseline[number].ms / sample.ms for number, sample in mine.items() if number in baseline]
-    low, high = stats.median_interval(ratios)
+    low, high = statistics.median_interval(ratios)
     return {"median": round(median(ratios), 4), "low": round(low, 4), "high": round(high, 4)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common import host
+from stages.common.measure import host
 
 PERIOD_US = 100_000
 

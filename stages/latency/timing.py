@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from stages.common import stats
+from stages.common.measure import statistics
 from stages.latency.team import Team
 
 # Warm-up ends when no variant still gets faster by more than this factor, after MIN rounds and at most MAX.
@@ -129,7 +129,7 @@ def _tight(samples: Sequence[Sample], baseline: str, part: float) -> bool:
         if name == baseline:
             continue
         ratios = [times[baseline][number] / ms for number, ms in mine.items() if number in times[baseline]]
-        low, high = stats.median_interval(ratios)
+        low, high = statistics.median_interval(ratios)
         middle = median(ratios)
         if max(high - middle, middle - low) > part * middle:
             return False

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from stages import quality
-from stages.common import catalog, config
-from stages.common.artifact import run_stage
+from stages.common import config
+from stages.common.contract.process import run_stage
+from stages.common.records.catalog import catalogued
 
 
 def _main() -> None:
@@ -14,7 +15,7 @@ def _main() -> None:
     params = config.load()
     quality.run(
         params.quality,
-        catalog.listed(Path("catalog"), Path("variants")),
+        catalogued(Path("catalog"), Path("variants")),
         params.baseline,
         params.model.matryoshka,
         data=Path("data"),

@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry import IntegrityError, manifest
+from embed_foundry.kinds import DISTRIBUTIONS, KINDS
 
-from stages.common.artifact import versions
+from stages.common.contract.output import library_versions
 from stages.quality import compatibility, samples, tasks
 
 # Distributions that can change any score: what mteb scores with.
 SCORING = ("mteb", "numpy", "pytrec-eval-terrier", "scikit-learn", "scipy", "torch")
-# kind -> distributions that can change its vectors: a new OpenVINO measures OpenVINO variants again, and no others.
-ENCODING = {
-    "onnx": ("onnxruntime", "tokenizers"),
-    "openvino": ("openvino", "tokenizers"),
-    "static": ("tokenizers",),
-    "tflite": ("ai-edge-litert", "sentencepiece", "tokenizers"),
-    "torch": ("sentence-transformers", "tokenizers", "transformers"),
-}
-LIBRARIES = tuple(sorted({*SCORING, *(name for names in ENCODING.values() for name in names)}))
+# What is recorded of a run. A cell's key has its own kind's only: a new OpenVINO measures OpenVINO variants again.
+LIBRARIES = tuple(sorted({*SCORING, *DISTRIBUTIONS}))
 # What mteb notes of a run that is no part of its result.
 _PASSING = ("evaluation_time", "date", "kg_co2_emissions", "evaluation_phases")
 
@@ -59,11 +53,11 @@ def key(variant: Path, kind: str, data: Path, record: Mapping[str, Any], setting
         settings: dimensions, threads, batch size.
     """
     parts = {
-        "variant": manifest.read(variant)["digest"],
+        "variant": manifest.read(variant).digest,
         "task": dict(record),
         "files": files_of(data, record),
         "settings": dict(settings),
-        "libraries": versions([*SCORING, *ENCODING.get(kind, LIBRARIES)]),
+        "libraries": library_versions([*{*SCORING, *(KINDS[kind].distributions if kind in KINDS else DISTRIBUTIONS)}]),
         "code": code(),
     }
     return hashlib.sha256(manifest.canonical(parts)).hexdigest()
@@ -71,8 +65,8 @@ def key(variant: Path, kind: str, data: Path, record: Mapping[str, Any], setting
 
 def files_of(data: Path, record: Mapping[str, Any]) -> dict[str, str]:
     """Return the files of one task by their names in the suite's folder, with their SHA-256."""
-    files = manifest.read(data)["files"]
-    return {name: fact["sha256"] for name, fact in files.items() if name.startswith(f"{record['name']}/")}
+    hashes = manifest.read(data).hashes
+    return {name: digest for name, digest in hashes.items() if name.startswith(f"{record['name']}/")}
 
 
 def cached(cache: Path, digest: str) -> Cell | None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 
-from stages.common import host
-from stages.common.artifact import versions
 from stages.common.config import Engine
+from stages.common.contract.output import library_versions
+from stages.common.measure import host
 from stages.quality import cells, depot, jobs
 from stages.quality.cells import Cell
 from stages.quality.depot import Tree
@@ -137,7 +137,7 @@ def environment() -> dict[str, Any]:
     return {
         "code": cells.code(),
         "python": sys.version.split()[0],
-        "libraries": versions(cells.LIBRARIES),
+        "libraries": library_versions(cells.LIBRARIES),
         "flags": host.fingerprint()["flags"],
     }
 

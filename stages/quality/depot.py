@@ -32,7 +32,7 @@ class Tree:
 
 def variant(folder: Path) -> Tree:
     """Return a variant's tree, its manifest included."""
-    files = {name: fact["sha256"] for name, fact in manifest.read(folder)["files"].items()}
+    files = manifest.read(folder).hashes
     return Tree(files | {manifest.NAME: manifest.sha256(folder / manifest.NAME)}, str(folder))
 
 

@@ -116,7 +116,7 @@ def opened(job: Job) -> Adapter:
         InputError: its kind or library is unknown here.
     """
     encoder = open_variant(job.folder, job.threads, job.max_tokens)
-    return Adapter(encoder, manifest.read(job.folder)["digest"], job.batch_size)
+    return Adapter(encoder, manifest.read(job.folder).digest, job.batch_size)
 
 
 def measured(job: Job, adapter: Adapter, vectors: Path) -> Cell:

@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 
 from stages import report
-from stages.common import catalog, config
-from stages.common.artifact import run_stage
+from stages.common import config
+from stages.common.contract.process import run_stage
+from stages.common.records.catalog import catalogued
 
 
 def _main() -> None:
     params = config.load()
-    variants = catalog.listed(Path("catalog"), Path("variants"))
+    variants = catalogued(Path("catalog"), Path("variants"))
     quality, latency, gate, out = (Path(name) for name in ("quality", "latency", "gate", "report"))
     table = report.run(params.model, params.target.name, variants, quality, latency, gate, out)
     sys.stdout.buffer.write(f"\n{table}".encode())  # not print: a message in it may not fit the terminal's encoding

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from embed_foundry import Variant
+from embed_foundry.kinds import KINDS
 
 from stages.common.config import Model
-from stages.common.host import CROWDED
+from stages.common.measure.host import CROWDED
 
 # Limits on a task's score.
 QUALITY = ("retention_min", "lead_min", "score_min")
@@ -146,7 +147,7 @@ class Facts:
         None for a variant that does not compute the model's products, but looks vectors up.
         """
         operations, median_ms = self.latency.get("operations", {}).get(str(tokens)), seen.timed(tokens).get("median_ms")
-        if seen.variant.kind == "static" or not operations or not median_ms:
+        if not KINDS[seen.variant.kind].multiplies or not operations or not median_ms:
             return None
         return float(operations / median_ms / 1e6)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from embed_foundry import IntegrityError, Variant, manifest
 
-from stages.common.artifact import read_output
 from stages.common.config import Model
+from stages.common.contract.output import read_output
 from stages.report.facts import Facts, Seen, Task
 
 # What can fail about a variant while the build goes on: each part then holds {"error": why}.
@@ -82,4 +82,4 @@ def _sources(
     yield "catalog", catalog, {}
     for name, folder in [*variants.items(), *folders.items()]:
         made = manifest.read(folder)
-        yield name, made["digest"], made["libraries"]
+        yield name, made.digest, made.libraries

@@ -181,7 +181,7 @@ def main():
             failed[label] = peer.error
         else:
             peers.append(peer)
-    words = (ROOT / "stages/common/texts.txt").read_text(encoding="utf-8").split() * 12
+    words = (ROOT / "stages/common/sources/probe_texts.txt").read_text(encoding="utf-8").split() * 12
     tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -196,7 +196,7 @@ def main():
             f"{np.median(r):.2f} [{np.quantile(r, 0.1):.1f}-{np.quantile(r, 0.9):.1f}]" for r in ratios.T
         ]
         print(f"{spec}: torch {np.median(times[:, 0]):.1f} ms, {len(times)} rounds", file=sys.stderr, flush=True)
-    probes = (ROOT / "stages/common/texts.txt").read_text(encoding="utf-8").splitlines()
+    probes = (ROOT / "stages/common/sources/probe_texts.txt").read_text(encoding="utf-8").splitlines()
     reference = peers[0].vectors(probes)
     found = [peer.vectors(probes) for peer in peers]
     # Vectors of another length lie in a space of their own: no cosine.

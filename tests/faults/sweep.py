@@ -15,7 +15,7 @@ from pathlib import Path
 from embed_foundry import IntegrityError, manifest
 from writer import write
 
-from stages.common.artifact import publish
+from stages.common.contract.output import stage_output
 
 OLD, NEW = 10, 20  # bytes, so that the two outputs differ
 CALLS = ("open", "os.", "shutil.", "fcntl.", "writer.")
@@ -41,7 +41,7 @@ def sweep(folder: Path, *, replace: bool) -> None:
 
 
 def _fails(out: Path) -> None:
-    with contextlib.suppress(RuntimeError), publish(out, stage="writer", parameters={}, inputs={}):
+    with contextlib.suppress(RuntimeError), stage_output(out, stage="writer", parameters={}, inputs={}):
         raise RuntimeError
 
 
@@ -71,7 +71,7 @@ def _state(out: Path) -> str:
     if not out.exists():
         return "absent"
     try:
-        return {OLD: "old", NEW: "new"}[manifest.verify(out)["parameters"]["size"]]
+        return {OLD: "old", NEW: "new"}[manifest.verify(out).parameters["size"]]
     except IntegrityError as error:
         return f"broken: {error}"
 

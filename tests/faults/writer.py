@@ -3,12 +3,16 @@
 import sys
 from pathlib import Path
 
-from stages.common.artifact import publish, run_stage
+from stages.common.contract.output import stage_output
+from stages.common.contract.process import run_stage
 
 
 def write(out: Path, size: int, *, wait: bool = False) -> None:
     """Publish `size` bytes, in two halves; between them, say so."""
-    with publish(out, stage="writer", parameters={"size": size}, inputs={}) as work, (work / "data").open("wb") as file:
+    with (
+        stage_output(out, stage="writer", parameters={"size": size}, inputs={}) as work,
+        (work / "data").open("wb") as file,
+    ):
         file.write(b"x" * (size // 2))
         file.flush()
         sys.audit("writer.half")

@@ -14,8 +14,8 @@ from embed_foundry.errors import InputError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.convert.graph import HEADS, SENTENCE
 from stages.convert.graph.gemma3 import MASKED, reach
+from stages.convert.graph.onnx_export import HEADS, SENTENCE
 
 ATTENTION = "embed_foundry_folded"
 # Query rows of a block of a sliding layer: rows of one block see its own keys and `reach` to either side.

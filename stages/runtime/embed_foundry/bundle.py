@@ -59,8 +59,8 @@ class Bundle:
         body = manifest.verify(folder)
         provenance = signature.verify(folder, signer) if signer else None
         told = Contract.load(folder)
-        contract.check(folder, told, body["files"])
-        return cls(folder, told.raw, told, body["digest"], provenance)
+        contract.check(folder, told, body.hashes)
+        return cls(folder, told.raw, told, body.digest, provenance)
 
     @property
     def order(self) -> list[str]:

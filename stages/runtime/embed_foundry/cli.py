@@ -1,22 +1,19 @@
 """The console script. A bundle's wheel brings these commands; a clone adds the build's."""
 
 import argparse
-import importlib
-import importlib.util
+import importlib.metadata
 import io
 import json
 import os
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-from .errors import FoundryError
+from .errors import EXIT_CODES
+from .exits import exit_code
 from .signer import Signer, signer
 
-EXIT_CODES = "exit codes: 0 ok, 2 config or input, 3 integrity, 4 gate, 5 remote refused, 75 busy or retryable"
-# Present in a clone only: stages/cli.py adds these.
-BUILD_COMMANDS = "stages.cli"
+# Packages that add commands name a function `add_commands(commands)` under this entry point; the build does.
+ENTRY_POINTS = "embed_foundry.commands"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,29 +22,22 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_verify, add_explain, add_encode, add_pack, add_unpack):
         add(commands)
-    if importlib.util.find_spec(BUILD_COMMANDS.partition(".")[0]) and importlib.util.find_spec(BUILD_COMMANDS):
-        importlib.import_module(BUILD_COMMANDS).add_commands(commands)
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            add_commands = entry_point.load()
+        except ModuleNotFoundError as error:
+            if error.name != entry_point.module.partition(".")[0]:
+                raise
+            continue  # the wheel alone: the build's commands are in a clone
+        add_commands(commands)
     args = parser.parse_args(argv)
     try:
-        code = guarded(lambda: args.run(args))
+        code = exit_code(lambda: args.run(args))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has enough, as `head` has; what is buffered must not be tried again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141  # what shells report of a program that SIGPIPE ended
     sys.exit(code)
-
-
-def guarded(run: Callable[[], int | None]) -> int:
-    """Call `run` and return its exit code, with expected errors turned into one line on stderr."""
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-    try:
-        return run() or 0
-    except FoundryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("interrupted; nothing was published", file=sys.stderr)
-        return 130
 
 
 def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -27,7 +27,7 @@ class Shipped:
     """What the contract says of one shipped variant.
 
     Attributes:
-        kind: the encoder that runs it, a key of `encoder.KINDS`.
+        kind: the encoder that runs it, a key of `kinds.KINDS`.
         digest: of its folder's manifest.
         bits: width of its weights.
         space_id: the vector space, as confirmed by mixed indexes.
@@ -109,17 +109,17 @@ class Contract:
         return cls(order, variants, raw)
 
 
-def content(files: Mapping[str, Mapping[str, Any]]) -> str:
+def content(hashes: Mapping[str, str]) -> str:
     """Return the digest of a bundle's content: two builds on the same kind of CPU agree on it, whatever they measured.
 
     Args:
-        files: a manifest's files: name -> {"sha256", …}.
+        hashes: file name -> SHA-256, as a manifest lists them.
     """
-    part = {name: fact["sha256"] for name, fact in files.items() if name.startswith(CONTENT)}
+    part = {name: digest for name, digest in hashes.items() if name.startswith(CONTENT)}
     return hashlib.sha256(manifest.canonical(part)).hexdigest()
 
 
-def check(folder: Path, told: Contract, files: Mapping[str, Mapping[str, Any]]) -> None:
+def check(folder: Path, told: Contract, hashes: Mapping[str, str]) -> None:
     """Check that a bundle's parts are about each other: variants, verdict, catalog, bill of materials.
 
     A manifest says that bytes are whole; this says that they belong together, and were judged together.
@@ -127,17 +127,17 @@ def check(folder: Path, told: Contract, files: Mapping[str, Mapping[str, Any]]) 
     Args:
         folder: the bundle.
         told: its bundle.json.
-        files: its manifest's files, already verified.
+        hashes: its files, already verified: name -> SHA-256.
 
     Raises:
         IntegrityError: a part is of another variant, model or verdict; the message names it.
     """
-    _same(folder, "content", content(files), told.raw.get("content"))
+    _same(folder, "content", content(hashes), told.raw.get("content"))
     for name, shipped in told.variants.items():
-        _same(folder / "variants" / name, "digest", manifest.read(folder / "variants" / name)["digest"], shipped.digest)
+        _same(folder / "variants" / name, "digest", manifest.read(folder / "variants" / name).digest, shipped.digest)
     verdict, catalog = _json(folder / VERDICT), manifest.verify(folder / CATALOG)
     listed = _json(folder / CATALOG / "catalog.json")
-    _same(folder / VERDICT, "catalog", verdict.get("catalog"), catalog["digest"])
+    _same(folder / VERDICT, "catalog", verdict.get("catalog"), catalog.digest)
     _same(folder / VERDICT, "target", verdict.get("target"), told.raw["target"]["name"])
     _same(folder / VERDICT, "passing variants", verdict.get("release", {}).get("passing"), list(told.order))
     for name, shipped in told.variants.items():
@@ -149,8 +149,8 @@ def check(folder: Path, told: Contract, files: Mapping[str, Mapping[str, Any]]) 
     for component in _json(folder / BOM).get("components", []):
         for part in component.get("components", []):
             if part["name"].startswith(CONTENT):  # files of the base model are listed too, and do not ship
-                hashes = {item["content"] for item in part.get("hashes", []) if item["alg"] == "SHA-256"}
-                _same(folder / BOM, f"hash of {part['name']}", hashes, {files.get(part["name"], {}).get("sha256")})
+                listed_hash = {item["content"] for item in part.get("hashes", []) if item["alg"] == "SHA-256"}
+                _same(folder / BOM, f"hash of {part['name']}", listed_hash, {hashes.get(part["name"])})
 
 
 def _json(path: Path) -> dict[str, Any]:

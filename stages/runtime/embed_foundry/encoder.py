@@ -15,18 +15,10 @@ from numpy.typing import NDArray
 
 from .cpus import available_cpus
 from .errors import InputError, IntegrityError
+from .kinds import KINDS
 from .variant import Variant
 
 Vectors = NDArray[np.float32]
-
-# kind in variant.json -> module:class, and what to install if its library is missing.
-KINDS = {
-    "onnx": ("embed_foundry.onnx:OnnxEncoder", "pip install onnxruntime"),
-    "openvino": ("embed_foundry.openvino:OpenvinoEncoder", "pip install openvino"),
-    "static": ("embed_foundry.static:StaticEncoder", "pip install safetensors"),
-    "tflite": ("embed_foundry.tflite:TfliteEncoder", "pip install ai-edge-litert sentencepiece"),
-    "torch": ("embed_foundry.torch:TorchEncoder", "pip install sentence-transformers torch"),
-}
 
 
 class TruncationWarning(UserWarning):
@@ -250,13 +242,13 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     variant = Variant.load(folder)
     if variant.kind not in KINDS:
         raise InputError(f"{folder}: kind {variant.kind!r} is unknown; this runtime has {sorted(KINDS)}. Update it.")
-    target, install = KINDS[variant.kind]
-    module, _, name = target.partition(":")
+    kind = KINDS[variant.kind]
+    module, _, name = kind.encoder.partition(":")
     try:
         encoder: type[Any] = getattr(importlib.import_module(module), name)
         opened: Encoder = encoder(folder, threads)
     except ImportError as error:
-        raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {install}") from None
+        raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {kind.install}") from None
     if max_tokens is not None:
         opened.shorten(max_tokens)
     return opened

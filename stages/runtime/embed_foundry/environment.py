@@ -8,16 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cpus
+from .kinds import KINDS
 
 MIB = 1 << 20
-# kind in variant.json -> the module that its encoder imports, and the extra that brings it.
-LIBRARIES = {
-    "onnx": ("onnxruntime", "pip install onnxruntime"),
-    "openvino": ("openvino", "pip install 'embed_foundry[openvino]'"),
-    "static": ("safetensors", "pip install safetensors"),
-    "tflite": ("ai_edge_litert", "pip install 'embed_foundry[tflite]'"),
-    "torch": ("sentence_transformers", "pip install sentence-transformers torch"),
-}
 # A version 1 cgroup without a limit says the largest page-aligned number; nothing real comes near.
 UNLIMITED = 1 << 60
 RAILWAY = "RAILWAY_ENVIRONMENT"
@@ -34,7 +27,7 @@ class Environment:
         flags: the CPU's instruction sets by Linux' names; None where they cannot be read, which excludes nothing.
         memory_mb: what this process may take, in MiB: the least of its cgroups' limits and the machine's memory; None
             where neither can be read.
-        libraries: kinds of variants whose library is installed, keys of LIBRARIES.
+        libraries: kinds of variants whose library is installed, keys of KINDS.
         railway: the name of the Railway environment ("production"), "" elsewhere.
         cuda: whether a CUDA device may be used.
     """
@@ -54,7 +47,7 @@ class Environment:
             arch=MACHINES.get(arch, arch),
             flags=_flags(cpus.text(Path("/proc/cpuinfo"))),
             memory_mb=_least(_physical_mb(), limit_mb(cpus.groups("memory"))),
-            libraries=frozenset(kind for kind, (module, _) in LIBRARIES.items() if _installed(module)),
+            libraries=frozenset(kind.name for kind in KINDS.values() if _installed(kind.module)),
             railway=os.environ.get(RAILWAY, ""),
             cuda=_cuda(os.environ),
         )

@@ -5,36 +5,48 @@ A message says three things: the fact, what was expected, and the next step.
 
 
 class FoundryError(Exception):
-    """Base of all expected errors; `code` becomes the process exit code."""
+    """Base of all expected errors: `code` becomes the process exit code, `summary` explains it in help texts."""
 
     code = 1
+    summary = "unexpected"
 
 
 class InputError(FoundryError):
     """Configuration, arguments or input data are not usable as given (exit 2)."""
 
     code = 2
+    summary = "config or input"
 
 
 class IntegrityError(FoundryError):
     """Bytes are not what their manifest, pin or source says they are (exit 3)."""
 
     code = 3
+    summary = "integrity"
 
 
 class GateError(FoundryError):
     """A measured variant, or a whole release candidate, missed its limits (exit 4)."""
 
     code = 4
+    summary = "gate"
 
 
 class RemoteError(FoundryError):
     """A remote said no and will say no again: gated, forbidden, absent (exit 5)."""
 
     code = 5
+    summary = "remote refused"
 
 
 class RetryableError(FoundryError):
     """The same command may succeed later: lock held, disk full, remote unavailable (exit 75, EX_TEMPFAIL)."""
 
     code = 75
+    summary = "busy or retryable"
+
+
+# What help texts say of exit codes; a new kind of error adds itself.
+EXIT_CODES = "exit codes: 0 ok, " + ", ".join(
+    f"{kind.code} {kind.summary}" for kind in sorted(FoundryError.__subclasses__(), key=lambda kind: kind.code)
+)

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,45 @@ from .errors import IntegrityError
 
 NAME = "manifest.json"
 SCHEMA = 1
-_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file: the hex SHA-256 of its bytes, and how many there are."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds and what made it.
+
+    Attributes:
+        digest: of the manifest itself, and so of every file.
+        files: relative POSIX name -> entry.
+        stage: the DVC stage that wrote the folder; "" if it was no stage.
+        parameters: the configuration that shaped it.
+        inputs: name -> digest of each folder it was made from.
+        libraries: distribution -> version, of those that shape the bytes.
+    """
+
+    digest: str
+    files: dict[str, FileEntry]
+    stage: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Return file name -> SHA-256."""
+        return {name: entry.sha256 for name, entry in self.files.items()}
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(entry.size for entry in self.files.values())
 
 
 def sha256(path: Path) -> str:
@@ -86,7 +125,7 @@ def write(folder: Path, facts: Mapping[str, Any]) -> str:
     return str(body["digest"])
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """Return the manifest of a folder after checking the manifest's own digest, without reading the other files.
 
     Raises:
@@ -109,34 +148,48 @@ def read(folder: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{path}: has manifest schema {body.get('schema')}, this one reads {SCHEMA}. Use the version that wrote it."
         )
-    return body | {"digest": digest}
+    try:
+        return parse(body | {"digest": digest})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path}: lacks what a manifest lists ({error}).{_rebuild(folder)}") from None
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def parse(body: Mapping[str, Any]) -> Manifest:
+    """Return a manifest's typed content, given the JSON object of an intact one."""
+    return Manifest(
+        digest=body["digest"],
+        files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in body["files"].items()},
+        stage=body.get("stage", ""),
+        parameters=body.get("parameters", {}),
+        inputs=body.get("inputs", {}),
+        libraries=body.get("libraries", {}),
+    )
+
+
+def verify(folder: Path) -> Manifest:
     """Check every file of a folder against its manifest and return the manifest.
 
     Raises:
         IntegrityError: a file is missing, added, resized or changed; the message names it and the stage to re-run.
     """
-    body = read(folder)
-    listed, present = body["files"], set(files_of(folder))
-    again = _rebuild(folder, body)
-    for name in sorted(present - set(listed)):
+    known = read(folder)
+    present = set(files_of(folder))
+    again = _rebuild(folder, known.stage)
+    for name in sorted(present - set(known.files)):
         raise IntegrityError(f"{folder / name}: not listed in the manifest, so it was added later.{again}")
-    for name, fact in sorted(listed.items()):
+    for name, entry in sorted(known.files.items()):
         path = folder / name
         if name not in present:
             raise IntegrityError(f"{path}: missing, the manifest lists it.{again}")
-        if path.stat().st_size != fact["size"]:
-            raise IntegrityError(f"{path}: has {path.stat().st_size} bytes, the manifest says {fact['size']}.{again}")
-        if (actual := sha256(path)) != fact["sha256"]:
-            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {fact['sha256']}.{again}")
-    return body
+        if path.stat().st_size != entry.size:
+            raise IntegrityError(f"{path}: has {path.stat().st_size} bytes, the manifest says {entry.size}.{again}")
+        if (actual := sha256(path)) != entry.sha256:
+            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {entry.sha256}.{again}")
+    return known
 
 
-def _rebuild(folder: Path, body: Mapping[str, Any] | None = None) -> str:
+def _rebuild(folder: Path, stage: str = "") -> str:
     """Return the next step: which DVC stage made the folder, where that is known."""
-    stage = (body or {}).get("stage")
     if not Path("dvc.yaml").exists():
         return f" Do not use {folder}; fetch it again, or build it again with stage {stage or 'bundle'}."
     made_by = f"Stage {stage} must run again" if stage else "The stage that makes it must run again"

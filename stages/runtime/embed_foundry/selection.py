@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .contract import Contract, Shipped
-from .environment import LIBRARIES, Environment
+from .environment import Environment
+from .kinds import KINDS
 
 RULE = 1
 # Memory up to so many MB -> the widest weights to take first, in bits: 4-bit up to 2 GB, 8-bit up to 8 GB, full above.
@@ -107,11 +108,11 @@ def tier(environment: Environment) -> tuple[int, str]:
 
 def obstacles(shipped: Shipped, environment: Environment) -> Iterator[str]:
     """Yield why a variant cannot run in an environment, each with the next step."""
-    if shipped.kind not in LIBRARIES:
+    if shipped.kind not in KINDS:
         yield f"kind {shipped.kind} is unknown to this runtime; install the wheel in the bundle's runtime/ folder"
     elif shipped.kind not in environment.libraries:
-        module, install = LIBRARIES[shipped.kind]
-        yield f"{module} is not installed; {install}"
+        kind = KINDS[shipped.kind]
+        yield f"{kind.module} is not installed; {kind.install}"
     needed = shipped.cpu_any.get(environment.arch, frozenset())
     if needed and environment.flags is not None and not needed & environment.flags:
         yield f"this CPU has none of {' '.join(sorted(needed))}, with which it was judged; take another variant or host"

@@ -63,8 +63,7 @@ def told(bundle: Path, statement: dict[str, Any] | None, signer: Signer | None) 
 
 def subject(bundle: Path) -> list[dict[str, Any]]:
     """Return an in-toto subject: every file of a bundle, its manifest included, by SHA-256."""
-    files = {name: fact["sha256"] for name, fact in manifest.read(bundle)["files"].items()}
-    files[manifest.NAME] = manifest.sha256(bundle / manifest.NAME)
+    files = manifest.read(bundle).hashes | {manifest.NAME: manifest.sha256(bundle / manifest.NAME)}
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
 
 

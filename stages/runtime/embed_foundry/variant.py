@@ -17,7 +17,7 @@ class Variant:
 
     Attributes:
         name: the variant's name, equal to its folder's.
-        kind: the encoder that runs it, a key of `encoder.KINDS`; nothing is guessed from file names.
+        kind: the encoder that runs it, a key of `kinds.KINDS`; nothing is guessed from file names.
         precision: of the weights, e.g. "fp32", "int8".
         model: the base model's name and revision, e.g. "sentence-transformers/all-MiniLM-L6-v2@<40 hex>".
         space_id: digest of what defines the vector space; vectors of two variants may meet in one index only if equal.

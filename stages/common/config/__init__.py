@@ -1,0 +1,39 @@
+"""The schema of params.yaml, one module for each group of conf/; values of conf/config.yaml itself are in measurement.
+
+Frozen pydantic models without silent conversions: what is not allowed ends in exit 2 before anything runs.
+"""
+
+from stages.common.config.engine import Engine
+from stages.common.config.finetune import ExampleSource, Finetune, LlmEndpoint, LoraAdapter, NoFinetuning, Training
+from stages.common.config.measurement import Gate, Latency, Quality
+from stages.common.config.model import MODEL_FORMATS, License, Model
+from stages.common.config.params import PARAMS, Params, load, parse
+from stages.common.config.suite import AirgappedSuite, BuiltinSuite, HubSuite, Suite
+from stages.common.config.target import Limits, Resources, Target
+
+__all__ = [
+    "MODEL_FORMATS",
+    "PARAMS",
+    "AirgappedSuite",
+    "BuiltinSuite",
+    "Engine",
+    "ExampleSource",
+    "Finetune",
+    "Gate",
+    "HubSuite",
+    "Latency",
+    "License",
+    "Limits",
+    "LlmEndpoint",
+    "LoraAdapter",
+    "Model",
+    "NoFinetuning",
+    "Params",
+    "Quality",
+    "Resources",
+    "Suite",
+    "Target",
+    "Training",
+    "load",
+    "parse",
+]

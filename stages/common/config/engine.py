@@ -1,0 +1,22 @@
+"""Where quality is computed: the schema of `engine` in params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.common.config.strict import Strict
+
+
+class Engine(Strict):
+    """Where quality's cells are measured: in the stage's own process, or on a Dask cluster."""
+
+    name: Literal["local", "dask"]
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/]+:\d+$")] | None = None
+    shared: str | None = None
+    wait_s: int = Field(default=60, gt=0)
+
+    @model_validator(mode="after")
+    def _address(self) -> "Engine":
+        if self.name == "dask" and self.address is None:
+            raise ValueError("engine=dask needs engine.address=tcp://HOST:PORT, the address of a Dask scheduler")
+        return self

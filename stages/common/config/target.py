@@ -1,0 +1,43 @@
+"""Where variants will run, and the limits that they must meet there: the schema of `target` in params.yaml."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.common.config.strict import Limit, Strict
+from stages.common.records.tasks import TaskType
+
+
+class Resources(Strict):
+    """What the target gives a process."""
+
+    threads: int = Field(gt=0)
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    memory_mb: int = Field(gt=0)
+
+
+class Limits(Strict):
+    """The limits of one variant at one target. None is "not judged"; everything else is judged and reported."""
+
+    size_mb_max: Limit | None = None
+    cosine_mean_min: Limit | None = None
+    cosine_min_min: Limit | None = None
+    batch_shift_max: Limit | None = None
+    median_cosine_shift_max: Limit | None = None
+    retention_min: dict[TaskType, Limit] = Field(default={})
+    lead_min: dict[TaskType, Limit] = Field(default={})
+    score_min: dict[TaskType, Limit] = Field(default={})
+    speedup_min: dict[int, Limit] = Field(default={})
+    batch_speedup_min: Limit | None = None
+    peak_rss_mb_max: Limit | None = None
+    cold_start_s_max: Limit | None = None
+
+
+class Target(Strict):
+    """A place to run: its resources, what may ship there in the order it is tried, and the limits."""
+
+    name: str
+    resources: Resources
+    candidates: list[str] = Field(min_length=1)
+    required: int = Field(ge=1)
+    limits: dict[str, Limits]

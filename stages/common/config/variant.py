@@ -1,0 +1,153 @@
+"""The variants' recipes: one schema a kind; what each setting does stands in conf/variant."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stages.common.config.strict import Limit, Strict
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(_compiles)]
+
+
+class TorchRecipe(Strict):
+    """A reference precision in PyTorch."""
+
+    kind: Literal["torch"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
+
+
+class Blocks(Strict):
+    """Weights as integers with one scale for each block of a row."""
+
+    bits: Literal[4, 8]
+    block_size: Literal[16, 32, 64, 128, 256]
+
+
+class OnnxQuantize(Strict):
+    """What of an ONNX graph becomes integers: the embedding, matrices with dynamic activations, all other matrices."""
+
+    embedding: Blocks
+    weights: Blocks
+    dynamic: list[Regex]
+    keep_8_bit: list[Regex]
+    reduce_range: bool
+
+
+class OnnxRecipe(Strict):
+    """An ONNX graph for ONNX Runtime, its weights in 8 or 4 bits where `quantize` is set."""
+
+    kind: Literal["onnx"]
+    precision: Literal["fp32", "int8", "q8", "q4"]
+    opset: int = Field(ge=17)
+    quantize: OnnxQuantize | None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "OnnxRecipe":
+        if (self.precision == "fp32") != (self.quantize is None):
+            raise ValueError("quantize settings belong to every precision but fp32")
+        return self
+
+
+class OpenvinoCompress(Strict):
+    """What of an OpenVINO graph becomes integers; activations follow at run time, `activation_group` by scale."""
+
+    weights: Literal["int8_asym", "int8_sym"]
+    embedding_bits: Literal[4, 8]
+    activation_group: int = Field(ge=0)
+
+
+class OpenvinoRecipe(Strict):
+    """An OpenVINO graph, its weights in 8 bits where `compress` is set."""
+
+    kind: Literal["openvino"]
+    precision: Literal["fp32", "int8"]
+    opset: int = Field(ge=17)
+    inference_precision: Literal["f32", "bf16"]
+    compress: OpenvinoCompress | None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "OpenvinoRecipe":
+        if (self.precision == "fp32") != (self.compress is None):
+            raise ValueError("compress settings belong to every precision but fp32")
+        return self
+
+
+class StaticFit(Strict):
+    """Texts that a token table is fitted to the model's vectors of, and how far it may go from its distilled rows."""
+
+    file: str | None
+    texts: int = Field(ge=100)
+    prompt: str | None
+    ridge: Annotated[float, Field(gt=0)]
+
+
+class StaticVocabulary(Strict):
+    """How many tokens a table has rows for, and in which scripts; None is all."""
+
+    tokens: Annotated[int, Field(gt=0)] | None
+    scripts: list[str] | None
+
+
+class StaticRecipe(Strict):
+    """A Model2Vec token table."""
+
+    kind: Literal["static"]
+    precision: Literal["fp32", "int8"]
+    dimensions: int = Field(gt=0)
+    sif_coefficient: Limit
+    vocabulary: StaticVocabulary
+    fit: StaticFit | None = None
+
+
+class TfliteRule(Strict):
+    """Which operations of a LiteRT graph get integer weights, and how; of two that match, the later one holds."""
+
+    regex: Regex
+    operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
+    algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "dequantized_weight_recovery", "no_quantize"]
+    bits: Literal[4, 8]
+    granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
+
+
+class TfliteRounding(Strict):
+    """Linear layers that GPTQ puts on a 4-bit grid before export; the transformer's others go on an 8-bit one.
+
+    Models of another architecture (transformers' model_type) are not rounded before export.
+    """
+
+    architecture: Literal["gemma3_text"]
+    four_bit: list[Regex] = Field(min_length=1)
+
+
+class TfliteRecipe(Strict):
+    """LiteRT (TFLite) graphs, one for each input length."""
+
+    kind: Literal["tflite"]
+    precision: Literal["fp32", "int8", "mixed"]
+    lengths: list[Annotated[int, Field(ge=16)]] = Field(min_length=1)
+    rules: list[TfliteRule]
+    rounding: TfliteRounding | None = None
+
+    @model_validator(mode="after")
+    def _settings(self) -> "TfliteRecipe":
+        recovered = any(rule.algorithm == "dequantized_weight_recovery" for rule in self.rules)
+        if recovered != (self.rounding is not None):
+            raise ValueError("rounding and rules of dequantized_weight_recovery need each other")
+        if (self.precision == "fp32") != (not self.rules):
+            raise ValueError("rules belong to every precision but fp32")
+        if len(set(self.lengths)) != len(self.lengths):
+            raise ValueError(f"lengths {self.lengths} name one twice")
+        return self
+
+
+Recipe = Annotated[TorchRecipe | OnnxRecipe | OpenvinoRecipe | StaticRecipe | TfliteRecipe, Field(discriminator="kind")]

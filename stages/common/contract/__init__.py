@@ -1,0 +1,1 @@
+"""The stage contract: atomic outputs, documented exits, visible progress."""

@@ -1,0 +1,1 @@
+"""Measuring: this machine, and what a sample of timings can say."""

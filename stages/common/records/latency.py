@@ -1,0 +1,144 @@
+"""latency/latency.json: what was timed, under which conditions. A figure that its samples cannot carry is absent."""
+
+from typing import ClassVar
+
+from stages.common.records.base import Failure, Record, SparseRecord
+from stages.common.records.machine import Machine
+
+
+class HostLoad(SparseRecord):
+    """What else went on while latency was measured.
+
+    Attributes:
+        load_before, load_after: 1-minute load averages.
+        others_cpus: CPUs that other processes kept busy, on average.
+        throttled_s: seconds that this process's control group stood still for its quota; None if it cannot be read.
+        steal_s: CPU seconds that a hypervisor gave to other guests; None if it cannot be read.
+        crowded: other processes took CPUs that the measured threads needed, so times mislead.
+    """
+
+    load_before: float
+    load_after: float
+    others_cpus: float
+    throttled_s: float | None = None
+    steal_s: float | None = None
+    crowded: bool
+
+
+class Quota(SparseRecord):
+    """The CPU quota that the target asks for.
+
+    Attributes:
+        cpus: CPUs; None if no quota was asked for.
+        enforced: whether it held.
+        why: why it did not, though asked for.
+        throttled_s: seconds that the measured processes stood still for it.
+    """
+
+    nullable: ClassVar[frozenset[str]] = frozenset({"cpus"})
+    cpus: float | None
+    enforced: bool
+    why: str | None = None
+    throttled_s: float | None = None
+
+
+class Speedup(Record):
+    """Median over rounds of the baseline's time over the variant's own, with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+class LengthLatency(SparseRecord):
+    """One text a call, at one length in tokens.
+
+    Attributes:
+        n: rounds.
+        median_ms: milliseconds of a call.
+        after_pause_ms: median of the call just before each sample, the first after a pause.
+        p95_ms, p99_ms: percentiles; absent below 59 and 299 rounds.
+        p95_ms_upper, p99_ms_upper: their 95 % upper bounds.
+        speedup: over the baseline.
+    """
+
+    n: int
+    median_ms: float
+    after_pause_ms: float
+    p95_ms: float | None = None
+    p95_ms_upper: float | None = None
+    p99_ms: float | None = None
+    p99_ms_upper: float | None = None
+    speedup: Speedup
+
+
+class BatchLatency(Record):
+    """Many texts a call.
+
+    Attributes:
+        size: texts a call.
+        tokens: length of each.
+        n: rounds.
+    """
+
+    size: int
+    tokens: int
+    n: int
+    median_ms: float
+    texts_per_s: float
+    tokens_per_s: float
+    speedup: Speedup
+
+
+class ColdStart(Record):
+    """Seconds from a process's start to its first vector; files may be in the page cache."""
+
+    median: float
+    values: list[float]
+
+
+class VariantLatency(Record):
+    """One variant's times.
+
+    Attributes:
+        lengths: tokens -> one text a call.
+        batch: many texts a call.
+        cold_start_s: in fresh processes.
+        peak_rss_mb: peak resident memory of the process after all of it, in 10^6 bytes.
+    """
+
+    lengths: dict[int, LengthLatency]
+    batch: BatchLatency
+    cold_start_s: ColdStart
+    peak_rss_mb: float
+
+
+class LatencyReport(Record):
+    """latency/latency.json.
+
+    Attributes:
+        machine, machine_digest: the fingerprint, and its digest.
+        threads, baseline: as configured.
+        host: what else went on.
+        quota: the target's CPU quota.
+        peak_gops: number format (fp32, bf16, int8) -> 10^9 operations a second that matrix products reach.
+        operations: tokens -> operations of the baseline's matrix products for one text. Both are empty where the
+            baseline does not run in torch.
+        variants: name -> times, or why there are none.
+    """
+
+    FILE: ClassVar[str] = "latency.json"
+    stage: ClassVar[str] = "latency"
+    machine: Machine
+    machine_digest: str
+    threads: int
+    baseline: str
+    host: HostLoad
+    quota: Quota
+    peak_gops: dict[str, float]
+    operations: dict[int, int]
+    variants: dict[str, VariantLatency | Failure]
+
+    def of(self, variant: str) -> VariantLatency | Failure:
+        """Return a variant's times, or why there are none."""
+        return self.variants.get(variant, Failure(error="not measured"))

@@ -1,0 +1,81 @@
+"""The kinds of variants: which encoder runs each, what it needs, and what shapes its vectors. One entry a kind."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of variant.
+
+    Attributes:
+        name: as in variant.json.
+        encoder: module:class of the encoder.
+        module: the library that the encoder imports.
+        packages: what `pip install` brings it by.
+        extra: this package's extra that does the same; "" if none is needed.
+        distributions: installed distributions whose versions can change a vector.
+        multiplies: whether the encoder computes the model's matrix products; a static table looks vectors up.
+    """
+
+    name: str
+    encoder: str
+    module: str
+    packages: tuple[str, ...]
+    extra: str
+    distributions: tuple[str, ...]
+    multiplies: bool = True
+
+    @property
+    def install(self) -> str:
+        """Return the command that installs the kind's library."""
+        return f"pip install {' '.join(self.packages)}"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="onnx",
+            encoder="embed_foundry.onnx:OnnxEncoder",
+            module="onnxruntime",
+            packages=("onnxruntime",),
+            extra="",
+            distributions=("onnxruntime", "tokenizers"),
+        ),
+        Kind(
+            name="openvino",
+            encoder="embed_foundry.openvino:OpenvinoEncoder",
+            module="openvino",
+            packages=("openvino",),
+            extra="openvino",
+            distributions=("openvino", "tokenizers"),
+        ),
+        Kind(
+            name="static",
+            encoder="embed_foundry.static:StaticEncoder",
+            module="safetensors",
+            packages=("safetensors",),
+            extra="",
+            distributions=("tokenizers",),
+            multiplies=False,
+        ),
+        Kind(
+            name="tflite",
+            encoder="embed_foundry.tflite:TfliteEncoder",
+            module="ai_edge_litert",
+            packages=("ai-edge-litert", "sentencepiece"),
+            extra="tflite",
+            distributions=("ai-edge-litert", "sentencepiece", "tokenizers"),
+        ),
+        Kind(
+            name="torch",
+            encoder="embed_foundry.torch:TorchEncoder",
+            module="sentence_transformers",
+            packages=("sentence-transformers", "torch"),
+            extra="",
+            distributions=("sentence-transformers", "tokenizers", "torch", "transformers"),
+        ),
+    )
+}
+# Every distribution that can change a vector of some kind.
+DISTRIBUTIONS = frozenset(name for kind in KINDS.values() for name in kind.distributions)
