@@ -159,7 +159,7 @@ def without(name: str):
 
 STS, BANKING, NTREX = "STSBenchmark/test.csv", "Banking77Classification/train.csv", "NTREXBitextMining/test.parquet"
 WRONG = {
-    "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is no task", "STSBenchmark")),
+    "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is not a task", "STSBenchmark")),
     "an aggregate": (put("CQADupstackRetrieval/x", ""), ("only averages", "CQADupstackAndroidRetrieval")),
     "pictures": (put("CIFAR10/test.csv", "a\n"), ("CIFAR10: takes image", "only text")),
     "no split": (without(STS), ("lacks test.csv or test.jsonl or test.parquet", "there is nothing", "docs/suites.md")),
@@ -173,14 +173,14 @@ WRONG = {
     "short row": (put(STS, "sentence1,sentence2,score\na,b,1\na,b\n"), ("row 2: score is None, expected a number",)),
     "no label": (put(BANKING, "text,label\na,1\nb,\n"), ("row 2: label is '', expected a label",)),
     "not UTF-8": (put(STS, b"sentence1,sentence2,score\n\xff,b,1\n"), ("is not UTF-8", "Save it as UTF-8")),
-    "broken CSV": (put(STS, 'sentence1,sentence2,score\n"a"x,b,1\n'), ("is no CSV",)),
-    "broken JSON": (put("CEDRClassification/test.jsonl", '{"text": \n'), ("test.jsonl, line 1: is no JSON",)),
+    "broken CSV": (put(STS, 'sentence1,sentence2,score\n"a"x,b,1\n'), ("is not CSV",)),
+    "broken JSON": (put("CEDRClassification/test.jsonl", '{"text": \n'), ("test.jsonl, line 1: is not JSON",)),
     "JSON of lists": (put("CEDRClassification/test.jsonl", "[1]\n"), ("line 1: is a list, expected one object",)),
     "one label for a list": (
         put("CEDRClassification/test.jsonl", '{"text": "a", "label": 1}\n'),
         ("row 1: label is 1, expected a list of labels",),
     ),
-    "broken Parquet": (put(NTREX, b"PAR1"), ("test.parquet: is no Parquet file",)),
+    "broken Parquet": (put(NTREX, b"PAR1"), ("test.parquet: is not a Parquet file",)),
     "no pair": (without(NTREX), ("lacks test.csv",)),
     "lists in CSV": (
         lambda root: [
@@ -190,7 +190,7 @@ WRONG = {
         ("sentences takes a list of texts, which CSV cannot hold", "Use jsonl"),
     ),
     "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder a subset",)),
-    "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is no subset of Tatoeba",)),
+    "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is not a subset of Tatoeba",)),
     "no corpus": (without("SciFact/corpus.jsonl"), ("SciFact: lacks corpus.jsonl; expected",)),
     "no ranking": (without("AskUbuntuDupQuestions/ranked.jsonl"), ("lacks ranked.jsonl",)),
     "a question without ranking": (
@@ -223,9 +223,9 @@ def test_folders_that_are_not_there(folder, tmp_path):
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match="has no folder"):
         data.run(airgapped(tmp_path / "bare"), tmp_path / "data")
-    with pytest.raises(InputError, match=r"is not there, and suite\.tasks names SICK-R"):
+    with pytest.raises(InputError, match=r"is missing, but suite\.tasks names SICK-R"):
         data.run(airgapped(folder, ("SICK-R",)), tmp_path / "data")
-    with pytest.raises(InputError, match=r"suite\.tasks: SICK_R is no task of mteb .* SICK-R"):
+    with pytest.raises(InputError, match=r"suite\.tasks: SICK_R is not a task of mteb .* SICK-R"):
         data.run(airgapped(folder, ("SICK_R",)), tmp_path / "data")
 
 
