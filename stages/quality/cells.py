@@ -14,7 +14,9 @@ from typing import Any
 from embed_foundry import IntegrityError, manifest
 from embed_foundry.kinds import DISTRIBUTIONS, KINDS
 
+from stages.common.contract import tables
 from stages.common.contract.output import library_versions
+from stages.common.sources import suite_files
 from stages.quality import compatibility, samples, tasks
 
 # Distributions that can change any score: what mteb scores with.
@@ -175,9 +177,9 @@ def _summary(record: Mapping[str, Any], by_split: Mapping[str, Mapping[str, Any]
 
 
 def code() -> str:
-    """Return a digest of this room and of the runtime's encoders: another way of measuring is another cell."""
+    """Return a digest of this room, of what reads task files, and of the encoders: another way is another cell."""
     import embed_foundry
 
-    folders = (Path(__file__).parent, Path(embed_foundry.__file__).parent)
-    files = sorted(path for folder in folders for path in folder.glob("*.py"))
+    folders = (Path(__file__).parent, Path(suite_files.__file__).parent, Path(embed_foundry.__file__).parent)
+    files = sorted([Path(tables.__file__), *(path for folder in folders for path in folder.glob("*.py"))])
     return hashlib.sha256("".join(manifest.sha256(path) for path in files).encode()).hexdigest()

@@ -5,17 +5,15 @@ Tough-to-Beat Baseline for Sentence Embeddings, ICLR 2017), still tell which tex
 test pairs with MiniLM's tokenizer 69.6 points, where MiniLM has 82.0 (48.0 with frequencies guessed from token ids).
 """
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from embed_foundry import Variant, manifest
 from embed_foundry.variant import NAME as VARIANT_JSON
+
+from stages.common.sources.suite_files import read_texts
 
 FLOOR = "floor"
 FILES = {"table": "table.safetensors", "tokenizer": "tokenizer.json"}
@@ -44,7 +42,7 @@ def write(baseline: Path, data: Path, folder: Path) -> Path:
     size = tokenizer.get_vocab_size()
     tokenizer.no_padding()
     counts: Counter[int] = Counter()
-    for text in texts(data):
+    for text in read_texts(data, TEXTS):
         counts.update(tokenizer.encode(text, add_special_tokens=False).ids)
     probability = np.array([counts[token] for token in range(size)]) / max(1, counts.total())
     weights = SIF / (SIF + probability)
@@ -68,20 +66,3 @@ def write(baseline: Path, data: Path, folder: Path) -> Path:
     (folder / VARIANT_JSON).write_bytes(manifest.canonical(floor.to_json()))
     manifest.write(folder, {"stage": FLOOR})
     return folder
-
-
-def texts(data: Path) -> Iterator[str]:
-    """Yield the texts of a suite's tasks: every string of its CSV and JSON lines files, of at most TEXTS rows each."""
-    for path in sorted(data.glob("*/**/*")):
-        if path.suffix in READERS:
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in islice(READERS[path.suffix](file), TEXTS):
-                    for value in row.values():
-                        values = value if isinstance(value, list) else [value]
-                        yield from (one for one in values if isinstance(one, str))
-
-
-READERS: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {
-    ".csv": csv.DictReader,
-    ".jsonl": lambda file: map(json.loads, file),
-}

@@ -1,14 +1,10 @@
-"""Stock mteb tasks: mteb's own class, metadata, prompts and settings, with the data that the data stage wrote.
+"""Stock mteb tasks: mteb's own class, metadata, prompts and settings, with the data that the data stage wrote."""
 
-TASK/[SUBSET/]SPLIT.jsonl                                          rows
-TASK/[SUBSET/][SPLIT/]corpus.jsonl queries.jsonl qrels.tsv         retrieval, and where a task has them
-                       ranked.jsonl changed.jsonl                  documents to rank; changed relevance (FollowIR)
-"""
-
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from stages.common.sources.suite_files import RetrievalSplit, Rows, TaskFiles, layout_of
 
 
 def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb has no types
@@ -23,27 +19,27 @@ def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb
     """
     import mteb
     from datasets import DatasetDict
-    from mteb.abstasks import AbsTaskRetrieval
 
     subsets, splits = list(record["languages"]), list(record["splits"])
     made = mteb.get_task(record["name"], eval_splits=splits, hf_subsets=subsets)
     # mteb's results name the revision: of a user's files it must not be the hub's.
     pinned = {**made.metadata.dataset, "revision": record["revision"]}
     made.metadata = made.metadata.model_copy(update={"dataset": pinned})
-    parallel = getattr(made, "parallel_subsets", False)
-    several = made.metadata.is_multilingual and not parallel
+    layout = layout_of(made)
+    files = TaskFiles(folder, layout)
     loaded: dict[str, Any] = {}
-    for subset in subsets if several else ["default"]:
-        at = folder / subset if several else folder
-        if isinstance(made, AbsTaskRetrieval):
-            loaded[subset] = {split: retrieval(at / split if len(splits) > 1 else at) for split in splits}
-        else:
-            names = dict.fromkeys([*([made.train_split] if hasattr(made, "train_split") else []), *splits])
-            loaded[subset] = DatasetDict({name: lines(at / f"{name}.jsonl") for name in names})
-    made.dataset = loaded if several or isinstance(made, AbsTaskRetrieval) else loaded["default"]
+    for subset in subsets if layout.subset_folders else ["default"]:
+        loaded[subset] = {} if layout.retrieval else DatasetDict()
+        for split in layout.splits:
+            if layout.retrieval:
+                content = files.read_retrieval(subset, split)
+                loaded[subset][split] = retrieval(content)
+                if content.changed is not None:
+                    _instructions(made, content.changed)
+            else:
+                loaded[subset][split] = table(files.read_rows(subset, split))
+    made.dataset = loaded if layout.subset_folders or layout.retrieval else loaded["default"]
     made.data_loaded = True
-    if (folder / "changed.jsonl").is_file():
-        _instructions(made, {row["query-id"]: row["corpus-ids"] for row in lines(folder / "changed.jsonl")})
     return made
 
 
@@ -57,25 +53,18 @@ def _instructions(made: Any, changed: Mapping[str, list[str]]) -> None:  # noqa:
     made.task_specific_scores = scores
 
 
-def retrieval(folder: Path) -> dict[str, Any]:
+def retrieval(content: RetrievalSplit) -> dict[str, Any]:
     """Return one split of a retrieval task as mteb takes it."""
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").split("\n"):
-        if line:
-            query, document, score = line.split("\t")
-            relevant.setdefault(query, {})[document] = int(score)
-    ranked = folder / "ranked.jsonl"
     return {
-        "queries": lines(folder / "queries.jsonl"),
-        "corpus": lines(folder / "corpus.jsonl"),
-        "relevant_docs": relevant,
-        "top_ranked": {row["query-id"]: row["corpus-ids"] for row in lines(ranked)} if ranked.is_file() else None,
+        "queries": table(content.queries),
+        "corpus": table(content.corpus),
+        "relevant_docs": content.relevant,
+        "top_ranked": content.ranked,
     }
 
 
-def lines(path: Path) -> Any:  # noqa: ANN401
-    """Return the rows of a JSON lines file as a Dataset."""
+def table(rows: Rows) -> Any:  # noqa: ANN401
+    """Return rows as a Dataset."""
     from datasets import Dataset
 
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return Dataset.from_list([json.loads(line) for line in file])
+    return Dataset.from_list(list(rows))

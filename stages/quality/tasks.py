@@ -1,12 +1,12 @@
 """mteb tasks over the files of data/: stock ones by their name, ours from mteb's task classes."""
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from embed_foundry import InputError
 
+from stages.common.sources.suite_files import BUILTIN_LAYOUTS, TaskFiles
 from stages.quality import stock
 
 # mteb's task type -> its abstract class in mteb.abstasks.
@@ -41,6 +41,7 @@ def task(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb
 
 
 def _own(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb has no types
+    from datasets import DatasetDict
     from mteb import abstasks
     from mteb.abstasks.task_metadata import TaskMetadata
 
@@ -59,37 +60,16 @@ def _own(record: Mapping[str, Any], folder: Path) -> Any:  # noqa: ANN401 - mteb
     )
     kind = getattr(abstasks, CLASSES[record["type"]])
     made = type(record["name"], (kind,), {"metadata": metadata, **SETTINGS.get(record["type"], {})})()
-    loaded = {name: READERS[record["type"]](folder / name if several else folder) for name in subsets}
-    made.dataset = loaded if several or record["type"] == "Retrieval" else loaded["default"]
+    layout = BUILTIN_LAYOUTS[record["type"]]
+    files = TaskFiles(folder, layout)
+    loaded: dict[str, Any] = {}
+    for subset in subsets:
+        if layout.retrieval:
+            loaded[subset] = {split: stock.retrieval(files.read_retrieval(subset, split)) for split in layout.splits}
+        else:
+            loaded[subset] = DatasetDict(
+                {split: stock.table(files.read_rows(subset, split)) for split in layout.splits}
+            )
+    made.dataset = loaded if several or layout.retrieval else loaded["default"]
     made.data_loaded = True
     return made
-
-
-def _columns(path: Path, **types: Callable[[str], Any]) -> Any:  # noqa: ANN401
-    from datasets import Dataset
-
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return Dataset.from_list([{name: cast(row[name]) for name, cast in types.items()} for row in rows])
-
-
-def _retrieval(folder: Path) -> dict[str, Any]:
-    return {"test": stock.retrieval(folder)}
-
-
-def _splits(*names: str, **types: Callable[[str], Any]) -> Callable[[Path], Any]:
-    def read(folder: Path) -> Any:  # noqa: ANN401
-        from datasets import DatasetDict
-
-        return DatasetDict({name: _columns(folder / f"{name}.csv", **types) for name in names})
-
-    return read
-
-
-READERS: dict[str, Callable[[Path], Any]] = {
-    "Retrieval": _retrieval,
-    "Classification": _splits("train", "test", text=str, label=int),
-    "Clustering": _splits("test", sentences=str, labels=int),
-    "BitextMining": _splits("test", sentence1=str, sentence2=str),
-    "STS": _splits("test", sentence1=str, sentence2=str, score=float),
-}
