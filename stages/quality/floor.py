@@ -25,7 +25,7 @@ SIF = 1e-3
 TEXTS = 20_000
 
 
-def write(baseline: Path, data: Path, folder: Path) -> Path:
+def write_floor(baseline: Path, data: Path, folder: Path) -> Path:
     """Write the floor as a static variant with the baseline's tokenizer, and return its folder.
 
     Args:
