@@ -78,7 +78,7 @@ def run(
             outcomes = _load_or_evaluate(requests, cell_cache, engine)
         floor = gather_cells(floor_plan, outcomes, cell_cache)
         if isinstance(floor, Failure):
-            raise IntegrityError(f"quality: the floor could not be measured: {floor.error}")
+            raise IntegrityError(f"quality: the floor could not be evaluated: {floor.error}")
         cells = {name: gather_cells(plan, outcomes, cell_cache) for name, plan in plans.items()}
         scores = _write_variants(work, cells)
         (work / Floor.FILE).write_bytes(Floor(floor.main_scores).dump())
