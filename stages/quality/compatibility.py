@@ -15,7 +15,7 @@ from embed_foundry.encoder import Vectors
 from numpy.typing import NDArray
 
 from stages.common.records.scores import MixedIndex
-from stages.quality.mteb_types import MtebTask
+from stages.common.sources.suite_files import MtebTask
 
 if TYPE_CHECKING:
     from stages.quality.mteb_encoder import MtebEncoder

@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from stages.common.records.scores import TaskSamples, TaskScore
 from stages.common.records.tasks import TaskRecord
-from stages.quality import samples, tasks
+from stages.common.sources.suite_files import MtebTask
+from stages.quality import samples
 from stages.quality.cell import Cell, CellRequest
 from stages.quality.compatibility import save_vectors
-from stages.quality.mteb_types import MtebTask, SplitScores, SubsetScores
+from stages.quality.mteb_types import SplitScores, SubsetScores
+from stages.quality.tasks import load_task
 
 if TYPE_CHECKING:
     from stages.quality.mteb_encoder import MtebEncoder
@@ -73,7 +75,7 @@ def evaluate_cell(request: CellRequest, encoder: Encoder, vectors: Path) -> Cell
     with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory() as scratch:
         for dimension in dimensions:
             # A new task each time: clustering consumes the task's random state.
-            task = tasks.task(request.task.model_dump(), request.data / request.task.name)
+            task = load_task(request.task, request.data / request.task.name)
             mteb_encoder.start(dimension)
             predictions = Path(scratch, str(dimension))
             predictions.mkdir()

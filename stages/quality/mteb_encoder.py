@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from embed_foundry import Encoder
 from embed_foundry.encoder import Vectors, cut
+from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from mteb.types import PromptType
 from threadpoolctl import threadpool_limits
 
-from stages.quality.mteb_types import Batch, TaskMetadata
+from stages.quality.mteb_types import Batch
 
 
 @dataclass

@@ -11,7 +11,8 @@ from pathlib import Path
 from embed_foundry import IntegrityError
 
 from stages.common.records.scores import Columns, TaskSamples
-from stages.quality.mteb_types import MtebTask, Predictions, Rows, SplitScores, SubsetScores
+from stages.common.sources.suite_files import MtebTask
+from stages.quality.mteb_types import Predictions, SplitRows, SplitScores, SubsetScores
 
 DIGITS = 6
 # Columns that number texts.
@@ -82,12 +83,12 @@ def _is_parallel(task: MtebTask) -> bool:
     return bool(getattr(task, "parallel_subsets", False))
 
 
-def _rows(task: MtebTask, subset: str, split: str) -> Rows:
+def _rows(task: MtebTask, subset: str, split: str) -> SplitRows:
     data = task.dataset
     return data[split] if _is_parallel(task) or (subset == "default" and subset not in data) else data[subset][split]
 
 
-def _count_rows(rows: Rows) -> int:
+def _count_rows(rows: SplitRows) -> int:
     return len(rows["queries"]) if isinstance(rows, Mapping) and "queries" in rows else len(rows)
 
 
@@ -100,7 +101,7 @@ def _v_measures(scores: Iterable[SubsetScores]) -> list[float]:
     return [round(value, DIGITS) for value in values]
 
 
-def _retrieval(task: MtebTask, rows: Rows, ranked: Predictions) -> SplitColumns:
+def _retrieval(task: MtebTask, rows: SplitRows, ranked: Predictions) -> SplitColumns:
     import pytrec_eval
 
     names = [] if task.metadata.type == "Reranking" else ["ndcg_at_10"]
@@ -123,29 +124,29 @@ def _sort_by_score(scores: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(scores.items(), key=lambda item: item[1], reverse=True)
 
 
-def _classification(task: MtebTask, rows: Rows, experiments: Predictions) -> SplitColumns:
+def _classification(task: MtebTask, rows: SplitRows, experiments: Predictions) -> SplitColumns:
     labels = list(rows[task.label_column_name])
     hits = [[guess == label for guess, label in zip(guesses, labels, strict=True)] for guesses in experiments]
     return {"accuracy": [sum(column) / len(hits) for column in zip(*hits, strict=True)]}
 
 
-def _bitext(task: MtebTask, _: Rows, predictions: Predictions) -> SplitColumns:
+def _bitext(task: MtebTask, _: SplitRows, predictions: Predictions) -> SplitColumns:
     nearest = predictions if _is_parallel(task) else next(iter(predictions.values()))
     return {"accuracy": [float(row["corpus_id"] == index) for index, row in enumerate(nearest)]}
 
 
-def _sts(_: MtebTask, rows: Rows, scores: Predictions) -> SplitColumns:
+def _sts(_: MtebTask, rows: SplitRows, scores: Predictions) -> SplitColumns:
     pairs = [list(rows[f"sentence{side}"]) for side in (1, 2)]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(chain(*pairs)))}
     left, right = ([numbers[text] for text in side] for side in pairs)
     return {"cosine": scores["cosine_scores"], "gold": list(rows["score"]), "left": left, "right": right}
 
 
-def _pair_classification(task: MtebTask, rows: Rows, scores: Predictions) -> SplitColumns:
+def _pair_classification(task: MtebTask, rows: SplitRows, scores: Predictions) -> SplitColumns:
     return {"cosine": scores["cosine_scores"], "label": list(rows[task.label_column_name])}
 
 
-READERS: dict[str, Callable[[MtebTask, Rows, Predictions], SplitColumns]] = {
+READERS: dict[str, Callable[[MtebTask, SplitRows, Predictions], SplitColumns]] = {
     "Retrieval": _retrieval,
     "Reranking": _retrieval,
     "Classification": _classification,
