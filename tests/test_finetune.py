@@ -40,7 +40,7 @@ def composed(root, method="lora", **changes):
 @pytest.fixture
 def similarity_of_five(monkeypatch):
     """Grade fewer pairs: random weights have nothing to forget."""
-    found = {name: pairs[:5] for name, pairs in similarity.pairs().items()}
+    found = {name: pairs[:5] for name, pairs in similarity.load_pairs().items()}
     monkeypatch.setattr(similarity, "pairs", lambda: found)
 
 

@@ -44,7 +44,7 @@ def tune(root, out, scratch, **changes):
 def place(base, tmp_path_factory):
     """Return a folder with the adapters of one process and of two; it is the working directory meanwhile."""
     folder = write_place(tmp_path_factory.mktemp("ranks"), base / "tokenizer.json")
-    pairs = {name: some[:5] for name, some in similarity.pairs().items()}  # random weights have nothing to forget
+    pairs = {name: some[:5] for name, some in similarity.load_pairs().items()}  # random weights have nothing to forget
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(similarity, "pairs", lambda: pairs)

@@ -12,6 +12,8 @@ from embed_foundry.errors import InputError
 
 from stages import data, quality
 from stages.common.config.suite import AirgappedSuite
+from stages.common.records.base import Failure
+from stages.common.records.scores import TaskScore
 from support import stock_task_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -159,7 +161,7 @@ def without(name: str):
 
 STS, BANKING, NTREX = "STSBenchmark/test.csv", "Banking77Classification/train.csv", "NTREXBitextMining/test.parquet"
 WRONG = {
-    "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is no task", "STSBenchmark")),
+    "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is not a task", "STSBenchmark")),
     "an aggregate": (put("CQADupstackRetrieval/x", ""), ("only averages", "CQADupstackAndroidRetrieval")),
     "pictures": (put("CIFAR10/test.csv", "a\n"), ("CIFAR10: takes image", "only text")),
     "no split": (without(STS), ("lacks test.csv or test.jsonl or test.parquet", "there is nothing", "docs/suites.md")),
@@ -173,14 +175,14 @@ WRONG = {
     "short row": (put(STS, "sentence1,sentence2,score\na,b,1\na,b\n"), ("row 2: score is None, expected a number",)),
     "no label": (put(BANKING, "text,label\na,1\nb,\n"), ("row 2: label is '', expected a label",)),
     "not UTF-8": (put(STS, b"sentence1,sentence2,score\n\xff,b,1\n"), ("is not UTF-8", "Save it as UTF-8")),
-    "broken CSV": (put(STS, 'sentence1,sentence2,score\n"a"x,b,1\n'), ("is no CSV",)),
-    "broken JSON": (put("CEDRClassification/test.jsonl", '{"text": \n'), ("test.jsonl, line 1: is no JSON",)),
+    "broken CSV": (put(STS, 'sentence1,sentence2,score\n"a"x,b,1\n'), ("is not CSV",)),
+    "broken JSON": (put("CEDRClassification/test.jsonl", '{"text": \n'), ("test.jsonl, line 1: is not JSON",)),
     "JSON of lists": (put("CEDRClassification/test.jsonl", "[1]\n"), ("line 1: is a list, expected one object",)),
     "one label for a list": (
         put("CEDRClassification/test.jsonl", '{"text": "a", "label": 1}\n'),
         ("row 1: label is 1, expected a list of labels",),
     ),
-    "broken Parquet": (put(NTREX, b"PAR1"), ("test.parquet: is no Parquet file",)),
+    "broken Parquet": (put(NTREX, b"PAR1"), ("test.parquet: is not a Parquet file",)),
     "no pair": (without(NTREX), ("lacks test.csv",)),
     "lists in CSV": (
         lambda root: [
@@ -190,7 +192,7 @@ WRONG = {
         ("sentences takes a list of texts, which CSV cannot hold", "Use jsonl"),
     ),
     "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder a subset",)),
-    "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is no subset of Tatoeba",)),
+    "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is not a subset of Tatoeba",)),
     "no corpus": (without("SciFact/corpus.jsonl"), ("SciFact: lacks corpus.jsonl; expected",)),
     "no ranking": (without("AskUbuntuDupQuestions/ranked.jsonl"), ("lacks ranked.jsonl",)),
     "a question without ranking": (
@@ -223,9 +225,9 @@ def test_folders_that_are_not_there(folder, tmp_path):
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match="has no folder"):
         data.run(airgapped(tmp_path / "bare"), tmp_path / "data")
-    with pytest.raises(InputError, match=r"is not there, and suite\.tasks names SICK-R"):
+    with pytest.raises(InputError, match=r"is missing, but suite\.tasks names SICK-R"):
         data.run(airgapped(folder, ("SICK-R",)), tmp_path / "data")
-    with pytest.raises(InputError, match=r"suite\.tasks: SICK_R is no task of mteb .* SICK-R"):
+    with pytest.raises(InputError, match=r"suite\.tasks: SICK_R is not a task of mteb .* SICK-R"):
         data.run(airgapped(folder, ("SICK_R",)), tmp_path / "data")
 
 
@@ -233,40 +235,41 @@ def test_folders_that_are_not_there(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def measured(params, converted, written, tmp_path_factory) -> tuple[dict, Path]:
-    """Return the scores of the static variant on every kind of task, and the quality folder."""
+def evaluated(params, converted, written, tmp_path_factory) -> tuple[dict[str, TaskScore], Path]:
+    """Return the scores of the static variant on every type of task, and the quality folder."""
     place = tmp_path_factory.mktemp("quality")
     variants = {"static": converted("static")}
     scores = quality.run(params.quality, variants, "static", [], written, place / "quality", 2, place / "cache")
-    assert "error" not in scores["static"], scores["static"]
-    return scores["static"]["256"], place / "quality"
+    static = scores.root["static"]
+    assert not isinstance(static, Failure), static
+    return static.root[256], place / "quality"
 
 
-def test_every_kind_is_scored_in_mtebs_own_format(measured):
-    scores, out = measured
-    assert {name: score["type"] for name, score in scores.items()} == TYPES
+def test_every_type_is_scored_in_mtebs_own_format(evaluated):
+    scores, out = evaluated
+    assert {name: score.type for name, score in scores.items()} == TYPES
     for name, score in scores.items():
         result = json.loads((out / f"results/static/256/{name}.json").read_text(encoding="utf-8"))
         assert result["task_name"] == name
         assert result["dataset_revision"].startswith("local-"), "not the hub's bytes"
-        found = [row["main_score"] for rows in result["scores"].values() for row in rows]
-        assert np.mean(found) == pytest.approx(score["main_score"], abs=1e-6)
-    assert set(scores["XQuADRetrieval"]["subsets"]) == {"de", "en"}
-    assert scores["Banking77Classification"]["main_score"] > 0.6, "topics can be told apart"
+        main_scores = [row["main_score"] for rows in result["scores"].values() for row in rows]
+        assert np.mean(main_scores) == pytest.approx(score.main_score, abs=1e-6)
+    assert set(scores["XQuADRetrieval"].subsets) == {"de", "en"}
+    assert scores["Banking77Classification"].main_score > 0.6, "topics can be told apart"
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_samples_of_every_kind(measured, name):
-    scores, out = measured
-    drawn = json.loads((out / "samples/static.json").read_text(encoding="utf-8"))["256"][name]
+def test_samples_of_every_type(evaluated, name):
+    scores, out = evaluated
+    samples = json.loads((out / "samples/static.json").read_text(encoding="utf-8"))["256"][name]
     names, count = SAMPLES[name]
-    assert scores[name]["samples"] == count
-    for columns in drawn.values():
+    assert scores[name].samples == count
+    for columns in samples.values():
         assert set(columns) == names
-    metric = scores[name]["metric"]
+    metric = scores[name].metric
     if metric in names:
-        means = [np.mean(columns[metric]) for columns in drawn.values()]
-        assert np.mean(means) == pytest.approx(scores[name]["main_score"], abs=1e-4)
+        means = [np.mean(columns[metric]) for columns in samples.values()]
+        assert np.mean(means) == pytest.approx(scores[name].main_score, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -282,8 +285,8 @@ def test_published_scores_come_out(params, converted, tmp_path):
     }  # fmt: skip
     variants = {"fp32": converted("fp32")}
     scores = quality.run(params.quality, variants, "fp32", [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
-    found = {name: 100 * score["main_score"] for name, score in scores["fp32"]["384"].items()}
-    print(found)
-    assert found["STSBenchmark"] == pytest.approx(82.03, abs=0.02)
-    assert found["Banking77Classification"] == pytest.approx(80.04, abs=0.5)
-    assert found["XQuADRetrieval"] == pytest.approx(94.36, abs=0.3)
+    percent = {name: 100 * score.main_score for name, score in scores.root["fp32"].full.items()}
+    print(percent)
+    assert percent["STSBenchmark"] == pytest.approx(82.03, abs=0.02)
+    assert percent["Banking77Classification"] == pytest.approx(80.04, abs=0.5)
+    assert percent["XQuADRetrieval"] == pytest.approx(94.36, abs=0.3)

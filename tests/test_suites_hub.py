@@ -17,7 +17,7 @@ from stages.commands import compose
 from stages.common import config
 from stages.common.config.suite import HubSuite
 from stages.common.sources.hub import Connection
-from stages.data import choice
+from stages.data import selection
 from support.hub_server import Fault, HubServer
 
 # The datasets and commits that mteb pins, and the samples it publishes.
@@ -177,7 +177,7 @@ def test_takes_a_retrieval_task_with_its_configurations(fetch):
 def test_mtebs_own_loaders_find_what_they_need(fetch, name):
     files, subsets, expected = LOADERS[name]
     suite = published(name, counts="warn", **({name: subsets} if subsets else {}))
-    pinned = choice.published(suite)[0].task.metadata.dataset
+    pinned = selection.select_published(suite)[0].task.metadata.dataset
     with HubServer(pinned["path"], pinned["revision"], files, kind="datasets") as server:
         out = fetch(suite, url=server.url) / name
     found = {
@@ -255,11 +255,11 @@ def test_a_dataset_that_mteb_cannot_read(hub, fetch, files, words):
 @pytest.mark.parametrize(
     ("suite", "words"),
     [
-        (published("STSBenchmarks"), r"suite\.tasks: STSBenchmarks is no task of mteb .* STSBenchmark"),
+        (published("STSBenchmarks"), r"suite\.tasks: STSBenchmarks is not a task of mteb .* STSBenchmark"),
         (published(benchmarks=("MTEB(eng, v3)",)), r"mteb has no 'MTEB\(eng, v3\)'.* MTEB\(eng, v2\)"),
         (published("SciFact", benchmarks=("MTEB(eng, v2)",)), r"SciFact is in none of \['MTEB\(eng, v2\)'\]"),
         (published("STS22", STS22=["en", "xx"]), "STS22 has no xx"),
-        (published("STS22", STS71=["en-en"]), r"suite\.subsets: STS71 is no task of mteb .* STS17"),
+        (published("STS22", STS71=["en-en"]), r"suite\.subsets: STS71 is not a task of mteb .* STS17"),
         (published("CIFAR10"), "CIFAR10: takes image"),
     ],
 )
@@ -291,7 +291,7 @@ def test_suites_name_what_mteb_has(root):
         config.parse(yaml.safe_load(compose.compose([f"suite={name}"], root / "conf")), "conf/").suite
         for name in ("mteb_full", "mteb_core")
     )
-    whole, named = ({one.name: one for one in choice.published(suite)} for suite in (full, core))
+    whole, named = ({one.name: one for one in selection.select_published(suite)} for suite in (full, core))
     assert len(whole) > 150
     assert len(whole["MassiveIntentClassification"].subsets) > 40, "the union of what two benchmarks ask for"
     assert set(named) == set(core.tasks)

@@ -11,7 +11,7 @@ from stages.common.contract.process import run_stage
 def _main() -> None:
     suite = config.load().suite
     if suite.source != "hub":
-        os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: only that source may ask a network
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before a library reads it: no other source may use the network
     data.run(suite, Path("data"))
 
 

@@ -27,23 +27,27 @@ def run(
         RemoteError: the hub refuses.
         RetryableError: the hub is unavailable.
     """
-    # A folder's path is no part of the content.
+    # The path of a user's folder is not part of the content.
     parameters = suite.model_dump(mode="json", exclude={"data"})
     libraries = ("botocore", "django", "gensim") if isinstance(suite, BuiltinSuite) else ("datasets", "mteb", "pyarrow")
     with stage_output(out, stage="data", parameters=parameters, inputs={}, libraries=libraries) as work:
         if isinstance(suite, BuiltinSuite):
-            records = _builtin(suite, work, library_versions(libraries))
+            records = _write_builtin(suite, work, library_versions(libraries))
         else:
             from stages.common.sources.hub import Connection
-            from stages.data import stock
+            from stages.data import stock_tasks
 
-            records = stock.write(suite, work, connection or Connection())
+            records = stock_tasks.write_tasks(suite, work, connection or Connection())
         (work / Tasks.FILE).write_bytes(Tasks(records).dump())
     return records
 
 
-def _builtin(suite: BuiltinSuite, work: Path, known: dict[str, str]) -> list[TaskRecord]:
-    from stages.data import aws, messages, similarity
+def _write_builtin(suite: BuiltinSuite, work: Path, versions: dict[str, str]) -> list[TaskRecord]:
+    from stages.data import aws_tasks, message_tasks, similarity_tasks
 
-    found = [*aws.write(suite, work), *messages.write(suite, work), *similarity.write(work)]
-    return [record.model_copy(update={"version": known[record.package]}) for record in found]
+    records = [
+        *aws_tasks.write_tasks(suite, work),
+        *message_tasks.write_tasks(suite, work),
+        *similarity_tasks.write_tasks(work),
+    ]
+    return [record.model_copy(update={"version": versions[record.package]}) for record in records]

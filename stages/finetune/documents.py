@@ -9,7 +9,7 @@ from pathlib import Path
 from embed_foundry.errors import InputError
 
 from stages.common.sources.aws import DOCUMENT_MIN, QUERY_MIN, SENTENCE_END
-from stages.common.sources.rows import text
+from stages.common.sources.rows import read_text
 from stages.finetune.triplets import Triplet
 
 # A passage ends with the paragraph that takes it past this many characters: about 200 tokens of English.
@@ -41,7 +41,7 @@ def passages(root: Path) -> list[Passage]:
     found = []
     for path in sorted(root.rglob("*")):
         if path.is_file() and (reader := READERS.get(path.suffix.lower())):
-            found += list(_passages(path.relative_to(root).as_posix(), reader(text(path))))
+            found += list(_passages(path.relative_to(root).as_posix(), reader(read_text(path))))
     if not found:
         raise InputError(
             f"finetune.data.path {root}: no {', '.join(READERS)} file has a paragraph of {DOCUMENT_MIN} characters."

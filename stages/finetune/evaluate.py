@@ -119,7 +119,7 @@ def graded(model: SentenceTransformer, prompt: str | None) -> dict[str, float]:
     from scipy.stats import spearmanr
 
     found = {}
-    for name, pairs in similarity.pairs().items():
+    for name, pairs in similarity.load_pairs().items():
         texts = list(dict.fromkeys(text for left, right, _ in pairs for text in (left, right)))
         vectors = dict(zip(texts, encode(model, texts, prompt), strict=True))
         cosines = [float(vectors[left] @ vectors[right]) for left, right, _ in pairs]

@@ -10,7 +10,7 @@ from typing import Any
 from embed_foundry.errors import InputError
 
 from stages.common.config.finetune import ExampleSource
-from stages.common.contract.tables import json_lines
+from stages.common.contract.tables import write_json_lines
 from stages.common.sources import aws, rows
 
 SPLITS = ("train", "dev", "held_out")
@@ -48,7 +48,7 @@ class Splits:
     def write(self, folder: Path) -> None:
         """Write each split as JSON lines."""
         for name in SPLITS:
-            json_lines(folder / f"{name}.jsonl", [asdict(one) for one in getattr(self, name)])
+            write_json_lines(folder / f"{name}.jsonl", [asdict(one) for one in getattr(self, name)])
 
 
 def splits(config: ExampleSource, seed: int, suite: Path, found: Sequence[Triplet] | None = None) -> Splits:
@@ -97,7 +97,7 @@ def splits(config: ExampleSource, seed: int, suite: Path, found: Sequence[Triple
 
 def operations() -> list[Triplet]:
     """Return botocore's operations: first sentence and the rest, grouped by service."""
-    return [Triplet(op.summary, op.details, group=op.service) for op in aws.operations()]
+    return [Triplet(op.summary, op.details, group=op.service) for op in aws.load_operations()]
 
 
 def suite_texts(suite: Path) -> Iterator[str]:

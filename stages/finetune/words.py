@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stages.common.contract.tables import csv_file
+from stages.common.contract.tables import write_csv
 
 # Dev loss over its least by this part is a rise; a train loss under this part of the dev loss is a gap.
 RISE, GAP = 1.05, 0.5
@@ -15,12 +15,12 @@ RECENT = 5
 
 def curves(history: Sequence[Mapping[str, float]], folder: Path) -> None:
     """Write train.csv (step, loss) and dev.csv (step, loss, ndcg and ndcg_<dimension>)."""
-    csv_file(folder / "train.csv", ("step", "loss"), [(row["step"], row["loss"]) for row in history if "loss" in row])
+    write_csv(folder / "train.csv", ("step", "loss"), [(row["step"], row["loss"]) for row in history if "loss" in row])
     looks = _looks(history)
     lengths = sorted((name for name in looks[0] if name.removeprefix("eval_").isdecimal()), key=_length, reverse=True)
     header = ("step", "loss", "ndcg", *(f"ndcg_{_length(name)}" for name in lengths))
     rows = [(row["step"], row["eval_loss"], row["eval_ndcg"], *(row[name] for name in lengths)) for row in looks]
-    csv_file(folder / "dev.csv", header, rows)
+    write_csv(folder / "dev.csv", header, rows)
 
 
 def of_examples(cut: int, texts: int, tokens: int) -> list[str]:

@@ -1,6 +1,5 @@
 """Inputs of an exact length in tokens, cut from the suite's own documents."""
 
-import json
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-CORPUS = "*/corpus.jsonl"
+from stages.common.sources import suite_files
+
 # How far around the estimated place a cut is searched, in characters.
 REACH = 24
 # Characters a token hardly ever exceeds on average; bounds what is counted of one very long document.
@@ -23,16 +23,9 @@ def passages(data: Path, rng: random.Random) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    found = []
-    for path in sorted(data.glob(CORPUS)):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            fields = json.loads(line)
-            found.append(" ".join(f"{fields.get('title') or ''} {fields['text']}".split()))
-    found = [text for text in dict.fromkeys(found) if text]
-    if not found:
-        raise InputError(f"{data}: no {CORPUS} with texts; latency cuts its inputs from them. Choose a suite with one.")
-    rng.shuffle(found)
-    return found
+    documents = suite_files.read_passages(data)
+    rng.shuffle(documents)
+    return documents
 
 
 def exact(documents: Sequence[str], tokens: int, how_many: int, count: Count) -> list[str]:

@@ -5,17 +5,19 @@ Tough-to-Beat Baseline for Sentence Embeddings, ICLR 2017), still tell which tex
 test pairs with MiniLM's tokenizer 69.6 points, where MiniLM has 82.0 (48.0 with frequencies guessed from token ids).
 """
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry import Variant, manifest
 from embed_foundry.variant import NAME as VARIANT_JSON
+from numpy.typing import NDArray
+
+from stages.common.sources.suite_files import read_texts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FLOOR = "floor"
 FILES = {"table": "table.safetensors", "tokenizer": "tokenizer.json"}
@@ -27,7 +29,7 @@ SIF = 1e-3
 TEXTS = 20_000
 
 
-def write(baseline: Path, data: Path, folder: Path) -> Path:
+def write_floor(baseline: Path, data: Path, folder: Path) -> Path:
     """Write the floor as a static variant with the baseline's tokenizer, and return its folder.
 
     Args:
@@ -41,17 +43,11 @@ def write(baseline: Path, data: Path, folder: Path) -> Path:
     variant = Variant.load(baseline)
     name = variant.files.get("tokenizer") or f"{variant.files['model']}/{FILES['tokenizer']}"
     tokenizer = Tokenizer.from_file(str(baseline / name))
-    size = tokenizer.get_vocab_size()
     tokenizer.no_padding()
-    counts: Counter[int] = Counter()
-    for text in texts(data):
-        counts.update(tokenizer.encode(text, add_special_tokens=False).ids)
-    probability = np.array([counts[token] for token in range(size)]) / max(1, counts.total())
-    weights = SIF / (SIF + probability)
-    signs: Any = np.random.default_rng(0).integers(0, 2, (size, DIMENSIONS), dtype=np.int8) * 2 - 1
+    shape = (tokenizer.get_vocab_size(), DIMENSIONS)
+    signs = np.random.default_rng(0).integers(0, 2, shape, dtype=np.int8) * np.int8(2) - np.int8(1)
     folder.mkdir(parents=True)
-    tensors: dict[str, Any] = {"embeddings": signs.astype(np.int8), "weights": weights.astype(np.float32)}
-    save_file(tensors, folder / FILES["table"])
+    save_file({"embeddings": signs, "weights": sif_weights(tokenizer, data)}, folder / FILES["table"])
     tokenizer.save(str(folder / FILES["tokenizer"]), pretty=False)
     floor = Variant(
         name=FLOOR,
@@ -62,7 +58,7 @@ def write(baseline: Path, data: Path, folder: Path) -> Path:
         dimensions=DIMENSIONS,
         matryoshka=(DIMENSIONS,),
         max_tokens=variant.max_tokens,
-        prompts={},  # noise follows no instruction; its words, rare in the texts, would outweigh them
+        prompts={},  # noise follows no instruction; a prompt's words, rare in the texts, would outweigh the rest
         files=FILES,
     )
     (folder / VARIANT_JSON).write_bytes(manifest.canonical(floor.to_json()))
@@ -70,18 +66,10 @@ def write(baseline: Path, data: Path, folder: Path) -> Path:
     return folder
 
 
-def texts(data: Path) -> Iterator[str]:
-    """Yield the texts of a suite's tasks: every string of its CSV and JSON lines files, of at most TEXTS rows each."""
-    for path in sorted(data.glob("*/**/*")):
-        if path.suffix in READERS:
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in islice(READERS[path.suffix](file), TEXTS):
-                    for value in row.values():
-                        values = value if isinstance(value, list) else [value]
-                        yield from (one for one in values if isinstance(one, str))
-
-
-READERS: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {
-    ".csv": csv.DictReader,
-    ".jsonl": lambda file: map(json.loads, file),
-}
+def sif_weights(tokenizer: "Tokenizer", data: Path) -> NDArray[np.float32]:
+    """Return each token's weight a / (a + p), with its frequency p in a suite's texts: float32 [vocabulary]."""
+    counts: Counter[int] = Counter()
+    for text in read_texts(data, TEXTS):
+        counts.update(tokenizer.encode(text, add_special_tokens=False).ids)
+    probabilities = np.array([counts[token] for token in range(tokenizer.get_vocab_size())]) / max(1, counts.total())
+    return (SIF / (SIF + probabilities)).astype(np.float32)

@@ -72,7 +72,7 @@ def write(folder: Path, contents: dict[str, bytes] | None = None) -> Path:
     return folder
 
 
-def take(folder: Path, out: Path, *, pinned: bool = False, **changes: Any) -> download.Report:
+def take(folder: Path, out: Path, *, pinned: bool = False, **changes: Any) -> download.DownloadReport:
     """Run the stage with source=folder."""
     return download.run(config(source="folder", folder=str(folder), pinned=pinned, **changes), out)
 

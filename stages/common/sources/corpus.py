@@ -34,9 +34,9 @@ def texts(file: Path | None, how_many: int) -> list[str]:
         if not (found := _drawn(_column(file), how_many)):
             raise InputError(f"{file}: has no sentence of {SHORTEST} to {LONGEST} characters. Choose other texts.")
         return found
-    evaluated = _sentences(text for one in aws.operations() for text in (one.summary, one.details))
+    evaluated = _sentences(text for one in aws.load_operations() for text in (one.summary, one.details))
     third = how_many // 3
-    mixed = _drawn(aws.parameters(), third, evaluated) + _drawn(_wikipedia(), how_many - third)
+    mixed = _drawn(aws.load_parameter_texts(), third, evaluated) + _drawn(_wikipedia(), how_many - third)
     random.Random(SEED).shuffle(mixed)  # noqa: S311 - an order, not a secret
     return mixed
 

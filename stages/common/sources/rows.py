@@ -1,4 +1,4 @@
-"""Reading a user's CSV, JSON lines or Parquet into rows; whatever is wrong with a file is told with its place."""
+"""Reading a user's CSV, JSON lines or Parquet file into rows; every error names its place in the file."""
 
 import csv
 import io
@@ -6,68 +6,74 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from embed_foundry.errors import InputError
 
-Row = dict[str, Any]
+from stages.common.contract.tables import Row
 
 
 def read(path: Path) -> list[Row]:
     """Return the rows of a file by its suffix.
 
     Raises:
-        InputError: it is not what its suffix says, or holds no row.
+        InputError: it is not in the format of its suffix, or has no row.
     """
-    found = FORMATS[path.suffix](path)
-    if not found:
-        raise InputError(f"{path}: is empty; expected a sample a row. Export it again.")
-    return found
+    rows = FORMATS[path.suffix](path)
+    if not rows:
+        raise InputError(f"{path}: is empty; expected one sample per row. Export it again.")
+    return rows
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return a file's text.
 
     Raises:
         InputError: it is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")  # Excel's byte order mark is no part of the first column's name
+        return path.read_bytes().decode("utf-8-sig")  # Excel's byte order mark is not part of the first column's name
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
 
 
-def _csv(path: Path) -> list[Row]:
+def _read_csv(path: Path) -> list[Row]:
     csv.field_size_limit(sys.maxsize)  # documents are longer than the default
     try:
-        return list(csv.DictReader(io.StringIO(text(path), newline=""), strict=True))
+        return list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
     except csv.Error as error:
-        raise InputError(f"{path}: is no CSV ({error}). Export it again, or as jsonl.") from None
+        raise InputError(f"{path}: is not CSV ({error}). Export it again, or as jsonl.") from None
 
 
-def _json(path: Path) -> list[Row]:
-    found = []
-    for at, line in enumerate(text(path).split("\n")):
+def _read_json_lines(path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{path}, line {at + 1}: is no JSON ({error}). Expected one object a line.") from None
+                raise InputError(
+                    f"{path}, line {number}: is not JSON ({error}). Expected one object per line."
+                ) from None
             if not isinstance(row, dict):
-                raise InputError(f"{path}, line {at + 1}: is a {type(row).__name__}, expected one object a line.")
-            found.append(row)
-    return found
+                raise InputError(f"{path}, line {number}: is a {type(row).__name__}, expected one object per line.")
+            rows.append(row)
+    return rows
 
 
-def _parquet(path: Path) -> list[Row]:
+def _read_parquet(path: Path) -> list[Row]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
-        found: list[Row] = parquet.read_table(path).to_pylist()
+        rows: list[Row] = parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is no Parquet file ({str(error)[:100]}). Export it again.") from None
-    return found
+        raise InputError(f"{path}: is not a Parquet file ({str(error)[:100]}). Export it again.") from None
+    return rows
 
 
-FORMATS: dict[str, Callable[[Path], list[Row]]] = {".csv": _csv, ".jsonl": _json, ".parquet": _parquet}
+# Suffix -> reader.
+FORMATS: dict[str, Callable[[Path], list[Row]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+}

@@ -1,9 +1,11 @@
 """The model hub: files of one commit, through huggingface_hub and its cache, each hashed before it is used.
 
-huggingface_hub checks sizes only, and what it once cached it serves for ever; so every file is hashed here, and wrong
-bytes leave the cache. Only this room and s3.py touch a network.
+huggingface_hub checks sizes only and serves a cached file for ever; so every file is hashed here, and wrong bytes leave
+the cache.
 """
 
-from stages.common.sources.hub.client import Connection, Hub
+from stages.common.sources.hub.client import HubClient, HubFile
+from stages.common.sources.hub.connection import Connection
+from stages.common.sources.hub.repository import Guidance, Reason, Refusal, Repository
 
-__all__ = ["Connection", "Hub"]
+__all__ = ["Connection", "Guidance", "HubClient", "HubFile", "Reason", "Refusal", "Repository"]

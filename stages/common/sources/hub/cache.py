@@ -1,4 +1,4 @@
-"""huggingface_hub's cache: what is in it, whether the bytes are right, and how wrong ones leave it.
+"""huggingface_hub's cache: what it holds, whether the bytes are right, and how wrong ones leave it.
 
 A file of a commit, `snapshots/COMMIT/NAME`, links to `blobs/ETAG`; the ETag that the hub sends with a commit is the
 SHA-256 of files in LFS, and git's SHA-1 of the others: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
@@ -10,44 +10,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_foundry import manifest
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 
-from stages.common.config import Model
+from stages.common.sources.hub.repository import Repository
 
 
 @dataclass(frozen=True)
-class Cache:
-    """The cached files of one model at one commit.
+class RepositoryCache:
+    """The cached files of one repository at one commit.
 
     Attributes:
-        model: whose files.
+        repository: whose files.
         folder: huggingface_hub's cache.
     """
 
-    model: Model
+    repository: Repository
     folder: Path
 
     def find(self, name: str) -> Path | None:
-        """Return the path of a cached file, None if it is not there."""
-        found = try_to_load_from_cache(self.model.repo, name, cache_dir=self.folder, revision=self.model.revision)
-        return Path(found) if isinstance(found, str) else None
+        """Return the path of a cached file, None if it is missing."""
+        path = try_to_load_from_cache(
+            self.repository.repo_id,
+            name,
+            cache_dir=self.folder,
+            revision=self.repository.revision,
+            repo_type=self.repository.kind,
+        )
+        return Path(path) if isinstance(path, str) else None
 
-    def fault(self, name: str, path: Path) -> str | None:
-        """Return what is wrong with the bytes of a cached file, None if they are right.
-
-        Right are the pinned bytes; where there is no pin, those that the hub declared for the commit.
-        """
-        declared = path.resolve().name
-        actual = manifest.sha256(path)
-        if pin := self.model.files[name]:
-            note = " (as the hub declares: the pin is another commit's)" if actual == declared else ""
-            return None if actual == pin else f"has sha256 {actual}{note}; model.files pins {pin}"
-        if re.fullmatch("[0-9a-f]{40}", declared):
-            actual = _git_sha1(path)
-        elif not re.fullmatch("[0-9a-f]{64}", declared):
-            return f"has no digest to check by: no pin in model.files, and the hub's ETag is {declared!r}"
-        return None if actual == declared else f"has digest {actual}; the hub declares {declared}"
+    def find_snapshot(self) -> Path | None:
+        """Return the folder of the commit's cached files, None if it is missing."""
+        try:
+            path = snapshot_download(
+                self.repository.repo_id,
+                repo_type=self.repository.kind,
+                revision=self.repository.revision,
+                cache_dir=self.folder,
+                local_files_only=True,
+            )
+        except errors.LocalEntryNotFoundError:
+            return None
+        return Path(path)
 
     def remove(self, path: Path) -> None:
         """Remove a file: its name in the snapshot, and the blob that it links to."""
@@ -56,11 +60,36 @@ class Cache:
         if blob.parent.name == "blobs":
             blob.unlink(missing_ok=True)
 
-    def drop_partials(self) -> None:
-        """Remove partial downloads of the model that cannot be continued: too long, or continued wrongly."""
-        blobs = self.folder / repo_folder_name(repo_id=self.model.repo, repo_type="model") / "blobs"
-        for path in blobs.glob("*.incomplete"):
+    def remove_partials(self) -> None:
+        """Remove partial downloads that cannot be continued: too long, or continued wrongly."""
+        folder = repo_folder_name(repo_id=self.repository.repo_id, repo_type=self.repository.kind)
+        for path in (self.folder / folder / "blobs").glob("*.incomplete"):
             path.unlink(missing_ok=True)
+
+
+def find_fault(path: Path, pin: str | None = None, declared: str | None = None) -> str | None:
+    """Return what is wrong with the bytes of a cached file, None if they are right.
+
+    Right are the pinned bytes; without a pin, those that the hub declares for the commit.
+
+    Args:
+        path: the file in a snapshot.
+        pin: SHA-256 from the configuration.
+        declared: the digest that the hub lists for the file; by default the ETag under which it is cached.
+    """
+    etag = path.resolve().name
+    if pin:
+        actual = manifest.sha256(path)
+        note = " (as the hub declares: the pin is another commit's)" if actual == etag else ""
+        return None if actual == pin else f"has sha256 {actual}{note}; model.files pins {pin}"
+    declared = declared or etag
+    if re.fullmatch("[0-9a-f]{40}", declared):
+        actual = _git_sha1(path)
+    elif re.fullmatch("[0-9a-f]{64}", declared):
+        actual = manifest.sha256(path)
+    else:
+        return f"has no digest to check by: it has no pin, and the hub's ETag is {declared!r}"
+    return None if actual == declared else f"has digest {actual}; the hub declares {declared}"
 
 
 def _git_sha1(path: Path) -> str:

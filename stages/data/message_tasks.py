@@ -8,11 +8,11 @@ from pathlib import Path
 from embed_foundry.errors import InputError
 
 from stages.common.config.suite import BuiltinSuite
-from stages.common.contract.tables import csv_file
 from stages.common.records.tasks import TaskRecord
+from stages.common.sources.suite_files import BUILTIN_LAYOUTS, TaskFiles
 
 NAME = "DjangoMessagesBitextMining"
-# Shorter messages ("Yes", "Delete") are ambiguous; mark-up and placeholders would match by themselves.
+# Shorter messages ("Yes", "Delete") are ambiguous; mark-up and placeholders match across languages by themselves.
 WORDS_MIN = 4
 NOISE = re.compile(r"[<>&%{}\x04\n]")
 # Django locale code -> mteb's language code (ISO 639-3 and script).
@@ -34,16 +34,20 @@ LANGUAGES = {
 }
 
 
-def write(suite: BuiltinSuite, work: Path) -> list[TaskRecord]:
-    """Write one folder a language with English and translated messages.
+def write_tasks(suite: BuiltinSuite, work: Path) -> list[TaskRecord]:
+    """Write English and translated messages, one folder per language, and return the task's record.
 
     Raises:
-        InputError: a language is not known here.
+        InputError: a language has no code in LANGUAGES.
     """
     if unknown := sorted(set(suite.languages) - set(LANGUAGES)):
-        raise InputError(f"suite: languages {unknown} are unknown; there are {sorted(LANGUAGES)}.")
+        raise InputError(f"suite: languages {unknown} are unknown. Choose from {sorted(LANGUAGES)}.")
+    files = TaskFiles(work / NAME, BUILTIN_LAYOUTS["BitextMining"])
     for code in suite.languages:
-        csv_file(work / NAME / f"en-{code}" / "test.csv", ("sentence1", "sentence2"), sorted(_messages(code).items()))
+        pairs = sorted(_load_messages(code).items())
+        files.write(
+            f"en-{code}", "test", [{"sentence1": english, "sentence2": translated} for english, translated in pairs]
+        )
     return [
         TaskRecord(
             name=NAME,
@@ -58,17 +62,17 @@ def write(suite: BuiltinSuite, work: Path) -> list[TaskRecord]:
     ]
 
 
-def _messages(code: str) -> dict[str, str]:
-    """Return English message -> translation over all of Django's catalogs."""
+def _load_messages(code: str) -> dict[str, str]:
+    """Return English message -> translation over all of Django's catalogs, without translations of two messages."""
     import django
 
-    found: dict[str, str] = {}
+    translations: dict[str, str] = {}
     for path in sorted(Path(django.__file__).parent.glob(f"**/locale/{code}/LC_MESSAGES/*.mo")):
         with path.open("rb") as file:
             catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # no public listing
         for english, translated in sorted((key, value) for key, value in catalog.items() if isinstance(key, str)):
             clean = not NOISE.search(english) and not NOISE.search(translated)
             if clean and len(english.split()) >= WORDS_MIN and translated not in ("", english):
-                found.setdefault(english, translated)
-    seen = Counter(found.values())
-    return {english: text for english, text in found.items() if seen[text] == 1}
+                translations.setdefault(english, translated)
+    occurrences = Counter(translations.values())
+    return {english: text for english, text in translations.items() if occurrences[text] == 1}

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from stages.common.contract.tables import csv_file
 from stages.common.records.tasks import TaskRecord
-from stages.common.sources.similarity import NEWS, WORDS, pairs
+from stages.common.sources.similarity import NEWS, WORDS, load_pairs
+from stages.common.sources.suite_files import BUILTIN_LAYOUTS, TaskFiles
 
 
-def write(work: Path) -> list[TaskRecord]:
-    """Write the pairs of stages/common/sources/similarity.py."""
-    for name, rows in pairs().items():
-        csv_file(work / name / "test.csv", ("sentence1", "sentence2", "score"), rows)
+def write_tasks(work: Path) -> list[TaskRecord]:
+    """Write the pairs of stages/common/sources/similarity.py and return the tasks' records."""
+    for name, pairs in load_pairs().items():
+        rows = [{"sentence1": first, "sentence2": second, "score": score} for first, second, score in pairs]
+        TaskFiles(work / name, BUILTIN_LAYOUTS["STS"]).write("default", "test", rows)
     return [
         _record(WORDS, "353 word pairs.", "https://aclanthology.org/N09-1003"),
         _record(NEWS, "1,225 pairs of 50 news documents.", "https://escholarship.org/uc/item/48g155nq"),

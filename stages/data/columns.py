@@ -1,0 +1,97 @@
+"""The columns that a task needs from the rows of a user's file, each value checked."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from embed_foundry.errors import InputError
+
+from stages.common.contract.tables import Row
+from stages.common.sources.suite_files import ColumnType
+
+
+def select_columns(path: Path, rows: list[Row], columns: Mapping[str, ColumnType]) -> list[Row]:
+    """Return rows of `columns` alone, each value checked and, from a CSV file, converted.
+
+    Args:
+        path: the file, for messages.
+        rows: its rows, at least one.
+        columns: column -> what it holds.
+
+    Raises:
+        InputError: a column is missing, or a value has another type.
+    """
+    if missing := [column for column in columns if column not in rows[0]]:
+        raise InputError(
+            f"{path}: has no column {' and '.join(missing)}; there is {', '.join(map(str, rows[0]))}. "
+            f"Rename its columns to {', '.join(columns)}."
+        )
+    converters: dict[str, Callable[[object], object]] = {}
+    if path.suffix == ".csv":
+        if lists := [column for column, kind in columns.items() if kind in _LISTS]:
+            raise InputError(f"{path}: column {lists[0]} takes {columns[lists[0]]}, which CSV cannot hold. Use jsonl.")
+        converters = {column: _csv_converter(kind, [row[column] for row in rows]) for column, kind in columns.items()}
+    return [
+        {
+            column: _check(path, index, column, kind, converters.get(column, _same)(row.get(column)))
+            for column, kind in columns.items()
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+def _csv_converter(kind: ColumnType, values: list[object]) -> Callable[[object], object]:
+    """Return the conversion of a CSV column's strings: labels are whole numbers only if all of them are."""
+    if kind == ColumnType.NUMBER:
+        return _to_number
+    whole = kind in (ColumnType.LABEL, ColumnType.LABEL_OR_LABELS) and all(map(_is_whole_number, values))
+    return int if whole else _same  # type: ignore[return-value]  # every value is a string of digits
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _to_number(value: object) -> object:
+    """Return a string's number; other strings as they are, for the check to report."""
+    with suppress(TypeError, ValueError):
+        return float(value)  # type: ignore[arg-type]  # that is what the try is for
+    return value
+
+
+def _check(path: Path, index: int, column: str, kind: ColumnType, value: object) -> object:
+    if not _CHECKS[kind](value):
+        raise InputError(f"{path}, row {index + 1}: {column} is {value!r:.60}, expected {kind}. Correct it.")
+    return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, int | str) and value != ""
+
+
+def _is_whole_number(value: object) -> bool:
+    return isinstance(value, str) and value.lstrip("-").isdecimal()
+
+
+def _is_list_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(check(item) for item in value)
+
+
+_LISTS = (ColumnType.TEXTS, ColumnType.NUMBERS, ColumnType.LABELS)
+_CHECKS: dict[ColumnType, Callable[[object], bool]] = {
+    ColumnType.TEXT: _is_text,
+    ColumnType.NUMBER: _is_number,
+    ColumnType.LABEL: _is_label,
+    ColumnType.TEXTS: _is_list_of(_is_text),
+    ColumnType.NUMBERS: _is_list_of(_is_number),
+    ColumnType.LABELS: _is_list_of(_is_label),
+    ColumnType.LABEL_OR_LABELS: lambda value: _is_label(value) or _is_list_of(_is_label)(value),
+}
