@@ -189,7 +189,7 @@ WRONG = {
         ],
         ("sentences takes a list of texts, which CSV cannot hold", "Use jsonl"),
     ),
-    "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder a subset",)),
+    "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder per subset",)),
     "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is not a subset of Tatoeba",)),
     "no corpus": (without("SciFact/corpus.jsonl"), ("SciFact: lacks corpus.jsonl; expected",)),
     "no ranking": (without("AskUbuntuDupQuestions/ranked.jsonl"), ("lacks ranked.jsonl",)),
