@@ -9,29 +9,32 @@ from stages.common.sources import aws, corpus
 
 
 @pytest.fixture(scope="module")
-def found() -> list[str]:
+def sentences() -> list[str]:
     return corpus.texts(None, 3000)
 
 
-def test_texts_are_sentences_of_two_sources_and_the_same_each_time(found):
-    assert len(set(found)) == len(found) == 3000
-    assert corpus.texts(None, 3000) == found
+def test_texts_are_sentences_of_two_sources_and_the_same_each_time(sentences):
+    assert len(set(sentences)) == len(sentences) == 3000
+    assert corpus.texts(None, 3000) == sentences
     documented = " ".join(" ".join(text.split()) for text in aws.load_parameter_texts())
-    share = sum(text in documented for text in found) / len(found)
+    share = sum(text in documented for text in sentences) / len(sentences)
     assert 0.3 < share < 0.4
 
 
-def test_no_text_is_a_sentence_that_the_default_suite_asks_about(found):
-    asked = {
-        sentence for one in aws.load_operations() for sentence in aws.SENTENCE_END.split(f"{one.summary} {one.details}")
+def test_no_text_is_a_sentence_that_the_default_suite_asks_about(sentences):
+    evaluated = {
+        sentence
+        for operation in aws.load_operations()
+        for sentence in aws.SENTENCE_END.split(f"{operation.summary} {operation.details}")
     }
-    assert not asked & set(found)
+    assert not evaluated & set(sentences)
 
 
 def test_a_users_file(tmp_path):
     path = tmp_path / "mine.jsonl"
-    path.write_text("".join(json.dumps({"text": f"This is sentence number {at} of mine. "}) + "\n" for at in range(9)))
-    assert sorted(corpus.texts(path, 100)) == [f"This is sentence number {at} of mine." for at in range(9)]
+    mine = [f"This is sentence number {number} of mine." for number in range(9)]
+    path.write_text("".join(json.dumps({"text": f"{sentence} "}) + "\n" for sentence in mine))
+    assert sorted(corpus.texts(path, 100)) == mine
     assert len(corpus.texts(path, 3)) == 3
 
 
@@ -44,7 +47,7 @@ def test_a_users_file(tmp_path):
         ("mine.jsonl", '{"text": "short"}\n', "no sentence"),
     ],
 )
-def test_what_is_wrong_with_a_users_file_is_said(tmp_path, name, content, why):
+def test_a_wrong_users_file_is_refused(tmp_path, name, content, why):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=why):

@@ -63,9 +63,9 @@ def test_each_query_has_its_document_which_does_not_repeat_it(written):
     corpus = {row["id"]: row["text"] for row in lines(folder / "corpus.jsonl")}
     queries = {row["id"]: row["text"] for row in lines(folder / "queries.jsonl")}
     assert (len(corpus), len(queries)) == (100, 20)
-    judged = [line.split("\t") for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()]
-    assert {query for query, _, _ in judged} == set(queries)
-    assert all(queries[query] not in corpus[document] for query, document, _ in judged)
+    relevance = [line.split("\t") for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()]
+    assert {query for query, _, _ in relevance} == set(queries)
+    assert all(queries[query] not in corpus[document] for query, document, _ in relevance)
 
 
 def test_no_operation_is_in_two_places(written):

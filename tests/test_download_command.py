@@ -24,11 +24,11 @@ def command(hub, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"model": tiny_model.config().model_dump()}))
     settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
 
-    def run(**more: str) -> tuple[int, str]:
+    def run(**environment: str) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "stages.download"],
             cwd=tmp_path,
-            env=os.environ | settings | more,
+            env=os.environ | settings | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -39,9 +39,9 @@ def command(hub, tmp_path):
 
 
 def test_the_command_reads_the_environment_and_works_offline_afterwards(hub, command, tmp_path):
-    code, said = command()
-    assert (code, TOKEN in said) == (0, False), said
-    assert "hub: model.safetensors" in said
+    code, output = command()
+    assert (code, TOKEN in output) == (0, False), output
+    assert "hub: model.safetensors" in output
     assert sorted(manifest.verify(tmp_path / "models" / "base").files) == sorted(tiny_model.files())
     hub.hits.clear()
     assert command(HF_HUB_OFFLINE="1")[0] == 0
@@ -60,9 +60,9 @@ EXITS = {
 def test_the_command_ends_with_the_documented_code_and_one_line(hub, command, tmp_path, case):
     fault, expected = EXITS[case]
     hub.faults = [fault]
-    code, said = command()
-    assert code == expected, said
-    assert said.splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in said
-    assert TOKEN not in said
+    code, output = command()
+    assert code == expected, output
+    assert output.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in output
+    assert TOKEN not in output
     assert not (tmp_path / "models" / "base").exists()

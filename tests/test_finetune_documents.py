@@ -7,7 +7,7 @@ from embed_foundry import InputError, RemoteError, RetryableError
 
 from stages.common.config.finetune import LlmEndpoint
 from stages.finetune import documents, llm
-from support.local_server import LocalServer, received, reply
+from support.local_server import LocalServer, read_body, reply
 
 LONG = "Every bucket keeps its objects until someone deletes them. " * 3
 GUIDE = f"""# Storage guide
@@ -73,7 +73,7 @@ class Endpoint(LocalServer):
         self.asked, self.status, self.keys = [], [], []
 
     def answer(self, request):
-        body = json.loads(received(request))
+        body = json.loads(read_body(request))
         status = self.status.pop(0) if self.status else 200
         question = body["messages"][0]["content"]
         self.asked.append((request.path, body["model"], question))

@@ -1,4 +1,4 @@
-"""source=hub against a real local server that speaks the hub's protocol: each fault ends as documented."""
+"""model.source=hub against a local server that speaks the hub's protocol: each fault ends as documented."""
 
 import hashlib
 import shutil
@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from stages import download
 from stages.common.sources.hub import Connection
 from support import tiny_model
-from support.hub_server import Fault
+from support.hub_server import Fault, HubServer
 
 TOKEN = "hf_aVerySecretToken"
 WEIGHTS = "model.safetensors"
@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 @pytest.fixture
 def fetch(hub, tmp_path):
-    """Return a function that runs the stage against the server, and its output folder."""
+    """Return a function that runs the stage against the server and returns its output folder."""
 
     def run(*, pinned=True, out="base", attempts=ATTEMPTS, offline=False, contents=None, **changes):
         connection = Connection(
@@ -43,23 +43,23 @@ def assert_upstream(out: Path, contents: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-def test_takes_upstreams_bytes_and_gives_the_token_to_the_hub_only(hub, fetch, pinned, capfd):
+def test_fetches_upstreams_bytes_and_sends_the_token_to_the_hub_only(hub, fetch, pinned, capfd):
     hub.files["evil.py"] = b"raise SystemExit"
     out = fetch(pinned=pinned)
     assert_upstream(out, tiny_model.files())
     assert hub.count("file", WEIGHTS) == 1
     assert hub.count("file", "evil.py") == hub.count("head", "evil.py") == 0
-    assert {hit.authorization for hit in hub.hits if hit.at in {"api", "head"}} == {f"Bearer {TOKEN}"}
-    assert {hit.authorization for hit in hub.hits if hit.at == "file" and hit.name == WEIGHTS} == {None}
+    assert {hit.authorization for hit in hub.hits if hit.endpoint in {"api", "head"}} == {f"Bearer {TOKEN}"}
+    assert {hit.authorization for hit in hub.hits if hit.endpoint == "file" and hit.name == WEIGHTS} == {None}
     assert TOKEN not in "".join(capfd.readouterr())
 
 
-def test_gives_the_folder_that_other_sources_give(fetch, tmp_path):
+def test_writes_the_same_folder_as_other_sources(fetch, tmp_path):
     tiny_model.take(tiny_model.write(tmp_path / "mine"), tmp_path / "other", pinned=True)
     assert (fetch() / manifest.NAME).read_bytes() == (tmp_path / "other" / manifest.NAME).read_bytes()
 
 
-def test_warm_cache_needs_no_network_and_gives_the_same_folder(hub, fetch):
+def test_a_warm_cache_needs_no_network_and_gives_the_same_folder(hub, fetch):
     first = manifest.read(fetch()).digest
     hub.hits.clear()
     assert manifest.read(fetch(out="again")).digest == first
@@ -67,7 +67,7 @@ def test_warm_cache_needs_no_network_and_gives_the_same_folder(hub, fetch):
     assert hub.hits == []
 
 
-def test_cold_cache_offline_is_an_input_error(fetch):
+def test_a_cold_cache_offline_is_an_input_error(fetch):
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set and the cache lacks"):
         fetch(offline=True)
 
@@ -86,7 +86,7 @@ def test_same_size_wrong_bytes_leave_the_cache_and_the_next_run_is_good(hub, fet
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-def test_rotten_cache_is_fetched_again_and_refused_offline(hub, fetch, tmp_path, pinned):
+def test_a_rotten_cache_is_fetched_again_and_refused_offline(hub, fetch, tmp_path, pinned):
     shutil.rmtree(fetch(pinned=pinned))
     blob = next((tmp_path / "cache").glob(f"**/snapshots/*/{WEIGHTS}")).resolve()
     wrong = blob.read_bytes()[:-1] + b"?"
@@ -120,18 +120,18 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_refusal_is_final_said_once_and_keeps_the_token(hub, fetch, tmp_path, capfd, case):
-    at, status, headers, gated, expected = REFUSALS[case]
-    hub.faults = [Fault(at, status=status, headers=headers)]
+def test_a_refusal_is_final_and_does_not_show_the_token(hub, fetch, tmp_path, capfd, case):
+    endpoint, status, headers, gated, expected = REFUSALS[case]
+    hub.faults = [Fault(endpoint, status=status, headers=headers)]
     licence = {"name": "Terms of Tiny", "url": "https://example.org/terms", "gated": gated}
     with pytest.raises(RemoteError, match=expected) as caught:
         fetch(license=licence)
-    assert hub.count(at) == 1
+    assert hub.count(endpoint) == 1
     assert TOKEN not in str(caught.value) + "".join(capfd.readouterr())
     assert not (tmp_path / "base").exists()
 
 
-def test_unlisted_names_are_refused_before_any_file(hub, fetch):
+def test_files_that_the_hub_lacks_are_refused_before_any_download(hub, fetch):
     contents = tiny_model.files() | {"vocab.txt": b"a"}
     with pytest.raises(RemoteError, match=r"has no vocab.txt, which model.files lists"):
         fetch(contents=contents)
@@ -139,20 +139,20 @@ def test_unlisted_names_are_refused_before_any_file(hub, fetch):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-@pytest.mark.parametrize("at", ["api", "head", "file"])
-def test_passing_trouble_is_waited_out(hub, fetch, at, status):
-    hub.faults = [Fault(at, None if at == "api" else WEIGHTS, times=2, status=status)]
+@pytest.mark.parametrize("endpoint", ["api", "head", "file"])
+def test_transient_errors_are_retried(hub, fetch, endpoint, status):
+    hub.faults = [Fault(endpoint, None if endpoint == "api" else WEIGHTS, times=2, status=status)]
     assert_upstream(fetch(), tiny_model.files())
-    assert hub.count(at, hub.faults[0].name) == 3
+    assert hub.count(endpoint, hub.faults[0].name) == 3
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("at", ["api", "head", "file"])
-def test_lasting_trouble_ends_as_unavailable(hub, fetch, tmp_path, at, status):
-    hub.faults = [Fault(at, status=status)]
+@pytest.mark.parametrize("endpoint", ["api", "head", "file"])
+def test_permanent_errors_end_as_unavailable(hub, fetch, tmp_path, endpoint, status):
+    hub.faults = [Fault(endpoint, status=status)]
     with pytest.raises(RetryableError, match="hub unavailable"):
         fetch()
-    assert hub.count(at) == ATTEMPTS
+    assert hub.count(endpoint) == ATTEMPTS
     assert not (tmp_path / "base").exists()
 
 
@@ -163,24 +163,24 @@ def test_retry_after_is_honoured(hub, fetch):
     assert time.monotonic() - start >= 1
 
 
-def test_a_longer_wait_than_there_is_patience_for_ends_at_once(hub, fetch):
+def test_a_retry_after_beyond_the_longest_wait_ends_at_once(hub, fetch):
     hub.faults = [Fault("api", status=429, headers={"Retry-After": "3600"})]
     with pytest.raises(RetryableError, match="it asks to wait 3600 s"):
         fetch()
     assert hub.count("api") == 1
 
 
-@pytest.mark.parametrize("at", ["api", "head"])
-def test_silence_ends_as_unavailable(hub, fetch, at):
-    hub.faults = [Fault(at, stall_s=1.5)]
+@pytest.mark.parametrize("endpoint", ["api", "head"])
+def test_no_answer_ends_as_unavailable(hub, fetch, endpoint):
+    hub.faults = [Fault(endpoint, stall_s=1.5)]
     with pytest.raises(RetryableError, match=r"hub unavailable.*imeout"):
         fetch(attempts=2)
 
 
-@pytest.mark.parametrize("endpoint", ["http://hub.invalid", "http://127.0.0.1:9"])
-def test_no_server_ends_as_unavailable(tmp_path, endpoint):
-    connection = Connection(endpoint, tmp_path / "cache", offline=False, attempts=2, wait_s=0.01)
-    with pytest.raises(RetryableError, match=f"hub unavailable.*{endpoint}"):
+@pytest.mark.parametrize("address", ["http://hub.invalid", "http://127.0.0.1:9"])
+def test_no_server_ends_as_unavailable(tmp_path, address):
+    connection = Connection(address, tmp_path / "cache", offline=False, attempts=2, wait_s=0.01)
+    with pytest.raises(RetryableError, match=f"hub unavailable.*{address}"):
         download.run(tiny_model.config(), tmp_path / "base", connection)
 
 
@@ -194,13 +194,18 @@ def test_a_body_cut_every_time_ends_as_unavailable_and_the_next_run_is_good(hub,
     assert_upstream(fetch(), tiny_model.files())
 
 
+def ranges(hub: HubServer) -> list[str | None]:
+    """Return the ranges of the requests for the weights."""
+    return [hit.range for hit in hub.hits if hit.endpoint == "file" and hit.name == WEIGHTS]
+
+
 @pytest.mark.parametrize("how", [{}, {"ignore_range": True}, {"gzipped": True}])
-def test_a_cut_download_goes_on_where_it_stopped(hub, fetch, how):
+def test_a_broken_download_continues_where_it_stopped(hub, fetch, how):
     # Larger than the 10 MiB blocks in which huggingface_hub writes.
     hub.files[WEIGHTS] = save({"embeddings": np.arange(3 << 20, dtype=np.float32)})
     hub.faults = [Fault("file", WEIGHTS, times=1, cut=11 << 20), Fault("file", WEIGHTS, **how)]
     assert_upstream(fetch(contents=hub.files), hub.files)
-    assert [hit.range for hit in hub.hits if hit.at == "file" and hit.name == WEIGHTS] == [None, "bytes=10485760-"]
+    assert ranges(hub) == [None, "bytes=10485760-"]
 
 
 def test_a_partial_download_that_is_too_long_is_dropped(hub, fetch, tmp_path):
@@ -209,16 +214,16 @@ def test_a_partial_download_that_is_too_long_is_dropped(hub, fetch, tmp_path):
     name = hashlib.sha256(tiny_model.files()[WEIGHTS]).hexdigest()
     (blobs / f"{name}.incomplete").write_bytes(b"?" * 5000)
     assert_upstream(fetch(), tiny_model.files())
-    assert [hit.range for hit in hub.hits if hit.at == "file" and hit.name == WEIGHTS] == ["bytes=5000-", None]
+    assert ranges(hub) == ["bytes=5000-", None]
 
 
-def test_a_wrong_size_is_asked_for_again(hub, fetch):
+def test_a_wrong_size_is_requested_again(hub, fetch):
     hub.faults = [Fault("head", WEIGHTS, times=1, size=99)]
     assert_upstream(fetch(), tiny_model.files())
     assert hub.count("head", WEIGHTS) == 2
 
 
-def test_a_compressed_body_is_taken_right(hub, fetch):
+def test_a_compressed_body_is_decompressed(hub, fetch):
     hub.faults = [Fault("file", gzipped=True)]
     assert_upstream(fetch(), tiny_model.files())
 
@@ -229,7 +234,7 @@ def test_an_answer_without_etag_is_refused(hub, fetch):
         fetch()
 
 
-def test_too_small_a_disk_is_refused_before_any_file(hub, fetch, tmp_path):
+def test_too_small_a_disk_is_refused_before_any_download(hub, fetch, tmp_path):
     hub.faults = [Fault("api", size=10**15)]
     with pytest.raises(RetryableError, match="of free disk, has"):
         fetch()

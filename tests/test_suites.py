@@ -63,12 +63,12 @@ def records(out: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Return a user's folder with a few rows of every kind of task."""
-    return stock_task_data.write(tmp_path_factory.mktemp("mine") / "tasks")
+    return stock_task_data.write_suite(tmp_path_factory.mktemp("mine") / "tasks")
 
 
 @pytest.fixture(scope="module")
 def written(folder, tmp_path_factory) -> Path:
-    """Return what the data stage makes of it."""
+    """Return what the data stage writes of it."""
     out = tmp_path_factory.mktemp("data") / "data"
     data.run(airgapped(folder), out)
     return out
@@ -83,17 +83,17 @@ def mine(folder, tmp_path) -> Path:
 # --- a folder -----------------------------------------------------------------------------------------------------
 
 
-def test_every_folder_is_a_task_with_mtebs_own_words(written):
-    found = records(written)
-    assert {name: record["type"] for name, record in found.items()} == TYPES
-    assert found["AskUbuntuDupQuestions"]["main_score"] == "map_at_1000"
-    assert found["MassiveScenarioClassification"]["splits"] == ["validation", "test"]
-    assert list(found["XQuADRetrieval"]["languages"]) == ["de", "en"], "mteb's order"
-    assert sorted(found["NTREXBitextMining"]["languages"]) == ["eng_Latn-fra_Latn", "fra_Latn-eng_Latn"]
-    assert all(record["revision"].startswith("local-") for record in found.values())
+def test_every_folder_is_a_task_with_mtebs_metadata(written):
+    by_name = records(written)
+    assert {name: record["type"] for name, record in by_name.items()} == TYPES
+    assert by_name["AskUbuntuDupQuestions"]["main_score"] == "map_at_1000"
+    assert by_name["MassiveScenarioClassification"]["splits"] == ["validation", "test"]
+    assert list(by_name["XQuADRetrieval"]["languages"]) == ["de", "en"], "mteb's order"
+    assert sorted(by_name["NTREXBitextMining"]["languages"]) == ["eng_Latn-fra_Latn", "fra_Latn-eng_Latn"]
+    assert all(record["revision"].startswith("local-") for record in by_name.values())
 
 
-def test_one_layout_whatever_the_format(written):
+def test_all_formats_give_one_layout(written):
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert {path.rpartition(".")[2] for path in names} == {"json", "jsonl", "tsv"}
     for name in ("STSBenchmark/test.jsonl", "MassiveScenarioClassification/en/train.jsonl", "SciFact/corpus.jsonl"):
@@ -109,12 +109,12 @@ def test_same_bytes_from_another_place(mine, written, tmp_path):
     assert str(mine) not in (tmp_path / "again" / "manifest.json").read_text(encoding="utf-8")
 
 
-def test_tasks_may_choose(folder, tmp_path):
+def test_suite_tasks_selects_folders(folder, tmp_path):
     data.run(airgapped(folder, ("SciFact",)), tmp_path / "data")
     assert list(records(tmp_path / "data")) == ["SciFact"]
 
 
-def test_other_counts_than_published_are_told_and_recorded_or_refused(folder, tmp_path, capfd):
+def test_counts_that_differ_from_published_ones_are_recorded_or_refused(folder, tmp_path, capfd):
     data.run(airgapped(folder, ("STSBenchmark",)), tmp_path / "data")
     assert "task STSBenchmark: test has 20 rows, published 1379" in capfd.readouterr().err
     assert records(tmp_path / "data")["STSBenchmark"]["counts"] == "differ"
@@ -133,9 +133,9 @@ def test_latency_finds_texts_where_no_task_has_a_corpus_at_the_top(folder, writt
     assert not (written / "passages").exists()
 
 
-def test_separators_inside_a_text_cut_no_line(mine, tmp_path):
+def test_line_separators_in_a_text_break_no_line(mine, tmp_path):
     text = "one\u2028two\x85three"
-    stock_task_data.table(mine / "STSBenchmark" / "test.csv", ("sentence1", "sentence2", "score"), [(text, "b", 1)])
+    stock_task_data.write_table(mine / STS, ("sentence1", "sentence2", "score"), [(text, "b", 1)])
     data.run(airgapped(mine, ("STSBenchmark",)), tmp_path / "data")
     (line,) = (tmp_path / "data/STSBenchmark/test.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["sentence1"] == text
@@ -191,7 +191,7 @@ WRONG = {
         ],
         ("sentences takes a list of texts, which CSV cannot hold", "Use jsonl"),
     ),
-    "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder a subset",)),
+    "no subset": (without("Tatoeba/fra-eng"), ("Tatoeba is multilingual, expected a folder per subset",)),
     "unknown subset": (put("Tatoeba/fr-en/test.csv", "a\n"), ("fr-en: is not a subset of Tatoeba",)),
     "no corpus": (without("SciFact/corpus.jsonl"), ("SciFact: lacks corpus.jsonl; expected",)),
     "no ranking": (without("AskUbuntuDupQuestions/ranked.jsonl"), ("lacks ranked.jsonl",)),
@@ -209,7 +209,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_folders_are_told_in_words(mine, tmp_path, case):
+def test_wrong_folders_are_refused_with_the_reason(mine, tmp_path, case):
     change, words = WRONG[case]
     change(mine)
     with pytest.raises(InputError) as caught:
@@ -219,7 +219,7 @@ def test_wrong_folders_are_told_in_words(mine, tmp_path, case):
     assert not (tmp_path / "data").exists()
 
 
-def test_folders_that_are_not_there(folder, tmp_path):
+def test_missing_folders(folder, tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         data.run(airgapped(tmp_path / "nowhere"), tmp_path / "data")
     (tmp_path / "bare").mkdir()

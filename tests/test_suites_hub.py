@@ -1,4 +1,4 @@
-"""Stock mteb tasks from a real local server that speaks the hub's dataset protocol: each fault ends as documented."""
+"""Stock mteb tasks from a local server that speaks the hub's dataset protocol: each fault ends as documented."""
 
 import json
 import os
@@ -30,26 +30,27 @@ def records(out: Path) -> dict[str, dict]:
     return {record["name"]: record for record in json.loads((out / "tasks.json").read_text(encoding="utf-8"))}
 
 
-def rows(*found: dict) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in found).encode()
+def json_lines(*rows: dict) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def stsb(count: int = STSB_ROWS) -> dict[str, bytes]:
     pairs = (
-        {"sentence1": f"one {at}", "sentence2": f"two {at}", "score": at % 6 / 1.0, "id": at} for at in range(count)
+        {"sentence1": f"one {number}", "sentence2": f"two {number}", "score": number % 6 / 1.0, "id": number}
+        for number in range(count)
     )
-    return {"test.jsonl": rows(*pairs), "README.md": b"---\nlanguage: en\n---\n"}
+    return {"test.jsonl": json_lines(*pairs), "README.md": b"---\nlanguage: en\n---\n"}
 
 
 def scifact() -> dict[str, bytes]:
-    corpus = ({"_id": str(at), "title": f"t{at}", "text": f"document {at}"} for at in range(DOCUMENTS))
+    corpus = ({"_id": str(number), "title": f"t{number}", "text": f"document {number}"} for number in range(DOCUMENTS))
     # Nine questions without an answer, which mteb leaves out.
-    queries = ({"_id": f"q{at}", "text": f"question {at}"} for at in range(QUERIES + 9))
-    judged = ({"query-id": f"q{at}", "corpus-id": str(at), "score": 1.0} for at in range(QUERIES))
+    queries = ({"_id": f"q{number}", "text": f"question {number}"} for number in range(QUERIES + 9))
+    relevance = ({"query-id": f"q{number}", "corpus-id": str(number), "score": 1.0} for number in range(QUERIES))
     return repository({
-        "corpus/corpus.jsonl": rows(*corpus),
-        "queries/queries.jsonl": rows(*queries),
-        "default/test.jsonl": rows(*judged),
+        "corpus/corpus.jsonl": json_lines(*corpus),
+        "queries/queries.jsonl": json_lines(*queries),
+        "default/test.jsonl": json_lines(*relevance),
     })  # fmt: skip
 
 
@@ -71,26 +72,26 @@ PAIR = {"sentence1": "a", "sentence2": "b", "score": 2.0}
 # One dataset for each way in which mteb's tasks load: task -> files at the hub, subsets to take, what comes out.
 LOADERS = {
     "STS22": (  # all languages in one file
-        {"test.jsonl": rows(PAIR | {"lang": "en"}, PAIR | {"lang": "fr"}, PAIR | {"lang": "de"})},
+        {"test.jsonl": json_lines(PAIR | {"lang": "en"}, PAIR | {"lang": "fr"}, PAIR | {"lang": "de"})},
         ["en", "fr"], {"en/test.jsonl": [PAIR], "fr/test.jsonl": [PAIR]},
     ),
     "XQuADRetrieval": (  # configurations by language
         repository({
-            "en-corpus/validation.jsonl": rows({"_id": "d", "title": "t", "text": "x"}),
-            "en-queries/validation.jsonl": rows({"_id": "q", "text": "y"}),
-            "en-qrels/validation.jsonl": rows({"query-id": "q", "corpus-id": "d", "score": 1}),
+            "en-corpus/validation.jsonl": json_lines({"_id": "d", "title": "t", "text": "x"}),
+            "en-queries/validation.jsonl": json_lines({"_id": "q", "text": "y"}),
+            "en-qrels/validation.jsonl": json_lines({"query-id": "q", "corpus-id": "d", "score": 1}),
         }),
         ["en"],
         {"en/corpus.jsonl": [{"id": "d", "title": "t", "text": "x"}], "en/queries.jsonl": [{"id": "q", "text": "y"}]},
     ),
     "Core17InstructionRetrieval": (  # a ranking, instructions, and changed relevance
         repository({
-            "corpus/corpus.jsonl": rows({"_id": "d", "title": "", "text": "x"}),
-            "queries/queries.jsonl": rows({"_id": "1-og", "text": "y"}),
-            "default/test.jsonl": rows({"query-id": "1-og", "corpus-id": "d", "score": 1}),
-            "top_ranked/top_ranked.jsonl": rows({"query-id": "1-og", "corpus-ids": ["d"]}),
-            "instruction/instruction.jsonl": rows({"query-id": "1-og", "instruction": "z"}),
-            "qrel_diff/qrel_diff.jsonl": rows({"query-id": "1", "corpus-ids": ["d"]}),
+            "corpus/corpus.jsonl": json_lines({"_id": "d", "title": "", "text": "x"}),
+            "queries/queries.jsonl": json_lines({"_id": "1-og", "text": "y"}),
+            "default/test.jsonl": json_lines({"query-id": "1-og", "corpus-id": "d", "score": 1}),
+            "top_ranked/top_ranked.jsonl": json_lines({"query-id": "1-og", "corpus-ids": ["d"]}),
+            "instruction/instruction.jsonl": json_lines({"query-id": "1-og", "instruction": "z"}),
+            "qrel_diff/qrel_diff.jsonl": json_lines({"query-id": "1", "corpus-ids": ["d"]}),
         }),
         [],
         {
@@ -100,20 +101,20 @@ LOADERS = {
         },
     ),
     "NTREXBitextMining": (  # a column a language
-        {"test.jsonl": rows({"eng_Latn": "a", "fra_Latn": "b", "deu_Latn": "c"})},
+        {"test.jsonl": json_lines({"eng_Latn": "a", "fra_Latn": "b", "deu_Latn": "c"})},
         ["eng_Latn-fra_Latn"], {"test.jsonl": [{"eng_Latn": "a", "fra_Latn": "b"}]},
     ),
     "SprintDuplicateQuestions": (  # one row of lists, columns renamed by the task
-        {"test.jsonl": rows({"sent1": ["a", "c"], "sent2": ["b", "d"], "labels": [1, 0]})},
+        {"test.jsonl": json_lines({"sent1": ["a", "c"], "sent2": ["b", "d"], "labels": [1, 0]})},
         [],
         {"test.jsonl": [{"sentence1": x, "sentence2": y, "labels": z} for x, y, z in (("a", "b", 1), ("c", "d", 0))]},
     ),
     "TwentyNewsgroupsClustering.v2": (  # sets that the task joins
-        {"test.jsonl": rows(*[{"sentences": ["a", "b"], "labels": ["x", "y"]}] * 2)},
+        {"test.jsonl": json_lines(*[{"sentences": ["a", "b"], "labels": ["x", "y"]}] * 2)},
         [], {"test.jsonl": [{"sentences": t, "labels": x} for t, x in (("a", "x"), ("b", "y"))] * 2},
     ),
     "Banking77Classification": (
-        {f"{split}.jsonl": rows({"text": split, "label": 1, "label_text": "z"}) for split in ("train", "test")},
+        {f"{split}.jsonl": json_lines({"text": split, "label": 1, "label_text": "z"}) for split in ("train", "test")},
         [], {f"{split}.jsonl": [{"text": split, "label": 1}] for split in ("train", "test")},
     ),
 }  # fmt: skip
@@ -128,13 +129,13 @@ def published(*tasks: str, counts: str = "refuse", benchmarks: tuple[str, ...] =
 @pytest.fixture
 def hub():
     """Return a server that holds STSBenchmark at mteb's revision."""
-    with HubServer(STSB, STSB_REVISION, stsb(), kind="datasets") as server:
+    with HubServer(STSB, STSB_REVISION, stsb(), repository_type="datasets") as server:
         yield server
 
 
 @pytest.fixture
 def fetch(hub, tmp_path):
-    """Return a function that runs the stage against the server and gives its output folder."""
+    """Return a function that runs the stage against the server and returns its output folder."""
 
     def run(suite=None, *, url=None, out="data", offline=False):
         cache = tmp_path / "cache"
@@ -147,14 +148,14 @@ def fetch(hub, tmp_path):
     return run
 
 
-def test_takes_a_task_at_mtebs_revision_and_needs_the_hub_once(hub, fetch, capfd):
+def test_fetches_a_task_at_mtebs_revision_and_needs_the_hub_once(hub, fetch, capfd):
     out = fetch()
     record = records(out)["STSBenchmark"]
     assert (record["dataset"], record["revision"], record["counts"]) == (STSB, STSB_REVISION, "as published")
     lines = (out / "STSBenchmark/test.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == STSB_ROWS
     assert json.loads(lines[7]) == {"sentence1": "one 7", "sentence2": "two 7", "score": 1.0}
-    assert {hit.authorization for hit in hub.hits if hit.at == "api"} == {f"Bearer {SECRET}"}
+    assert {hit.authorization for hit in hub.hits if hit.endpoint == "api"} == {f"Bearer {SECRET}"}
     assert hub.count("file", "test.jsonl") == 1
     assert SECRET not in "".join(capfd.readouterr())
     fetch(out="again")
@@ -163,8 +164,8 @@ def test_takes_a_task_at_mtebs_revision_and_needs_the_hub_once(hub, fetch, capfd
     assert manifest.read(offline).digest == manifest.read(out).digest
 
 
-def test_takes_a_retrieval_task_with_its_configurations(fetch):
-    with HubServer(SCIFACT, SCIFACT_REVISION, scifact(), kind="datasets") as server:
+def test_fetches_a_retrieval_task_with_its_configurations(fetch):
+    with HubServer(SCIFACT, SCIFACT_REVISION, scifact(), repository_type="datasets") as server:
         out = fetch(published("SciFact"), url=server.url)
     assert records(out)["SciFact"]["counts"] == "as published"
     names = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (out / "SciFact").iterdir()}
@@ -174,20 +175,20 @@ def test_takes_a_retrieval_task_with_its_configurations(fetch):
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_mtebs_own_loaders_find_what_they_need(fetch, name):
+def test_mtebs_own_loaders_read_every_kind_of_repository(fetch, name):
     files, subsets, expected = LOADERS[name]
     suite = published(name, counts="warn", **({name: subsets} if subsets else {}))
     pinned = selection.select_published(suite)[0].task.metadata.dataset
-    with HubServer(pinned["path"], pinned["revision"], files, kind="datasets") as server:
+    with HubServer(pinned["path"], pinned["revision"], files, repository_type="datasets") as server:
         out = fetch(suite, url=server.url) / name
-    found = {
+    written = {
         path.relative_to(out).as_posix(): [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for path in out.rglob("*.jsonl")
     }
-    assert found | expected == found, "and maybe more"
+    assert written | expected == written, "and maybe other files"
 
 
-def test_fewer_samples_than_published_are_refused_unless_told(hub, fetch):
+def test_fewer_samples_than_published_are_refused_unless_configured(hub, fetch):
     hub.files = stsb(STSB_ROWS - 1)
     with pytest.raises(IntegrityError, match="STSBenchmark: test has 1378 rows, published 1379"):
         fetch()
@@ -241,9 +242,9 @@ def test_a_hub_that_is_not_there(fetch):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"test.jsonl": rows({"text": "no pair"})}, "STSBenchmark: test of default has no column sentence1"),
+        ({"test.jsonl": json_lines({"text": "no pair"})}, "STSBenchmark: test of default has no column sentence1"),
         ({"notes.bin": b"1"}, "mteb .* cannot load mteb/stsbenchmark-sts@b0fddb56ed78"),
-        ({"train.jsonl": rows({"text": "other split"})}, "STSBenchmark: .* has no split test"),
+        ({"train.jsonl": json_lines({"text": "other split"})}, "STSBenchmark: .* has no split test"),
     ],
 )
 def test_a_dataset_that_mteb_cannot_read(hub, fetch, files, words):
@@ -263,7 +264,7 @@ def test_a_dataset_that_mteb_cannot_read(hub, fetch, files, words):
         (published("CIFAR10"), "CIFAR10: takes image"),
     ],
 )
-def test_unknown_names_are_told_with_near_ones(fetch, suite, words):
+def test_unknown_names_are_refused_with_suggestions(fetch, suite, words):
     with pytest.raises(InputError, match=words):
         fetch(suite)
 
@@ -273,8 +274,8 @@ def test_the_command_honours_the_hubs_variables(hub, root, tmp_path):
     overrides = ["suite=mteb_core", "suite.tasks=[STSBenchmark]"]
     (tmp_path / "params.yaml").write_bytes(compose.compose(overrides, root / "conf"))
 
-    def command(**more: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **more}
+    def command(**variables: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), **variables}
         call = [sys.executable, "-m", "stages.data"]
         return subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
@@ -291,11 +292,11 @@ def test_suites_name_what_mteb_has(root):
         config.parse(yaml.safe_load(compose.compose([f"suite={name}"], root / "conf")), "conf/").suite
         for name in ("mteb_full", "mteb_core")
     )
-    whole, named = ({one.name: one for one in selection.select_published(suite)} for suite in (full, core))
-    assert len(whole) > 150
-    assert len(whole["MassiveIntentClassification"].subsets) > 40, "the union of what two benchmarks ask for"
-    assert set(named) == set(core.tasks)
-    assert named["STS22"].subsets == ("en", "fr")
-    kinds = {"STS", "Classification", "Clustering", "Retrieval", "Reranking", "BitextMining"}
-    assert {one.task.metadata.type for one in named.values()} == kinds
-    assert {len(one.task.metadata.dataset["revision"]) for one in [*whole.values(), *named.values()]} == {40}
+    by_benchmark, by_name = ({task.name: task for task in selection.select_published(suite)} for suite in (full, core))
+    assert len(by_benchmark) > 150
+    assert len(by_benchmark["MassiveIntentClassification"].subsets) > 40, "the union of what two benchmarks ask for"
+    assert set(by_name) == set(core.tasks)
+    assert by_name["STS22"].subsets == ("en", "fr")
+    types = {"STS", "Classification", "Clustering", "Retrieval", "Reranking", "BitextMining"}
+    assert {task.task.metadata.type for task in by_name.values()} == types
+    assert {len(task.task.metadata.dataset["revision"]) for task in [*by_benchmark.values(), *by_name.values()]} == {40}

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from threading import Event, Lock
 from urllib.parse import urlsplit
 
-from support.local_server import LocalServer, received, reply
+from support.local_server import LocalServer, read_body, reply
 
 ALWAYS = 10**9
 
@@ -68,7 +68,7 @@ class FaultProxy(LocalServer):
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         """Pass one request on, and its answer back, as far as no fault prevents it."""
-        sent = received(handler)
+        sent = read_body(handler)
         fault = self.fault(handler.command, handler.path)
         if fault and fault.stalled and fault.go_on:
             fault.stalled.set()

@@ -1,7 +1,7 @@
 """A local server that speaks the model hub's protocol, as huggingface_hub 0.36 asks for it, and that can misbehave.
 
 Small files come from the hub itself, named by git's SHA-1; the others by a redirect to a second server, the file store,
-named by SHA-256, as Git LFS does it. Every request is written down.
+named by SHA-256, as Git LFS does it. Every request is recorded.
 """
 
 import gzip
@@ -23,20 +23,20 @@ class Fault:
     """One misbehaviour.
 
     Attributes:
-        at: which requests: api, head (of a file), file (its bytes).
-        name: of which file; None is all.
+        endpoint: which requests: api (the listing), head (a file's headers), file (its bytes).
+        name: of which file; None is any.
         times: how often, then the server behaves.
         status: answer with this status, and `headers`, instead.
         cut: close the connection after so many bytes of the body.
         corrupt: send other bytes of the same size.
-        ignore_range: send the whole file whatever was asked.
+        ignore_range: send the whole file, whatever range the request names.
         drop_etag: leave out the ETag.
         gzipped: compress the body.
         stall_s: seconds of silence before the answer.
         size: declare this size.
     """
 
-    at: str
+    endpoint: str
     name: str | None = None
     times: int = ALWAYS
     status: int | None = None
@@ -52,9 +52,9 @@ class Fault:
 
 @dataclass
 class Hit:
-    """One request that came."""
+    """One request that the server received."""
 
-    at: str
+    endpoint: str
     name: str | None
     range: str | None
     authorization: str | None
@@ -64,16 +64,17 @@ class HubServer(LocalServer):
     """One repository at one commit, with its file store; use as a context manager.
 
     Attributes:
-        kind: models or datasets.
+        repository_type: models or datasets.
         files: name to bytes.
         faults: what goes wrong, in order of preference; change it at any time.
         hits: the requests so far.
     """
 
     def __init__(
-        self, repo: str, revision: str, files: dict[str, bytes], large: int = 1000, kind: str = "models"
+        self, repo: str, revision: str, files: dict[str, bytes], large: int = 1000, repository_type: str = "models"
     ) -> None:
-        self.repo, self.revision, self.files, self.large, self.kind = repo, revision, files, large, kind
+        self.repo, self.revision, self.files, self.large = repo, revision, files, large
+        self.repository_type = repository_type
         self.faults: list[Fault] = []
         self.hits: list[Hit] = []
         super().__init__(self._answer)
@@ -88,14 +89,14 @@ class HubServer(LocalServer):
         super().__exit__()
         self._store.__exit__()
 
-    def count(self, at: str, name: str | None = None) -> int:
-        return sum(hit.at == at and name in (None, hit.name) for hit in self.hits)
+    def count(self, endpoint: str, name: str | None = None) -> int:
+        return sum(hit.endpoint == endpoint and name in (None, hit.name) for hit in self.hits)
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         # Files of a model stand at the root, those of a dataset under datasets/.
-        files = f"/{self.repo}" if self.kind == "models" else f"/{self.kind}/{self.repo}"
-        if path == f"/api/{self.kind}/{self.repo}/revision/{self.revision}":
+        files = f"/{self.repo}" if self.repository_type == "models" else f"/{self.repository_type}/{self.repo}"
+        if path == f"/api/{self.repository_type}/{self.repo}/revision/{self.revision}":
             self._serve(request, "api", None)
         elif match := re.fullmatch(f"{files}/resolve/{self.revision}/(.+)|/store/(.+)", path):
             name = match[1] or match[2]
@@ -103,28 +104,31 @@ class HubServer(LocalServer):
                 reply(request, 302, {"Location": f"{self.store}/store/{name}"}, b"")
             else:
                 self._serve(request, "head" if request.command == "HEAD" else "file", name)
-        elif path.startswith((f"/api/{self.kind}/{self.repo}/", f"{files}/")):
+        elif path.startswith((f"/api/{self.repository_type}/{self.repo}/", f"{files}/")):
             self._refuse(request, 404, {"X-Error-Code": "RevisionNotFound"})
         else:
             self._refuse(request, 404, {"X-Error-Code": "RepoNotFound"})
 
-    def _serve(self, request: BaseHTTPRequestHandler, at: str, name: str | None) -> None:
-        self.hits.append(Hit(at, name, request.headers.get("Range"), request.headers.get("Authorization")))
-        fault = next((f for f in self.faults if f.at == at and f.name in (None, name) and f.times > 0), Fault(at))
+    def _serve(self, request: BaseHTTPRequestHandler, endpoint: str, name: str | None) -> None:
+        self.hits.append(Hit(endpoint, name, request.headers.get("Range"), request.headers.get("Authorization")))
+        fault = next(
+            (f for f in self.faults if f.endpoint == endpoint and f.name in (None, name) and f.times > 0),
+            Fault(endpoint),
+        )
         fault.times -= 1
         time.sleep(fault.stall_s)
         if fault.status:
             self._refuse(request, fault.status, fault.headers)
-        elif at == "api":
-            self._list(request, fault)
+        elif endpoint == "api":
+            self._send_listing(request, fault)
         elif name not in self.files:
             self._refuse(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.revision})
-        elif at == "head":
-            self._describe(request, name, fault)
+        elif endpoint == "head":
+            self._send_headers(request, name, fault)
         else:
-            self._send(request, self.files[name], fault)
+            self._send_file(request, self.files[name], fault)
 
-    def _list(self, request: BaseHTTPRequestHandler, fault: Fault) -> None:
+    def _send_listing(self, request: BaseHTTPRequestHandler, fault: Fault) -> None:
         siblings = []
         for name, data in self.files.items():
             entry = {"rfilename": name, "size": fault.size or len(data), "blobId": _git_sha1(data)}
@@ -134,25 +138,25 @@ class HubServer(LocalServer):
         body = json.dumps({"id": self.repo, "sha": self.revision, "siblings": siblings}).encode()
         reply(request, 200, {"Content-Type": "application/json"}, body)
 
-    def _describe(self, request: BaseHTTPRequestHandler, name: str, fault: Fault) -> None:
+    def _send_headers(self, request: BaseHTTPRequestHandler, name: str, fault: Fault) -> None:
         data = self.files[name]
         headers = {"X-Repo-Commit": self.revision, "ETag": f'"{_git_sha1(data)}"'}
         status, size = 200, str(fault.size or len(data))
         if len(data) >= self.large:
             headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": size}
             headers["Location"] = f"{self.store}/store/{name}"
-            # The hub also offers its Xet storage, which this server has not: a client that takes it fails.
+            # The hub also offers its Xet storage, which this server lacks: a client that uses it fails.
             headers |= {"X-Xet-Hash": _sha256(data), "X-Xet-Refresh-Route": f"{self.url}/xet-token"}
             status = 302
         if fault.drop_etag:
             headers = {key: value for key, value in headers.items() if not key.lower().endswith("etag")}
         reply(request, status, headers | {"Content-Length": size if status == 200 else "0"}, b"")
 
-    def _send(self, request: BaseHTTPRequestHandler, data: bytes, fault: Fault) -> None:
+    def _send_file(self, request: BaseHTTPRequestHandler, data: bytes, fault: Fault) -> None:
         body = data[:-1] + bytes([data[-1] ^ 1]) if fault.corrupt else data
         headers, status, first = {}, 200, 0
-        if (asked := request.headers.get("Range")) and not fault.ignore_range:
-            first, status = int(asked.removeprefix("bytes=").split("-")[0]), 206
+        if (requested := request.headers.get("Range")) and not fault.ignore_range:
+            first, status = int(requested.removeprefix("bytes=").split("-")[0]), 206
             if first >= len(body):
                 return self._refuse(request, 416, {"Content-Range": f"bytes */{len(body)}"})
             headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"

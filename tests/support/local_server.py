@@ -1,4 +1,4 @@
-"""What the tests' HTTP servers have in common: a free port of this machine, a thread a request, no log."""
+"""The base of the tests' HTTP servers: a free local port, one thread per request, no log."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +11,7 @@ class LocalServer:
     """An HTTP server; use as a context manager. `url` has no slash at its end."""
 
     def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
-        """Take a free port; `answer` will get every request, whatever its method."""
+        """Take a free port; `answer` gets every request, whatever its method."""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -37,8 +37,8 @@ class LocalServer:
         self._server.server_close()
 
 
-def received(request: BaseHTTPRequestHandler) -> bytes:
-    """Return what the client sent."""
+def read_body(request: BaseHTTPRequestHandler) -> bytes:
+    """Return the body of a request."""
     return request.rfile.read(int(request.headers.get("Content-Length") or 0))
 
 
@@ -54,7 +54,7 @@ def reply(
         request.send_header(key, value)
     request.end_headers()
     if request.command != "HEAD":
-        with suppress(ConnectionError):  # a client that was killed, or has seen enough
+        with suppress(ConnectionError):  # a client that was killed, or has read enough
             request.wfile.write(content[:cut])
     if cut is not None:
         request.close_connection = True

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from support.local_server import LocalServer, received, reply
+from support.local_server import LocalServer, read_body, reply
 from support.transparency_log import Key, b64, canonical, der, path, sha256, timestamps, tree
 
 WORKFLOW = "o/r/.github/workflows/target.yml@refs/heads/main"
@@ -175,7 +175,7 @@ class SigstoreServer(LocalServer):
         return builder.sign(self.ca.private, hashes.SHA256())
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        path, sent = urlsplit(request.path).path, received(request)
+        path, sent = urlsplit(request.path).path, read_body(request)
         status = self.broken.get(path, 201 if request.command == "POST" else 200)
         try:
             told = self._told(request, sent) if status in (200, 201) else {"code": status, "message": "not for you"}

@@ -1,4 +1,4 @@
-"""What may enter as a base model: weights and configuration that nothing executes.
+"""Checks of a base model's files: weights and configuration only, nothing that runs code.
 
 Loading a model can run code in four ways: Python files, `auto_map` (transformers imports what it names), a module type
 or activation that sentence-transformers imports by name, and pickles. Each is refused before anything loads the model.
@@ -12,18 +12,20 @@ from typing import Any
 
 from embed_foundry.errors import IntegrityError
 
+JsonValue = Any
+JsonObject = dict[str, Any]
 CODE = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib")
 PICKLES = (".bin", ".ckpt", ".h5", ".joblib", ".msgpack", ".pickle", ".pkl", ".pt", ".pth")
-# How pickles (protocol 2 and later) and zip archives, torch's container of pickles, begin.
+# First bytes of pickles (protocol 2 and later) and of zip archives, torch's container of pickles.
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"PK\x05\x06")
 # Keys by which a configuration makes transformers import code.
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z_]\w*)+")
-AGAIN = "Get the file again from its source."
+REFETCH = "Get the file again from its source."
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a user's folder that holds code, pickles, or links that leave it, whether or not they would be taken.
+    """Refuse a user's folder with code, pickles, or links that leave it, even in files that are not configured.
 
     Raises:
         IntegrityError: "unexpected code", naming the file.
@@ -32,28 +34,28 @@ def check_folder(folder: Path) -> None:
         check_link(path, folder)
         suffix = path.suffix.lower()
         if suffix in CODE:
-            raise unexpected(path, f"a {suffix} file")
+            raise unexpected_code_error(path, f"a {suffix} file")
         if suffix in PICKLES:
-            raise unexpected(path, f"a {suffix} file, which can be a pickle, and loading a pickle runs code")
+            raise unexpected_code_error(path, f"a {suffix} file, which can be a pickle, and loading a pickle runs code")
         if path.is_file() and _is_config(path):
             _check_config(path)
 
 
 def check_link(path: Path, root: Path) -> None:
-    """Refuse a link that leads out of the model's folder.
+    """Refuse a link that leaves the model's folder.
 
     Raises:
         IntegrityError: naming the link.
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise IntegrityError(
-            f"{path}: is a link that leaves the model folder, so its target is not the folder's to vouch for. "
-            "Make a copy with real files (cp -rL) and use model.source=folder model.folder=COPY."
+            f"{path}: is a link that leaves the model folder, expected a file in it. "
+            "Make a copy with real files (cp -rL) and set model.source=folder model.folder=COPY."
         )
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is not what its name says, or that makes a loader import code.
+    """Refuse a file that is not in the format of its suffix, or that makes a loader import code.
 
     Raises:
         IntegrityError: naming the file.
@@ -70,24 +72,24 @@ def check_file(path: Path) -> None:
         try:
             path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise IntegrityError(f"{path}: is not UTF-8 text ({error}). {AGAIN}") from None
+            raise IntegrityError(f"{path}: is not UTF-8 text ({error}). {REFETCH}") from None
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+def read_json(path: Path) -> JsonValue:
     """Return a JSON file's value.
 
     Raises:
         IntegrityError: missing, or not JSON.
     """
     if not path.is_file():
-        raise IntegrityError(f"{path}: missing, a SentenceTransformer model has it. List it in model.files.")
+        raise IntegrityError(f"{path}: missing, every SentenceTransformer model has it. List it in model.files.")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: is not JSON ({error}). {AGAIN}") from None
+        raise IntegrityError(f"{path}: is not JSON ({error}). {REFETCH}") from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> JsonObject:
     """Return a JSON file's object.
 
     Raises:
@@ -95,71 +97,70 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: expected a JSON object. {AGAIN}")
+        raise IntegrityError(f"{path}: expected a JSON object. {REFETCH}")
     return value
 
 
-def unexpected(path: Path, what: str) -> IntegrityError:
+def unexpected_code_error(path: Path, code: str) -> IntegrityError:
     """Return the error for a file that would run code."""
     return IntegrityError(
-        f"{path}: unexpected code: {what}. A base model is weights and configuration only. Save the model as "
+        f"{path}: unexpected code: {code}. A base model is weights and configuration only. Save the model as "
         "safetensors into a new folder (SentenceTransformer.save_pretrained), or choose a source without such files."
     )
 
 
 def _check_safetensors(path: Path) -> None:
-    """Check the whole header: the library finds truncation, trailing bytes, overlaps; it lets duplicate keys pass."""
+    """Check the header: the library finds truncation, trailing bytes and overlaps, but accepts duplicate keys."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
-        _refuse_pickle(path)  # only now: the length of a sound header can begin with the same bytes
-        raise IntegrityError(f"{path}: is not a whole safetensors file ({error}). {AGAIN}") from None
+        _refuse_pickle(path)  # only now: the header length of a valid file can begin with the same bytes
+        raise IntegrityError(f"{path}: is not a whole safetensors file ({error}). {REFETCH}") from None
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     try:
-        json.loads(header, object_pairs_hook=_no_duplicates)
+        json.loads(header, object_pairs_hook=_require_unique_keys)
     except ValueError as error:
-        raise IntegrityError(f"{path}: has a faulty header ({error}). {AGAIN}") from None
+        raise IntegrityError(f"{path}: has a faulty header ({error}). {REFETCH}") from None
 
 
 def _refuse_pickle(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4).startswith(PICKLE_STARTS):
-            raise unexpected(path, f"a pickle or a zip archive under the name of a {path.suffix} file")
+            raise unexpected_code_error(path, f"a pickle or a zip archive under the name of a {path.suffix} file")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
-    return found
+def _require_unique_keys(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    keys = [key for key, _ in pairs]
+    if duplicates := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"duplicate key {duplicates[0]!r}")
+    return dict(pairs)
 
 
 def _check_config(path: Path) -> None:
-    for key, value in _entries(read_json(path)):
+    for key, value in _iterate_entries(read_json(path)):
         if key in CODE_KEYS and value:
-            raise unexpected(path, f"the key {key!r}, by which loading the model imports code")
-        # sentence-transformers' Dense imports a dotted name; transformers' own activations are plain names.
+            raise unexpected_code_error(path, f"the key {key!r}, by which loading the model imports code")
+        # sentence-transformers' Dense imports a dotted name; transformers' activations have plain names.
         if key == "activation_function" and "." in str(value) and not ACTIVATION.fullmatch(str(value)):
-            raise unexpected(path, f"activation {value!r}, which is not one of torch.nn")
+            raise unexpected_code_error(path, f"activation {value!r}, which is not one of torch.nn")
 
 
 def _is_config(path: Path) -> bool:
-    """Whether a file is one of the configurations: vocabularies may hold any word as a key."""
+    """Return whether a file is a configuration; in a vocabulary, any word may be a key."""
     return path.suffix == ".json" and "config" in path.name
 
 
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON value
+def _iterate_entries(value: JsonValue) -> Iterator[tuple[str, JsonValue]]:
     """Yield every key and value of a JSON value, at any depth."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, dict):
             yield from item.items()
-            waiting.extend(item.values())
+            pending.extend(item.values())
         elif isinstance(item, list):
-            waiting.extend(item)
+            pending.extend(item)

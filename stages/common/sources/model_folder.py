@@ -1,34 +1,33 @@
-"""What a base model's folder must hold: one whole SentenceTransformer model, which is what the configuration says."""
+"""Checks of a base model's folder: one whole SentenceTransformer model that is the configured one."""
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from embed_foundry.errors import InputError, IntegrityError
 
 from stages.common.config import Model
-from stages.common.sources.intake import read_json, read_object, unexpected
+from stages.common.sources.intake import JsonObject, read_json, read_object, unexpected_code_error
 
-OWN_MODULE = re.compile(r"sentence_transformers(\.[A-Za-z_]\w*)+")
-# Names that architectures give to the width of a token vector.
-WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+LIBRARY_MODULE = re.compile(r"sentence_transformers(\.[A-Za-z_]\w*)+")
+# Keys under which architectures store the length of a token vector.
+WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
 
 
 def check_model(folder: Path, model: Model) -> None:
-    """Check that the files form one loadable SentenceTransformer model which is what the configuration says.
+    """Check that the files form one loadable SentenceTransformer model, and that it is the configured one.
 
     Raises:
         IntegrityError: a part is missing, names code, or does not load.
-        InputError: the configuration says another dimension, or more tokens, than the files.
+        InputError: the files make vectors of another length, or have fewer positions, than configured.
     """
-    modules = _modules(folder)
+    modules = _read_modules(folder)
     transformer = folder / modules[0][1]
     config = read_object(transformer / "config.json")
     dimensions = _output_dimensions(folder, modules, config)
     if dimensions is not None and dimensions != model.dimensions:
         raise InputError(
             f"model.dimensions is {model.dimensions}, but the files of {model.repo} make vectors of {dimensions}. "
-            f"Set model.dimensions={dimensions}, or take the files of the model that was meant."
+            f"Set model.dimensions={dimensions}, or take the files of the configured model."
         )
     positions = _text_config(config).get("max_position_embeddings")
     if isinstance(positions, int) and model.max_tokens > positions:
@@ -40,62 +39,62 @@ def check_model(folder: Path, model: Model) -> None:
     _check_tokenizer(transformer / "tokenizer.json")
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
+def _read_modules(folder: Path) -> list[tuple[str, str]]:
     """Return (class name, path) of each module in modules.json, the transformer first."""
     path = folder / "modules.json"
-    found = read_json(path)
-    if not isinstance(found, list) or not found or not all(isinstance(entry, dict) for entry in found):
+    entries = read_json(path)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise IntegrityError(f"{path}: expected a list of modules. Use a folder that sentence-transformers saved.")
     modules = []
-    for entry in found:
-        kind, place = str(entry.get("type")), str(entry.get("path"))
-        if not OWN_MODULE.fullmatch(kind):
-            raise unexpected(path, f"module type {kind!r}, which is not sentence-transformers' own")
-        if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
-            raise IntegrityError(f"{path}: module path {place!r} leaves the model folder. Do not use this model.")
-        modules.append((kind.rpartition(".")[2], place))
+    for entry in entries:
+        module_type, module_path = str(entry.get("type")), str(entry.get("path"))
+        if not LIBRARY_MODULE.fullmatch(module_type):
+            raise unexpected_code_error(path, f"module type {module_type!r}, which is not sentence-transformers' own")
+        if PurePosixPath(module_path).is_absolute() or ".." in PurePosixPath(module_path).parts:
+            raise IntegrityError(f"{path}: module path {module_path!r} leaves the model folder. Do not use this model.")
+        modules.append((module_type.rpartition(".")[2], module_path))
     if modules[0][0] != "Transformer":
         raise InputError(
-            f"{path}: the first module is {modules[0][0]}, expected Transformer; other kinds cannot be converted yet. "
+            f"{path}: the first module is {modules[0][0]}, expected Transformer; no other can be converted yet. "
             "Choose another model."
         )
     return modules
 
 
-def _output_dimensions(folder: Path, modules: list[tuple[str, str]], config: dict[str, Any]) -> int | None:
-    """Return the length of the model's vectors by its configuration files; None where no file says it."""
+def _output_dimensions(folder: Path, modules: list[tuple[str, str]], config: JsonObject) -> int | None:
+    """Return the length of the model's vectors according to its configuration files; None if no file says it."""
     text = _text_config(config)
-    width: int | None = next((text[key] for key in WIDTHS if isinstance(text.get(key), int)), None)
-    for kind, place in modules[1:]:
-        if kind not in {"Pooling", "Dense"}:
+    width: int | None = next((text[key] for key in WIDTH_KEYS if isinstance(text.get(key), int)), None)
+    for module, module_path in modules[1:]:
+        if module not in {"Pooling", "Dense"}:
             continue
-        path = folder / place / "config.json"
+        path = folder / module_path / "config.json"
         settings = read_object(path)
         expected = settings.get(
             "in_features", settings.get("word_embedding_dimension", settings.get("embedding_dimension"))
         )
         if width is not None and expected != width:
             raise IntegrityError(f"{path}: takes vectors of {expected}, the module before makes {width}. Get it again.")
-        if kind == "Dense":
+        if module == "Dense":
             width = settings.get("out_features")
             weights = path.with_name("model.safetensors")
             if not weights.is_file():
                 raise IntegrityError(f"{weights}: missing, modules.json needs it. List it in model.files.")
         elif width is not None:
-            width *= _pooling_modes(settings)
+            width *= _count_pooling_modes(settings)
     return width
 
 
-def _pooling_modes(settings: dict[str, Any]) -> int:
-    """Return how many pooled vectors are joined: newer files list the modes, older ones have a flag for each."""
-    mode = settings.get("pooling_mode")
-    if mode is not None:
-        return len(mode) if isinstance(mode, list) else 1
+def _count_pooling_modes(settings: JsonObject) -> int:
+    """Return how many pooled vectors are concatenated: newer files list the modes, older ones have a flag for each."""
+    modes = settings.get("pooling_mode")
+    if modes is not None:
+        return len(modes) if isinstance(modes, list) else 1
     return sum(value is True for key, value in settings.items() if key.startswith("pooling_mode_"))
 
 
 def _check_shards(folder: Path) -> None:
-    """Check that the weights are there, every shard of them, and that the index names nothing outside the folder."""
+    """Check that all shards of the weights are in the folder, and that the index names no file outside it."""
     index = folder / "model.safetensors.index.json"
     names = set(read_object(index).get("weight_map", {}).values()) if index.is_file() else {"model.safetensors"}
     present = {path.name for path in folder.glob("*.safetensors")}
@@ -108,7 +107,7 @@ def _check_tokenizer(path: Path) -> None:
 
     if not path.is_file():
         raise IntegrityError(
-            f"{path}: missing; every variant needs it. List it in model.files, or save a fast tokenizer."
+            f"{path}: missing, every variant needs it. List it in model.files, or save a fast tokenizer."
         )
     try:
         Tokenizer.from_file(str(path))
@@ -116,7 +115,7 @@ def _check_tokenizer(path: Path) -> None:
         raise IntegrityError(f"{path}: does not load as a tokenizer ({error}). Get it again from its source.") from None
 
 
-def _text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the text part of a configuration: multimodal models nest it."""
+def _text_config(config: JsonObject) -> JsonObject:
+    """Return the text part of a configuration, which multimodal models nest."""
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
