@@ -14,7 +14,7 @@ from stages.gate.judge import Check, check
 from support import small_release
 from support.gate_facts import ABSENT, EXACT, GOOD, changed, judged, target
 
-CHECKS = 19  # STS has two tasks, each judged by itself
+CHECKS = 20  # STS has two tasks, each judged by itself; Retrieval is judged at two dimensions
 
 
 def test_a_value_exactly_on_its_limit_passes():
@@ -82,6 +82,15 @@ def test_a_part_that_failed_fails_the_variant_even_without_limits(part):
     found = judged(changed(part, {"error": "vectors are not finite"}), limits={})
     assert not found["passes"]
     assert found["reasons"][0] == f"{part}: vectors are not finite"
+
+
+def test_a_dimension_that_was_scored_but_has_no_samples_fails_by_name():
+    fact = changed("paired.128", ABSENT)
+    found = judged(fact, {"retention_min": {"Retrieval": 0.9}})
+    assert not found["passes"]
+    (reason,) = found["reasons"]
+    assert reason.startswith("retention_min Find@128: ")
+    assert "no samples" in reason
 
 
 def test_a_task_type_that_nobody_measured_fails():
@@ -192,6 +201,13 @@ def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
     assert {check["limit"] for check in verdict["checks"] if not check["passes"]} == {"speedup_min"}
     without = gate.decide(target({"size_mb_max": 20}), "base", facts)["variants"]["it"]
     assert without["passes"], "limits that need no timing are judged all the same"
+
+
+@pytest.mark.parametrize("limits", [{"batch_speedup_min": 1.0}, {"speedup_min": {32: 1.0}}])
+def test_a_crowded_run_says_why_of_every_speedup_limit(limits):
+    found = judged(GOOD | {"crowded": True}, limits)
+    assert not found["passes"]
+    assert stage.CROWDED in found["reasons"]
 
 
 @pytest.mark.parametrize(

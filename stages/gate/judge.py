@@ -25,6 +25,7 @@ AT_EVERY_DIMENSION = "Retrieval"
 # More samples than so many times those at hand are no advice.
 HOPELESS = 1000
 NO_TASK = "the suite has no task of this type; add one, or take the limit out of the target"
+NO_SAMPLES = "quality has no samples of it that pair up with the baseline's"
 # What only the target's own conditions tell.
 TIMED = ("speedup_min", "batch_speedup_min", "cold_start_s_max")
 
@@ -101,12 +102,14 @@ def _judge(limits: Limits, fact: Mapping[str, Any], base: Mapping[str, Any]) -> 
         for task in _tasks(theirs, kind):
             dimensions = [fact["dimensions"]]
             if kind == AT_EVERY_DIMENSION:
-                dimensions += sorted(
-                    (int(cut) for cut in fact["paired"] if int(cut) < fact["dimensions"]), reverse=True
-                )
+                scored = {int(cut) for cut, scores in fact["quality"].items() if cut != "error" and task in scores}
+                scored |= {int(cut) for cut in fact["paired"]}
+                dimensions += sorted((cut for cut in scored if cut < fact["dimensions"]), reverse=True)
             for dimension in dimensions:
                 on = task if dimension == fact["dimensions"] else f"{task}@{dimension}"
-                yield bounded("retention_min", on, bound, fact["paired"].get(str(dimension), {}).get(task, {}))
+                bounds = fact["paired"].get(str(dimension), {}).get(task, {})
+                found = bounded("retention_min", on, bound, bounds)
+                yield found if bounds else replace(found, note=NO_SAMPLES)
         if not _tasks(theirs, kind):
             yield Check("retention_min", kind, bound, None, None, FAIL, note=NO_TASK)
     for limit, per_type in (("lead_min", limits.lead_min), ("score_min", limits.score_min)):

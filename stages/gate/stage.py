@@ -71,7 +71,7 @@ def decide(target: Target, baseline: str, facts: Mapping[str, Mapping[str, Any]]
     for name, fact in facts.items():
         limits = _within(target, target.limits.get(name, target.limits.get("default", Limits())))
         errors = [f"{part}: {fact[part]['error']}" for part in PARTS if "error" in fact.get(part, {})]
-        if fact.get("crowded") and limits.speedup_min:
+        if fact.get("crowded") and (limits.speedup_min or limits.batch_speedup_min is not None):
             errors.append(CROWDED)
         checks = list(judge(limits, fact, facts[baseline]))
         missed = [check for check in checks if not check.passes]

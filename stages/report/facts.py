@@ -7,7 +7,6 @@ from embed_foundry import Variant
 from embed_foundry.kinds import KINDS
 
 from stages.common.config import Model
-from stages.common.measure.host import CROWDED
 
 # Limits on a task's score.
 QUALITY = ("retention_min", "lead_min", "score_min")
@@ -126,10 +125,8 @@ class Facts:
 
     @property
     def crowded(self) -> bool:
-        """Whether other processes took CPUs that the measured threads needed: host.crowded, on the machine measured."""
-        threads = self.latency["threads"]
-        spare = max(0, self.latency["machine"]["cpus"] - threads)
-        return bool(self.latency["host"]["others_cpus"] > spare + CROWDED * threads)
+        """Whether other processes took CPUs that the measured threads needed, as the latency stage found it."""
+        return bool(self.latency["host"]["crowded"])
 
     @property
     def baseline(self) -> Seen:

@@ -19,7 +19,8 @@ GOOD: dict[str, Any] = {
         "384": {
             task: {"estimate": 1.0, "low": 1.0, "high": 1.0, "se": 0.0, "samples": 300}
             for task in ("Find", "Sort", "Rank", "Rate")
-        }
+        },
+        "128": {"Find": {"estimate": 1.0, "low": 1.0, "high": 1.0, "se": 0.0, "samples": 300}},
     },
     "quality": {
         "384": {

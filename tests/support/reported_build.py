@@ -44,6 +44,7 @@ class Build:
     rounds: int = 60
     worst_text: str = "the worst text"
     others_cpus: float = 0.02
+    crowded: bool = False
     shorter: dict[str, dict] = field(default_factory=dict)
 
     def judge(self) -> "Build":
@@ -151,7 +152,7 @@ class Build:
             "peak_gops": {"fp32": 100.0, "int8": 400.0},
             "operations": {str(tokens): tokens * 10**7 for tokens in LENGTHS},  # ms of fp32 are tokens / 8: 80 Gop/s
             "machine": machine,
-            "host": {"steal_s": 0.25, "others_cpus": self.others_cpus},
+            "host": {"steal_s": 0.25, "others_cpus": self.others_cpus, "crowded": self.crowded},
             "threads": 2,
             "baseline": "fp32",
             "variants": variants,
