@@ -1,4 +1,4 @@
-"""A cell: one variant on one task at all dimensions. What is asked for, what it holds, how it ended."""
+"""A cell: one variant on one task at all dimensions. The request, its content, its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class Cell(Record):
 
     Attributes:
         scores: dimension -> score.
-        samples: dimension -> subset -> column -> one value a sample.
+        samples: dimension -> subset -> column -> one value per sample.
         results: dimension -> mteb's own TaskResult, without times and dates.
         vectors: SHA-256 of the file of full vectors kept beside a retrieval task's cell; "" for other tasks.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 K = 10
 DOCUMENTS_MAX = 100_000
-# Queries at a time: with that many documents, 400 MB of similarities.
+# Queries per matrix product: 400 MB of similarities with DOCUMENTS_MAX documents.
 STEP = 1000
 DIGITS = 6
 # An npz file's content.
@@ -62,7 +62,7 @@ class EncodedSubset:
 def save_vectors(path: Path, task: MtebTask, encoder: "MtebEncoder") -> bool:
     """Write what a retrieval task's last evaluation encoded, and what is relevant, as one npz file.
 
-    Returns whether it was written: a corpus of over DOCUMENTS_MAX is left out.
+    Returns whether the file was written: nothing is kept of a corpus with more than DOCUMENTS_MAX documents.
 
     Args:
         path: the file.
@@ -125,9 +125,9 @@ def _score_pair(asking: EncodedSubset, holding: EncodedSubset, part: str) -> dic
     """Return MixedIndex's figures on one subset; None if the vectors differ in length."""
     if asking.query_vectors.shape[1] != holding.document_vectors.shape[1]:
         return None
-    # All variants met the task's queries in its own order; ids say so, and a mistake would look like bad quality.
+    # Vectors pair up by position: without this check, another order would look like bad quality.
     if not np.array_equal(asking.query_ids, holding.query_ids):
-        raise ValueError(f"{part}: variants were asked different queries")
+        raise ValueError(f"{part}: the variants encoded different queries")
     own_documents: dict[int, int] = {}
     if holding.ignore_identical_ids:
         positions = {name: position for position, name in enumerate(holding.document_ids.tolist())}

@@ -1,7 +1,7 @@
 """The engine that evaluates cells on a Dask cluster: `engine=dask engine.address=tcp://HOST:PORT`.
 
 Workers run this repository's code from its .venv, one cell at a time. A worker is refused if anything that shapes a
-score differs there. If a worker dies, another one takes its cell. A cell's content does not depend on who evaluates it.
+score differs there. If a worker dies, another one takes its cell. A cell does not depend on which worker evaluates it.
 """
 
 import sys
@@ -100,7 +100,7 @@ def _connect(config: Engine) -> "Client":
 
 @contextmanager
 def _serve_files(config: Engine, client: "Client", folders: Sequence[FolderContent]) -> Iterator[str]:
-    """Serve files in the scheduler's protocol, where it is reached; yield the address, "" if workers share the disk."""
+    """Serve files with the scheduler's protocol; yield the server's address, or "" if the workers share the disk."""
     from distributed.comm import get_address_host
     from distributed.utils import get_ip
 

@@ -1,4 +1,4 @@
-"""Files for workers on other machines: each by its SHA-256, fetched once a worker, over Dask's own connections."""
+"""Files for workers on other machines: each by its SHA-256, fetched once per worker over Dask's own connections."""
 
 import hashlib
 import shutil

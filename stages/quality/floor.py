@@ -1,8 +1,9 @@
-"""The floor: random token vectors with SIF weights, through every task. What noise scores, a variant must exceed.
+"""The floor: random token vectors with SIF weights, through every task. A variant must score more than this noise.
 
-Averages of random vectors, tokens that are frequent in the suite's texts weighted down (Arora, Liang & Ma, A Simple but
-Tough-to-Beat Baseline for Sentence Embeddings, ICLR 2017), still tell which texts share rare words: on STSBenchmark's
-test pairs with MiniLM's tokenizer 69.6 points, where MiniLM has 82.0 (48.0 with frequencies guessed from token ids).
+Averages of random vectors, in which tokens that are frequent in the suite's texts weigh less (Arora, Liang & Ma, A
+Simple but Tough-to-Beat Baseline for Sentence Embeddings, ICLR 2017), still tell which texts share rare words: on
+STSBenchmark's test pairs with MiniLM's tokenizer they score 69.6 points, where MiniLM has 82.0 (48.0 with frequencies
+guessed from token ids).
 """
 
 from collections import Counter
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 FLOOR = "floor"
 FILES = {"table": "table.safetensors", "tokenizer": "tokenizer.json"}
-# Random directions of so many dimensions are all but orthogonal; more only cost memory.
+# Random vectors of this length are nearly orthogonal; more dimensions would only cost memory.
 DIMENSIONS = 256
 # a in a / (a + p(token)), within the range that the paper recommends.
 SIF = 1e-3
-# Rows of each file that frequencies are counted in: whole benchmarks have millions.
+# Rows per file in which frequencies are counted: whole benchmarks have millions.
 TEXTS = 20_000
 
 

@@ -70,7 +70,7 @@ class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb has no types
             side.texts += texts
         missing = list(dict.fromkeys(text for text in texts if (prompt, text) not in self._vectors))
         if missing:
-            with threadpool_limits(self.encoder.threads):  # scoring around it runs on one
+            with threadpool_limits(self.encoder.threads):  # mteb's scoring runs on one thread
                 vectors = self.encoder.encode(missing, prompt=prompt, batch_size=self.batch_size)
             self._vectors |= {(prompt, text): vector for text, vector in zip(missing, vectors, strict=True)}
         return self._truncated_vectors(prompt, texts)

@@ -17,14 +17,14 @@ from stages.quality.mteb_types import Predictions, SplitRows, SplitScores, Subse
 DIGITS = 6
 # Columns that number texts.
 TEXT_NUMBERS = ("left", "right")
-# Values of one split, not rounded yet.
+# Values of one split before rounding.
 SplitColumns = Mapping[str, Sequence[float]]
 # mteb's name of a measure, without its depth -> trec_eval's.
 TREC = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
 
 
 def read_samples(task: MtebTask, predictions: Path, scores: SplitScores) -> TaskSamples:
-    """Return subset -> column -> one value a sample; the columns are those of records.scores.Samples.
+    """Return subset -> column -> one value per sample; the columns are those of records.scores.Samples.
 
     Args:
         task: the mteb task, evaluated.

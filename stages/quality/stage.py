@@ -65,7 +65,7 @@ def run(
     with stage_output(out, stage="quality", parameters=parameters, inputs=inputs, libraries=LIBRARIES) as work:
         tasks = load_tasks(data)
         if not tasks:
-            raise InputError(f"{data}/tasks.json: lists no task, so there is nothing to evaluate. Add one.")
+            raise InputError(f"{data}/tasks.json: lists no task; there is nothing to evaluate. Add one to the suite.")
         cache.mkdir(parents=True, exist_ok=True)
         cell_cache = CellCache(cache)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -108,7 +108,7 @@ def _load_or_evaluate(requests: Sequence[CellRequest], cache: CellCache, engine:
 
 
 def _write_variants(work: Path, variants: Mapping[str, VariantCells | Failure]) -> Scores:
-    """Write all that was measured of the variants, and return their scores."""
+    """Write what was evaluated of the variants, and return their scores."""
     evaluated = {name: cells for name, cells in variants.items() if isinstance(cells, VariantCells)}
     truncated: dict[str, dict[str, dict[int, float]]] = {}
     vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file

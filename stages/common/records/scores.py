@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.common.records.base import Failure, MappingRecord, Record, SparseRecord
 
-# One task's values: subset -> column -> one value a sample.
+# One task's values: subset -> column -> one value per sample.
 Columns = dict[str, list[float]]
 TaskSamples = dict[str, Columns]
 
@@ -57,16 +57,16 @@ class Scores(MappingRecord[dict[str, VariantScores | Failure]]):
 
 
 class Samples(MappingRecord[dict[int, dict[str, TaskSamples]]]):
-    """quality/samples/VARIANT.json: dimension -> task -> subset -> column -> one value a sample, split after split.
+    """quality/samples/VARIANT.json: dimension -> task -> subset -> column -> one value per sample, split after split.
 
     Ids and order follow from the task alone. Columns by mteb's task type; other types have none:
-        Retrieval: "ndcg_at_10" a query, sorted by query id, and the task's main score if that is another one.
-        Reranking: the main score a query, sorted by query id.
-        Classification: "accuracy" a test text, its mean over mteb's experiments.
-        BitextMining: "accuracy" a pair.
-        STS: "cosine" and "gold" a pair, and the numbers of its texts, "left" and "right": pairs may share a text.
-        PairClassification: "cosine" and "label" a pair.
-        Clustering: "v_measure" a bootstrap or set of texts; a single text has none.
+        Retrieval: "ndcg_at_10" per query, sorted by query id, and the task's main score if it is another one.
+        Reranking: the main score per query, sorted by query id.
+        Classification: "accuracy" per test text, its mean over mteb's experiments.
+        BitextMining: "accuracy" per pair.
+        STS: "cosine" and "gold" per pair, and the numbers of its texts, "left" and "right": pairs may share a text.
+        PairClassification: "cosine" and "label" per pair.
+        Clustering: "v_measure" per bootstrap or set of texts; a single text has none.
     """
 
     FOLDER: ClassVar[str] = "samples"
