@@ -29,7 +29,9 @@ def test_lists_the_named_variants_in_their_order_by_digest(variants, tmp_path):
     digests = catalog.run(["static", "fp32", "int8"], variants, tmp_path / "catalog")
     assert digests == {name: manifest.read(variants / name).digest for name in ("static", "fp32", "int8")}
     assert json.loads((tmp_path / "catalog" / reading.Catalog.FILE).read_text()) == digests
-    assert reading.catalogued(tmp_path / "catalog", variants) == {name: variants / name for name in sorted(digests)}
+    assert reading.load_catalogued_variants(tmp_path / "catalog", variants) == {
+        name: variants / name for name in sorted(digests)
+    }
 
 
 def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
@@ -38,7 +40,7 @@ def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
     (variants / "README").write_text("mine")
     catalog.run(["fp32"], variants, tmp_path / "catalog")
     assert {path.name for path in variants.iterdir()} == {"fp32", ".other.partial", "notes", "README"}
-    assert list(reading.catalogued(tmp_path / "catalog", variants)) == ["fp32"]
+    assert list(reading.load_catalogued_variants(tmp_path / "catalog", variants)) == ["fp32"]
 
 
 def test_same_variants_give_the_same_bytes_whatever_else_lies_there(variants, tmp_path):
@@ -68,7 +70,7 @@ def test_readers_refuse_a_variant_that_is_not_the_catalogued_one(variants, tmp_p
     catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
     make(variants / "int8", "another conversion, whole in itself")
     with pytest.raises(IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"):
-        reading.catalogued(tmp_path / "catalog", variants)
+        reading.load_catalogued_variants(tmp_path / "catalog", variants)
 
 
 def test_readers_refuse_a_changed_catalog(variants, tmp_path):
@@ -76,4 +78,4 @@ def test_readers_refuse_a_changed_catalog(variants, tmp_path):
     path = tmp_path / "catalog" / reading.Catalog.FILE
     path.write_text(path.read_text().replace("fp32", "fp23"))
     with pytest.raises(IntegrityError, match=r"catalog\.json: has sha256"):
-        reading.catalogued(tmp_path / "catalog", variants)
+        reading.load_catalogued_variants(tmp_path / "catalog", variants)

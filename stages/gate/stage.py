@@ -9,7 +9,7 @@ from embed_foundry import manifest
 
 from stages.common.config import Gate, Limits, Target
 from stages.common.contract.output import stage_output
-from stages.common.records.catalog import catalogued, require_measured
+from stages.common.records.catalog import load_catalogued_variants, require_measured
 from stages.gate import tables
 from stages.gate.facts import Measured, gather
 from stages.gate.judge import INCONCLUSIVE, judge
@@ -41,7 +41,7 @@ def run(
     Raises:
         IntegrityError: an input differs from its manifest, or a variant was measured in other bytes.
     """
-    folders = catalogued(catalog, variants)
+    folders = load_catalogued_variants(catalog, variants)
     inputs = {"catalog": catalog, "quality": quality, "latency": latency}
     parameters = {
         "target": target.model_dump(mode="json"),

@@ -20,7 +20,7 @@ def run(
     Args:
         model: the base model's configuration.
         target: the target's name.
-        variants: name to folder of every catalogued variant, as `stages.common.records.catalog.listed` gives it.
+        variants: name to folder of every catalogued variant, as `records.catalog.load_catalogued_variants` gives it.
         quality: the quality stage's folder.
         latency: the latency stage's folder.
         gate: the gate folder.

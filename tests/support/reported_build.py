@@ -10,7 +10,7 @@ from embed_foundry import Variant, manifest
 from stages import catalog, gate, report
 from stages.common.config import Limits, Target
 from stages.common.contract.output import stage_output
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
 from stages.latency import figures
 from stages.latency.timing import Sample
 from support import small_release
@@ -69,7 +69,7 @@ class Build:
 
     def report(self, out: str = "report") -> str:
         """Run the report stage and return its table."""
-        variants = catalogued(self.root / "catalog", self.root / "variants")
+        variants = load_catalogued_variants(self.root / "catalog", self.root / "variants")
         folders = (self.root / name for name in ("quality", "latency", "gate", out))
         return report.run(self.params.model, self.target.name, variants, *folders)
 

@@ -18,7 +18,7 @@ class Catalog(MappingRecord[dict[str, str]]):
     root: dict[str, str]
 
 
-def catalogued(catalog: Path, variants: Path) -> dict[str, Path]:
+def load_catalogued_variants(catalog: Path, variants: Path) -> dict[str, Path]:
     """Return name -> folder of every catalogued variant, in the catalog's order.
 
     Args:
@@ -44,7 +44,7 @@ def require_measured(evidence: Path, folders: Mapping[str, Path]) -> None:
 
     Args:
         evidence: the measuring stage's folder; its manifest's inputs name variants as "variants/NAME".
-        folders: the catalogued variants, as `catalogued` gives them.
+        folders: the catalogued variants, as `load_catalogued_variants` gives them.
 
     Raises:
         IntegrityError: a variant was measured in other bytes, or not at all.
