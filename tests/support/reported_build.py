@@ -129,7 +129,7 @@ class Build:
 
     def _latency(self) -> dict:
         noise = random.Random(0)
-        calls = figures.by_variant(
+        calls = figures.group_by_variant(
             Sample(name, tokens, batch, number, ms, ms * 1.2 if batch == 1 else None)
             for number in range(self.rounds)
             for name in SPEED
@@ -139,8 +139,11 @@ class Build:
         variants = {
             name: self._error(name, "latency")
             or {
-                "lengths": figures.lengths(calls[name], calls["fp32"]),
-                "batch": figures.batches(calls[name], calls["fp32"], BATCH[1], BATCH[0]),
+                "lengths": {
+                    str(tokens): length.model_dump()
+                    for tokens, length in figures.summarize_lengths(calls[name], calls["fp32"]).items()
+                },
+                "batch": figures.summarize_batch(calls[name], calls["fp32"], BATCH[1], BATCH[0]).model_dump(),
                 "cold_start_s": {"median": 0.5, "values": [0.4, 0.5, 0.6]},
                 "peak_rss_mb": 300.0,
             }
