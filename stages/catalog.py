@@ -1,16 +1,17 @@
 """catalog: the configured variants, by digest; the one thing that quality, latency and bundle depend on.
 
-A DVC stage cannot depend on "all outputs of a foreach", and a dependency on variants/ would also hash folders left
-over from an earlier choice. This stage reads exactly the variants in params.yaml, and removes what is left over.
+A DVC stage cannot depend on "all outputs of a foreach", and a dependency on variants/ would also hash folders left over
+from an earlier choice. This stage reads exactly the variants in params.yaml, and removes the leftovers.
 
-In: variants/. Out: catalog/catalog.json. Fails: 3 a variant is missing or differs from its manifest.
+In: variants/. Out: catalog/catalog.json. Fails: 3 a variant is missing, differs from its manifest, or is another one
+than its folder says.
 """
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from embed_foundry import manifest
+from embed_foundry import IntegrityError, Variant, manifest
 
 from stages.common import config
 from stages.common.contract.output import stage_output
@@ -28,16 +29,32 @@ def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
         out: the catalog folder.
 
     Raises:
-        IntegrityError: a named variant is missing or differs from its manifest.
+        IntegrityError: a named variant is missing, differs from its manifest, or its folder holds another variant.
     """
-    for found in sorted(variants.glob(f"[!.]*/{manifest.NAME}")):  # hidden folders belong to conversions that run
-        if found.parent.name not in names:
-            shutil.rmtree(found.parent)
-    inputs = {name: variants / name for name in names}
-    with stage_output(out, stage="catalog", parameters={}, inputs=inputs) as work:
-        digests = {name: manifest.read(folder).digest for name, folder in inputs.items()}
+    _remove_leftovers(names, variants)
+    folders = {name: variants / name for name in names}
+    with stage_output(out, stage="catalog", parameters={}, inputs=folders) as work:
+        for name, folder in folders.items():
+            _require_name(folder, name)
+        digests = {name: manifest.read(folder).digest for name, folder in folders.items()}
         (work / Catalog.FILE).write_bytes(Catalog(digests).dump())
     return digests
+
+
+def _remove_leftovers(names: Sequence[str], variants: Path) -> None:
+    """Remove variants that are not named; hidden folders belong to conversions that are running."""
+    for path in sorted(variants.glob(f"[!.]*/{manifest.NAME}")):
+        if path.parent.name not in names:
+            shutil.rmtree(path.parent)
+
+
+def _require_name(folder: Path, name: str) -> None:
+    """Check that a folder holds the variant of its name: its manifest is intact in a copy of another variant, too."""
+    recorded = Variant.load(folder).name
+    if recorded != name:
+        raise IntegrityError(
+            f"{folder}: holds the variant {recorded}, expected {name}. Next: dvc repro convert@{name}."
+        )
 
 
 if __name__ == "__main__":

@@ -1,32 +1,28 @@
 """machine: this machine's fingerprint, on which latency depends.
 
-machine.json is an uncached, persisted output: absent in a fresh clone and therefore measured there, so that DVC's
-run-cache never brings another machine's latency. `--refresh` is what `make` calls each time: it writes only if the
-machine is another one than the file says.
+machine.json is an uncached, persisted output: a fresh clone has none and therefore writes its own, so that DVC's
+run-cache never brings another machine's latency. `make` calls this stage with `--refresh` each time, which writes only
+if the file describes another machine.
 
 In: this machine. Out: machine.json. Fails: 2 machine.json cannot be written.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-from embed_foundry import manifest
+from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
 
 from stages.common.contract.process import run_stage
-from stages.common.measure.host import digest, fingerprint
+from stages.common.measure.host import fingerprint_machine
+from stages.common.records.machine import Machine
 
-__all__ = ["digest", "fingerprint", "run"]
-
-OUT = Path("machine.json")
 REFRESH = "--refresh"
 
 
-def run(out: Path, *, refresh: bool = False) -> dict[str, Any]:
-    """Write the fingerprint as canonical JSON and return it.
+def run(out: Path, *, refresh: bool = False) -> Machine:
+    """Write this machine's fingerprint and return it.
 
     Args:
         out: the file.
@@ -35,32 +31,37 @@ def run(out: Path, *, refresh: bool = False) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be written.
     """
-    found = fingerprint()
-    if refresh and _known(out) == found:
-        return found
+    machine = fingerprint_machine()
+    if not (refresh and _load_if_valid(out) == machine):
+        _write(out, machine)
+    return machine
+
+
+def _load_if_valid(path: Path) -> Machine | None:
+    """Return the fingerprint that a file holds; None if it holds none."""
+    try:
+        return Machine.load(path)
+    except IntegrityError:
+        return None
+
+
+def _write(out: Path, machine: Machine) -> None:
+    """Replace the file in one step, so that it is never half-written."""
     work = out.with_name(f".{out.name}.partial")
     try:
         with work.open("wb") as file:
-            file.write(manifest.canonical(found))
+            file.write(machine.dump())
             file.flush()
             os.fsync(file.fileno())
         work.replace(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}). Make it writable, run again.") from None
-    return found
-
-
-def _known(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _main() -> None:
     if unknown := [argument for argument in sys.argv[1:] if argument != REFRESH]:
         raise InputError(f"machine: unknown arguments {unknown}; expected none or {REFRESH}.")
-    run(OUT, refresh=REFRESH in sys.argv[1:])
+    run(Path(Machine.FILE), refresh=REFRESH in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -185,8 +185,8 @@ def workplace(base, tmp_path) -> Path:
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """Return a build's folder that `tiny_static.measure` measures."""
-    return tiny_static.start(tmp_path)
+    """Return a build's folder that `tiny_static.run_latency` measures."""
+    return tiny_static.write_build(tmp_path)
 
 
 @pytest.fixture

@@ -1,57 +1,71 @@
-"""catalog lists exactly the configured variants, removes what an earlier choice left, and binds readers to digests."""
+"""catalog lists exactly the configured variants, removes leftovers of earlier choices, and binds readers to digests."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from embed_foundry import IntegrityError, manifest
+from embed_foundry import IntegrityError, Variant, manifest
 
 from stages import catalog
-from stages.common.records import catalog as reading
+from stages.common.records.catalog import Catalog, load_catalogued_variants
 
 
 @pytest.fixture
 def variants(tmp_path) -> Path:
-    """Return a folder of three small artifacts; a catalog asks nothing else of a variant."""
+    """Return a folder of three small variants."""
     for name in ("fp32", "int8", "static"):
-        make(tmp_path / "variants" / name, name)
+        write_variant(tmp_path / "variants" / name, weights=name)
     return tmp_path / "variants"
 
 
-def make(folder: Path, content: str) -> None:
+def write_variant(folder: Path, weights: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights").write_text(content)
+    record = Variant(
+        name=folder.name,
+        kind="static",
+        precision="fp32",
+        model="tiny",
+        space_id="0",
+        dimensions=16,
+        matryoshka=(16,),
+        max_tokens=64,
+        prompts={},
+        files={"table": "weights"},
+    )
+    (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
+    (folder / "weights").write_text(weights)
     manifest.write(folder, {"stage": f"convert@{folder.name}"})
 
 
 def test_lists_the_named_variants_in_their_order_by_digest(variants, tmp_path):
     digests = catalog.run(["static", "fp32", "int8"], variants, tmp_path / "catalog")
     assert digests == {name: manifest.read(variants / name).digest for name in ("static", "fp32", "int8")}
-    assert json.loads((tmp_path / "catalog" / reading.Catalog.FILE).read_text()) == digests
-    assert reading.catalogued(tmp_path / "catalog", variants) == {name: variants / name for name in sorted(digests)}
+    assert json.loads((tmp_path / "catalog" / Catalog.FILE).read_text()) == digests
+    folders = load_catalogued_variants(tmp_path / "catalog", variants)
+    assert folders == {name: variants / name for name in sorted(digests)}
 
 
-def test_removes_left_over_variants_and_nothing_else(variants, tmp_path):
-    make(variants / ".other.partial", "a conversion that runs")
+def test_removes_leftover_variants_and_nothing_else(variants, tmp_path):
+    write_variant(variants / ".other.partial", "a conversion that runs")
     (variants / "notes").mkdir()
     (variants / "README").write_text("mine")
     catalog.run(["fp32"], variants, tmp_path / "catalog")
     assert {path.name for path in variants.iterdir()} == {"fp32", ".other.partial", "notes", "README"}
-    assert list(reading.catalogued(tmp_path / "catalog", variants)) == ["fp32"]
+    assert list(load_catalogued_variants(tmp_path / "catalog", variants)) == ["fp32"]
 
 
 def test_same_variants_give_the_same_bytes_whatever_else_lies_there(variants, tmp_path):
     catalog.run(["fp32", "int8"], variants, tmp_path / "a")
     shutil.rmtree(variants / "int8")
-    make(variants / "int8", "int8")
-    make(variants / "stray", "stray")
+    write_variant(variants / "int8", "int8")
+    write_variant(variants / "stray", "stray")
     catalog.run(["fp32", "int8"], variants, tmp_path / "b")
     assert (tmp_path / "a" / manifest.NAME).read_bytes() == (tmp_path / "b" / manifest.NAME).read_bytes()
 
 
 @pytest.mark.parametrize("missing", ["one", "all"])
-def test_a_missing_variant_names_what_to_run(variants, tmp_path, missing):
+def test_a_missing_variant_is_refused_with_its_manifest_named(variants, tmp_path, missing):
     shutil.rmtree(variants / "int8" if missing == "one" else variants)
     with pytest.raises(IntegrityError, match=r"int8.manifest\.json: missing"):
         catalog.run(["int8", "fp32"], variants, tmp_path / "catalog")
@@ -64,16 +78,24 @@ def test_a_changed_variant_is_refused_with_its_stage(variants, tmp_path):
         catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
 
 
+def test_a_folder_that_holds_another_variant_is_refused(variants, tmp_path):
+    shutil.rmtree(variants / "int8")
+    shutil.copytree(variants / "fp32", variants / "int8")  # whole in itself, so its manifest finds no fault
+    with pytest.raises(IntegrityError, match=r"int8: holds the variant fp32, expected int8\..* dvc repro convert@int8"):
+        catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
+    assert not (tmp_path / "catalog").exists()
+
+
 def test_readers_refuse_a_variant_that_is_not_the_catalogued_one(variants, tmp_path):
     catalog.run(["fp32", "int8"], variants, tmp_path / "catalog")
-    make(variants / "int8", "another conversion, whole in itself")
+    write_variant(variants / "int8", "another conversion, whole in itself")
     with pytest.raises(IntegrityError, match=r"int8: has digest .*the catalog lists .*repro convert@int8 catalog"):
-        reading.catalogued(tmp_path / "catalog", variants)
+        load_catalogued_variants(tmp_path / "catalog", variants)
 
 
 def test_readers_refuse_a_changed_catalog(variants, tmp_path):
     catalog.run(["fp32"], variants, tmp_path / "catalog")
-    path = tmp_path / "catalog" / reading.Catalog.FILE
+    path = tmp_path / "catalog" / Catalog.FILE
     path.write_text(path.read_text().replace("fp32", "fp23"))
     with pytest.raises(IntegrityError, match=r"catalog\.json: has sha256"):
-        reading.catalogued(tmp_path / "catalog", variants)
+        load_catalogued_variants(tmp_path / "catalog", variants)

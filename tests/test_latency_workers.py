@@ -16,22 +16,31 @@ import yaml
 from embed_foundry import IntegrityError, RetryableError, manifest, open_variant
 
 from stages import catalog, latency
-from stages.latency import peak
-from stages.latency.team import Worker, WorkerError, environment
-from support.tiny_static import SETTINGS, measure, static, workers
+from stages.common.records.base import Failure
+from stages.common.records.latency import LatencyReport
+from stages.latency.matrix_throughput import measure_matrix_throughput
+from stages.latency.worker_process import (
+    EncodeRequest,
+    OperationsRequest,
+    PeakRssRequest,
+    WorkerError,
+    WorkerProcess,
+    build_environment,
+)
+from support.tiny_static import SETTINGS, list_workers, run_latency, write_variant
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 
 
 @contextlib.contextmanager
-def killed(name: str):
+def kill_worker(name: str):
     """SIGKILL the worker of a variant once it has computed for a while."""
 
     def kill() -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            for worker in workers(os.getpid()):
+            for worker in list_workers(os.getpid()):
                 if (
                     any(part.endswith(f"/{name}") for part in worker.cmdline())
                     and time.time() - worker.create_time() > 1
@@ -47,46 +56,47 @@ def killed(name: str):
 
 
 def test_a_killed_worker_is_its_variants_result_and_the_others_go_on(place):
-    with killed("twin"):
-        report = measure(place, gap_ms=20, cold_starts=1)
-    assert "signal 9" in report["variants"]["twin"]["error"]
-    assert set(report["variants"]["twin"]) == {"error"}
-    assert report["variants"]["base"]["lengths"]["32"]["n"] == 60
+    with kill_worker("twin"):
+        report = run_latency(place, gap_ms=20, cold_starts=1)
+    failure = report.variants["twin"]
+    assert isinstance(failure, Failure)
+    assert "signal 9" in failure.error
+    assert report.variants["base"].lengths[32].n == 60
     assert "twin" not in (place / "latency" / "samples.csv").read_text()
-    assert not workers(os.getpid())
+    assert not list_workers(os.getpid())
 
 
 def test_an_encoder_that_fails_is_its_variants_result(place):
-    static(place / "variants" / "broken", broken=True)
-    report = measure(place, ("base", "broken", "twin"), rounds=6, cold_starts=1)
-    assert report["variants"]["broken"]["error"].startswith("IntegrityError: 1 of 1 vectors are not finite")
-    assert set(report["variants"]["twin"]["lengths"]) == {"8", "32"}
+    write_variant(place / "variants" / "broken", broken=True)
+    report = run_latency(place, ("base", "broken", "twin"), rounds=6, cold_starts=1)
+    assert report.variants["broken"].error.startswith("IntegrityError: 1 of 1 vectors are not finite")
+    assert set(report.variants["twin"].lengths) == {8, 32}
 
 
 def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(place):
-    measure(place, rounds=6, cold_starts=1)
+    run_latency(place, rounds=6, cold_starts=1)
     before = manifest.verify(place / "latency").digest
-    with killed("base"), pytest.raises(RetryableError, match=r"baseline base failed.*signal 9"):
-        measure(place, rounds=1000, cold_starts=1, gap_ms=5)
+    with kill_worker("base"), pytest.raises(RetryableError, match=r"baseline base failed.*signal 9"):
+        run_latency(place, rounds=1000, cold_starts=1, gap_ms=5)
     for path in sorted((place / "variants" / "base").iterdir()):
         path.unlink()
     (place / "variants" / "base").rmdir()
-    static(place / "variants" / "base", broken=True)
+    write_variant(place / "variants" / "base", broken=True)
     with pytest.raises(IntegrityError, match=r"baseline base failed.*not finite"):
-        measure(place)
+        run_latency(place)
     assert manifest.verify(place / "latency").digest == before
-    assert not workers(os.getpid())
+    assert not list_workers(os.getpid())
 
 
 def test_a_worker_that_hangs_is_ended(place):
-    worker = Worker(place / "variants" / "base", 1, timeout_s=20)
+    worker = WorkerProcess(place / "variants" / "base", 1, timeout_s=20)
     try:
-        assert worker.first_vector() > 0
-        assert worker.ask("encode", ["a"])["ms"] > 0
+        assert worker.wait_until_ready() > 0
+        assert worker.ask(EncodeRequest(["a"])) > 0
         worker.timeout_s = 1
         worker.process.send_signal(signal.SIGSTOP)
         with pytest.raises(WorkerError, match="no answer for 1 s"):
-            worker.ask("encode", ["long enough to fill the pipe " * 10_000])
+            worker.ask(EncodeRequest(["long enough to fill the pipe " * 10_000]))
         assert worker.process.wait(10) == -signal.SIGKILL
     finally:
         worker.end()
@@ -94,10 +104,10 @@ def test_a_worker_that_hangs_is_ended(place):
 
 def test_a_workers_memory_is_its_own_not_its_parents(place):
     ballast = bytearray(os.urandom(1) * 500_000_000)  # ru_maxrss would report this for the child
-    worker = Worker(place / "variants" / "base", 1)
+    worker = WorkerProcess(place / "variants" / "base", 1)
     try:
-        worker.first_vector()
-        assert worker.ask("rss")["peak_rss_mb"] < len(ballast) / 1e6
+        worker.wait_until_ready()
+        assert worker.ask(PeakRssRequest()) < len(ballast) / 1e6
     finally:
         worker.end()
 
@@ -108,16 +118,16 @@ def test_what_a_library_prints_does_not_disturb_the_answers(place):
     noisy += "import embed_foundry.static as s; say = s.StaticEncoder._embed\n"
     noisy += "s.StaticEncoder._embed = lambda *a: (print('hello'), os.system('echo there'), say(*a))[2]\n"
     noisy += f"runpy.run_path({str(script)!r}, run_name='__main__')"
-    request = json.dumps({"do": "encode", "texts": ["a"]}) + "\n"
+    request = json.dumps({"command": "encode", "texts": ["a"]}) + "\n"
     done = subprocess.run([sys.executable, "-c", noisy], input=request, capture_output=True, text=True, check=True)
-    ready, timed = [json.loads(line) for line in done.stdout.splitlines()]
+    ready, answer = [json.loads(line) for line in done.stdout.splitlines()]
     assert ready == {"ready": True}
-    assert timed["ms"] > 0
+    assert answer["result"] > 0
     assert "there" in done.stderr
 
 
 @pytest.fixture
-def stage(place, params):
+def start_stage(place, params):
     """Return a function that starts `python -m stages.latency` in a folder laid out as a clone."""
     params = params.model_dump()
     params |= {"variants": {name: {"kind": "torch", "precision": "fp32"} for name in ("base", "twin")}}
@@ -132,32 +142,31 @@ def stage(place, params):
     return start
 
 
-def test_the_stage_runs_on_what_params_yaml_says(place, stage):
-    with stage() as done:
+def test_the_stage_runs_on_what_params_yaml_says(place, start_stage):
+    with start_stage() as done:
         out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (0, ""), err
     assert "latency: rounds: 18/18" in err  # plain lines: stderr is no terminal
     assert "\r" not in err
-    report = json.loads((place / "latency" / "latency.json").read_text())
-    assert report["threads"] == 2
+    assert LatencyReport.load(place / "latency" / LatencyReport.FILE).threads == 2
     (place / "machine.json").write_text("{}")
-    with stage() as done:
+    with start_stage() as done:
         _, err = done.communicate(timeout=120)
     assert done.returncode == 2
     assert "python -m stages.machine --refresh" in err
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_stage_however_it_ends(place, stage, end):
-    with stage(rounds=100_000) as running:
+def test_workers_end_with_the_stage_however_it_ends(place, start_stage, end):
+    with start_stage(rounds=100_000) as running:
         deadline = time.monotonic() + 60
-        while len(found := workers(running.pid)) < 2 and running.poll() is None and time.monotonic() < deadline:
+        while len(workers := list_workers(running.pid)) < 2 and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
-        assert len(found) == 2
+        assert len(workers) == 2
         running.send_signal(end)
         _, err = running.communicate(timeout=30)
-    gone, alive = psutil.wait_procs(found, timeout=20)
+    gone, alive = psutil.wait_procs(workers, timeout=20)
     assert (len(gone), alive) == (2, [])
     assert not (place / "latency").exists()
     if end != signal.SIGKILL:
@@ -170,17 +179,17 @@ def test_operations_are_those_of_the_layers(converted):
     encoder = open_variant(converted("fp32"), 1)
     text = " ".join(["bucket"] * 30)
     (tokens,) = encoder.count_tokens([text])
-    worker = Worker(converted("fp32"), 1)
+    worker = WorkerProcess(converted("fp32"), 1)
     try:
-        worker.first_vector()
-        found = worker.ask("operations", [text])["operations"]
+        worker.wait_until_ready()
+        operations = worker.ask(OperationsRequest([text]))
     finally:
         worker.end()
     layers = 6 * 2 * (tokens * (4 * 384**2 + 2 * 384 * 1536) + 2 * tokens**2 * 384)
-    assert layers <= found <= 1.001 * layers
+    assert layers <= operations <= 1.001 * layers
 
 
-def test_what_products_reach_is_measured_here():
-    found = peak.measured(1, environment(1))
-    assert set(found) == {"fp32", "bf16", "int8"}
-    assert all(value > 1 for value in found.values())
+def test_what_matrix_products_reach_is_measured_here():
+    gops = measure_matrix_throughput(1, build_environment(1))
+    assert set(gops) == {"fp32", "bf16", "int8"}
+    assert all(value > 1 for value in gops.values())

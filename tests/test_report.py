@@ -129,7 +129,7 @@ def test_the_same_inputs_give_the_same_bytes_everywhere(build, tmp_path):
         "import sys; from pathlib import Path; from stages import report; from stages.common import config;"
         "from stages.common.records import catalog;"
         "root = Path(sys.argv[1]); model = config.Model.model_validate_json(sys.argv[2]);"
-        "variants = catalog.catalogued(root / 'catalog', root / 'variants');"
+        "variants = catalog.load_catalogued_variants(root / 'catalog', root / 'variants');"
         "report.run(model, sys.argv[3], variants, root / 'quality', root / 'latency', root / 'gate', root / 'again')"
     )
     arguments = [str(build.root), build.params.model.model_dump_json(), build.target.name]

@@ -124,12 +124,12 @@ def test_counts_that_differ_from_published_ones_are_recorded_or_refused(folder, 
 
 
 def test_latency_finds_texts_where_no_task_has_a_corpus_at_the_top(folder, written, tmp_path):
-    from stages.latency.texts import passages
+    from stages.latency.sized_texts import load_documents
 
     data.run(airgapped(folder, ("XQuADRetrieval", "STSBenchmark")), tmp_path / "data")
-    assert len(passages(tmp_path / "data", random.Random(0))) == 30
+    assert len(load_documents(tmp_path / "data", random.Random(0))) == 30
     data.run(airgapped(folder, ("STSBenchmark",)), tmp_path / "sts")
-    assert passages(tmp_path / "sts", random.Random(0))
+    assert load_documents(tmp_path / "sts", random.Random(0))
     assert not (written / "passages").exists()
 
 

@@ -13,7 +13,7 @@ from embed_foundry import GateError, IntegrityError, bundle, contract, manifest,
 from stages.bundle import android, bom, card, facts, licences
 from stages.common.config import Model, Target
 from stages.common.contract.output import stage_output
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
 from stages.common.sources import probe_texts
 
 # Probes a prompt-less text is drawn from: every third of the fifty, so that languages, code and numbers are among them.
@@ -59,7 +59,7 @@ def run(model: Model, target: Target, sources: Sources, out: Path) -> dict[str, 
         GateError: fewer variants passed than the target requires; the message lists every missed limit.
         IntegrityError: an input differs from its manifest, or the verdict is about other figures or another target.
     """
-    folders = catalogued(sources.catalog, sources.variants)
+    folders = load_catalogued_variants(sources.catalog, sources.variants)
     inputs = {name: getattr(sources, name) for name in ("catalog", *EVIDENCE)}
     for folder in inputs.values():
         manifest.verify(folder)

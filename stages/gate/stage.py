@@ -6,7 +6,7 @@ from embed_foundry import manifest
 
 from stages.common.config import Gate, Target
 from stages.common.contract.output import stage_output
-from stages.common.records.catalog import catalogued, require_measured
+from stages.common.records.catalog import load_catalogued_variants, require_measured
 from stages.common.records.evidence import Evidence
 from stages.common.records.verdict import Verdict
 from stages.gate import tables
@@ -33,7 +33,7 @@ def run(
         IntegrityError: an input differs from its manifest or is not what its stage writes, a variant was measured in
             other bytes, or two variants on other samples.
     """
-    folders = catalogued(catalog, variants)
+    folders = load_catalogued_variants(catalog, variants)
     inputs = {"catalog": catalog, "quality": quality, "latency": latency}
     parameters = {
         "target": target.model_dump(mode="json"),

@@ -5,14 +5,21 @@ from pathlib import Path
 from stages import latency
 from stages.common import config
 from stages.common.contract.process import run_stage
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
+from stages.common.records.machine import Machine
 
 
 def _main() -> None:
     params = config.load()
-    variants = catalogued(Path("catalog"), Path("variants"))
-    places = {"data": Path("data"), "machine": Path("machine.json"), "out": Path("latency")}
-    latency.run(params.latency, variants, params.baseline, resources=params.target.resources, **places)
+    latency.run(
+        params.latency,
+        load_catalogued_variants(Path("catalog"), Path("variants")),
+        params.baseline,
+        data=Path("data"),
+        machine=Path(Machine.FILE),
+        resources=params.target.resources,
+        out=Path("latency"),
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-"""From samples to figures; pure, and no figure that its number of samples cannot carry."""
+"""From samples to figures: pure functions; a figure that the number of samples cannot support is left out."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from stages.common.measure import statistics
+from stages.common.records.latency import BatchLatency, LengthLatency, Speedup
 from stages.latency.timing import Sample
-
-# Percentiles worth a place: each appears only where n carries its upper bound (59 and 299 samples).
-TAILS = {"p95_ms": 0.95, "p99_ms": 0.99}
 
 # Samples by round.
 Rounds = Mapping[int, Sample]
@@ -17,59 +14,81 @@ Rounds = Mapping[int, Sample]
 Calls = Mapping[tuple[int, int], Rounds]
 
 
-def by_variant(samples: Iterable[Sample]) -> dict[str, Calls]:
+def group_by_variant(samples: Iterable[Sample]) -> dict[str, Calls]:
     """Return variant -> (tokens, batch) -> round -> sample."""
-    found: dict[str, dict[tuple[int, int], dict[int, Sample]]] = defaultdict(lambda: defaultdict(dict))
+    groups: dict[str, dict[tuple[int, int], dict[int, Sample]]] = defaultdict(lambda: defaultdict(dict))
     for sample in samples:
-        found[sample.variant][sample.tokens, sample.batch][sample.round] = sample
-    return {name: dict(calls) for name, calls in found.items()}
+        groups[sample.variant][sample.tokens, sample.batch][sample.round] = sample
+    return {name: dict(calls) for name, calls in groups.items()}
 
 
-def lengths(mine: Calls, baseline: Calls) -> dict[str, Any]:
-    """Return the figures of single texts: tokens -> n, median_ms, after_pause_ms, tails that n carries, speedup."""
+def summarize_lengths(own: Calls, baseline: Calls) -> dict[int, LengthLatency]:
+    """Return the figures of one text a call by length in tokens, ascending.
+
+    Args:
+        own: the variant's calls.
+        baseline: the baseline's calls, of the same lengths.
+
+    Raises:
+        ValueError: a length has fewer than 6 rounds that both timed.
+    """
     return {
-        str(tokens): single(list(rounds.values())) | {"speedup": speedup(rounds, baseline[tokens, batch])}
-        for (tokens, batch), rounds in sorted(mine.items())
+        tokens: _summarize_length(rounds, baseline[tokens, batch])
+        for (tokens, batch), rounds in sorted(own.items())
         if batch == 1
     }
 
 
-def single(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return n, median_ms, after_pause_ms and each percentile that n carries with its upper bound."""
-    times = [sample.ms for sample in samples]
-    pauses = [sample.after_pause_ms for sample in samples if sample.after_pause_ms is not None]
-    found: dict[str, Any] = {"n": len(times), "median_ms": round(median(times), 4)}
-    found["after_pause_ms"] = round(median(pauses), 4)
-    for name, p in TAILS.items():
-        upper = statistics.quantile_upper(times, p)
-        if upper is not None:
-            found |= {name: round(statistics.quantile(times, p), 4), f"{name}_upper": round(upper, 4)}
-    return found
+def summarize_batch(own: Calls, baseline: Calls, tokens: int, batch: int) -> BatchLatency:
+    """Return the figures of calls with `batch` texts of `tokens` tokens.
 
-
-def batches(mine: Calls, baseline: Calls, tokens: int, batch: int) -> dict[str, Any]:
-    """Return the figures of one batched call: size, tokens, n, median_ms, texts_per_s, tokens_per_s, speedup."""
-    rounds = mine[tokens, batch]
+    Raises:
+        ValueError: fewer than 6 rounds were timed by both.
+    """
+    rounds = own[tokens, batch]
     ms = median(sample.ms for sample in rounds.values())
-    return {
-        "size": batch,
-        "tokens": tokens,
-        "n": len(rounds),
-        "median_ms": round(ms, 4),
-        "texts_per_s": round(1000 * batch / ms, 2),
-        "tokens_per_s": round(1000 * batch * tokens / ms, 1),
-        "speedup": speedup(rounds, baseline[tokens, batch]),
-    }
+    return BatchLatency(
+        size=batch,
+        tokens=tokens,
+        n=len(rounds),
+        median_ms=round(ms, 4),
+        texts_per_s=round(1000 * batch / ms, 2),
+        tokens_per_s=round(1000 * batch * tokens / ms, 1),
+        speedup=compute_speedup(rounds, baseline[tokens, batch]),
+    )
 
 
-def speedup(mine: Rounds, baseline: Rounds) -> dict[str, float]:
+def compute_speedup(own: Rounds, baseline: Rounds) -> Speedup:
     """Return the median of baseline time / own time over the rounds that have both, with its 95 % interval.
 
-    Pairing by round takes out what slowed both down; the median is not moved by single disturbed rounds.
+    Pairing by round takes out what slowed both down; single disturbed rounds do not move the median.
 
     Raises:
         ValueError: fewer than 6 rounds have both.
     """
-    ratios = [baseline[number].ms / sample.ms for number, sample in mine.items() if number in baseline]
+    ratios = [baseline[number].ms / sample.ms for number, sample in own.items() if number in baseline]
     low, high = statistics.median_interval(ratios)
-    return {"median": round(median(ratios), 4), "low": round(low, 4), "high": round(high, 4)}
+    return Speedup(median=round(median(ratios), 4), low=round(low, 4), high=round(high, 4))
+
+
+def _summarize_length(own: Rounds, baseline: Rounds) -> LengthLatency:
+    times = [sample.ms for sample in own.values()]
+    after_pause = [sample.after_pause_ms for sample in own.values() if sample.after_pause_ms is not None]
+    p95_ms, p95_ms_upper = _bound_quantile(times, 0.95)
+    p99_ms, p99_ms_upper = _bound_quantile(times, 0.99)
+    return LengthLatency(
+        n=len(times),
+        median_ms=round(median(times), 4),
+        after_pause_ms=round(median(after_pause), 4),
+        p95_ms=p95_ms,
+        p95_ms_upper=p95_ms_upper,
+        p99_ms=p99_ms,
+        p99_ms_upper=p99_ms_upper,
+        speedup=compute_speedup(own, baseline),
+    )
+
+
+def _bound_quantile(times: Sequence[float], p: float) -> tuple[float, float] | tuple[None, None]:
+    """Return the p-quantile and its 95 % upper bound; None for both if there are too few times for a bound."""
+    upper = statistics.quantile_upper(times, p)
+    return (None, None) if upper is None else (round(statistics.quantile(times, p), 4), round(upper, 4))

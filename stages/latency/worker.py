@@ -1,13 +1,10 @@
 """The measured process: opens one variant as users do, then answers requests until its input ends.
 
 Run as a file, `python -P worker.py FOLDER THREADS`, so that it holds nothing but the runtime: imports of the build
-would count in its cold start and memory. One JSON object a line each way. The first answer, {"ready": true}, comes
-after the first vector. Requests and answers:
-    {"do": "count", "texts": [...]}  ->  {"counts": [...]}          tokens, special ones included, before truncation
-    {"do": "encode", "texts": [...]} ->  {"ms": 1.25}               one `encode` of all the texts
-    {"do": "rss"}                    ->  {"peak_rss_mb": 512.3}     10^6 bytes, since the process started
-    {"do": "operations", "texts": [...]} -> {"operations": 1234}    of one `encode`, if torch runs it (kind torch)
-Any failure is answered with {"error": why} and ends the process.
+would count in its cold start and memory. Each way carries one JSON object a line. The first answer, {"ready": true},
+comes after the first vector; then each request, {"command": a key of COMMANDS, "texts": [...]}, is answered with
+{"result": value}. Any failure is answered with {"error": why} and ends the process. The asking side is
+worker_process.py.
 """
 
 import json
@@ -17,56 +14,59 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embed_foundry import Encoder
 
 # What every cold start encodes.
-FIRST = "What is the capital of France?"
+FIRST_TEXT = "What is the capital of France?"
 
 
 def main(folder: str, threads: str) -> None:
-    """Answer requests on standard input; ends with it, so a killed parent leaves no worker behind."""
+    """Answer requests on standard input; ends with it, so that a killed parent leaves no worker behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not stand between answers
+    os.dup2(2, 1)  # what a library prints must not stand between answers
 
-    def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
+    def answer(content: Mapping[str, object]) -> None:
+        answers.write(json.dumps(content) + "\n")
         answers.flush()
 
     try:
         from embed_foundry import TruncationWarning, open_variant
 
-        warnings.simplefilter("error", TruncationWarning)  # a cut text has not the length it is reported under
+        # A truncated text does not have the length that it is reported under.
+        warnings.simplefilter("error", TruncationWarning)
         encoder = open_variant(Path(folder), int(threads))
-        encoder.encode([FIRST])
+        encoder.encode([FIRST_TEXT])
         answer({"ready": True})
         for line in sys.stdin:
-            answer(answered(encoder, json.loads(line)))
+            request = json.loads(line)
+            answer({"result": COMMANDS[request["command"]](encoder, request["texts"])})
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}"})
 
 
-def answered(encoder: "Encoder", request: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to one request."""
-    if request["do"] == "encode":
-        start = time.perf_counter_ns()
-        encoder.encode(request["texts"], batch_size=len(request["texts"]))
-        return {"ms": (time.perf_counter_ns() - start) / 1e6}
-    if request["do"] == "count":
-        return {"counts": encoder.count_tokens(request["texts"])}
-    if request["do"] == "operations":
-        return {"operations": operations(encoder, request["texts"])}
-    return {"peak_rss_mb": peak_rss_mb()}
+def count_tokens(encoder: "Encoder", texts: list[str]) -> list[int]:
+    """Return the texts' lengths in tokens, special ones included, before truncation."""
+    return encoder.count_tokens(texts)
 
 
-def operations(encoder: "Encoder", texts: list[str]) -> int:
-    """Return the operations of the matrix products in one `encode`: a multiply and an add are two.
+def time_encode(encoder: "Encoder", texts: list[str]) -> float:
+    """Return the milliseconds of one `encode` of all the texts in one batch."""
+    start = time.perf_counter_ns()
+    encoder.encode(texts, batch_size=len(texts))
+    return (time.perf_counter_ns() - start) / 1e6
 
-    By torch's FlopCounterMode, which knows no formula for the CPU's fused attention: without fusing it is products too.
+
+def count_operations(encoder: "Encoder", texts: list[str]) -> int:
+    """Return the operations of the matrix products in one `encode` of an encoder that runs in torch.
+
+    A multiply and an add are two operations. Counted by torch's FlopCounterMode, which has no formula for the CPU's
+    fused attention; attention that is not fused consists of products, too.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -76,11 +76,11 @@ def operations(encoder: "Encoder", texts: list[str]) -> int:
     return int(counter.get_total_flops())
 
 
-def peak_rss_mb() -> float:
-    """Return this process's peak resident memory in 10^6 bytes.
+def read_peak_rss_mb(_encoder: "Encoder", _texts: list[str]) -> float:
+    """Return this process's peak resident memory since it started, in 10^6 bytes.
 
-    From VmHWM where Linux has it: ru_maxrss there keeps the peak of the process that started this one, since exec takes
-    over its maximum (seen: 304 MB reported for a process of 9 MB).
+    From VmHWM where Linux has it: there ru_maxrss keeps the peak of the process that started this one, because exec
+    takes over its maximum (304 MB were reported for a process of 9 MB).
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -88,6 +88,14 @@ def peak_rss_mb() -> float:
         return int(fields["VmHWM"].split()[0]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+COMMANDS: dict[str, Callable[["Encoder", list[str]], object]] = {
+    "count_tokens": count_tokens,
+    "encode": time_encode,
+    "operations": count_operations,
+    "peak_rss_mb": read_peak_rss_mb,
+}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages import quality
 from stages.common import config
 from stages.common.contract.process import run_stage
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
 
 
 def _main() -> None:
@@ -15,7 +15,7 @@ def _main() -> None:
     params = config.load()
     quality.run(
         params.quality,
-        catalogued(Path("catalog"), Path("variants")),
+        load_catalogued_variants(Path("catalog"), Path("variants")),
         params.baseline,
         params.model.matryoshka,
         data=Path("data"),

@@ -43,7 +43,7 @@ def current_environment() -> Environment:
         code=code_digest(),
         python=sys.version.split()[0],
         libraries=library_versions(LIBRARIES),
-        flags=host.fingerprint()["flags"],
+        flags=host.fingerprint_machine().flags,
     )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from stages import report
 from stages.common import config
 from stages.common.contract.process import run_stage
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
 
 
 def _main() -> None:
     params = config.load()
-    variants = catalogued(Path("catalog"), Path("variants"))
+    variants = load_catalogued_variants(Path("catalog"), Path("variants"))
     quality, latency, gate, out = (Path(name) for name in ("quality", "latency", "gate", "report"))
     table = report.run(params.model, params.target.name, variants, quality, latency, gate, out)
     sys.stdout.buffer.write(f"\n{table}".encode())  # not print: a message in it may not fit the terminal's encoding

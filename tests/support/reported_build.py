@@ -10,7 +10,7 @@ from embed_foundry import Variant, manifest
 from stages import catalog, gate, report
 from stages.common.config import Limits, Target
 from stages.common.contract.output import stage_output
-from stages.common.records.catalog import catalogued
+from stages.common.records.catalog import load_catalogued_variants
 from stages.latency import figures
 from stages.latency.timing import Sample
 from support import small_release
@@ -72,7 +72,7 @@ class Build:
 
     def report(self, out: str = "report") -> str:
         """Run the report stage and return its table."""
-        variants = catalogued(self.root / "catalog", self.root / "variants")
+        variants = load_catalogued_variants(self.root / "catalog", self.root / "variants")
         folders = (self.root / name for name in ("quality", "latency", "gate", out))
         return report.run(self.params.model, self.target.name, variants, *folders)
 
@@ -132,7 +132,7 @@ class Build:
 
     def _latency(self) -> dict:
         noise = random.Random(0)
-        calls = figures.by_variant(
+        calls = figures.group_by_variant(
             Sample(name, tokens, batch, number, ms, ms * 1.2 if batch == 1 else None)
             for number in range(self.rounds)
             for name in SPEED
@@ -142,8 +142,11 @@ class Build:
         variants = {
             name: self._error(name, "latency")
             or {
-                "lengths": figures.lengths(calls[name], calls["fp32"]),
-                "batch": figures.batches(calls[name], calls["fp32"], BATCH[1], BATCH[0]),
+                "lengths": {
+                    str(tokens): length.model_dump()
+                    for tokens, length in figures.summarize_lengths(calls[name], calls["fp32"]).items()
+                },
+                "batch": figures.summarize_batch(calls[name], calls["fp32"], BATCH[1], BATCH[0]).model_dump(),
                 "cold_start_s": {"median": 0.5, "values": [0.4, 0.5, 0.6]},
                 "peak_rss_mb": 300.0,
             }

@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from stages import latency, machine
 from stages.common import config
+from stages.common.records.latency import LatencyReport
+from stages.common.records.machine import Machine
 
 SETTINGS = config.Latency(
     lengths=[8, 32],
@@ -36,8 +38,8 @@ DOCUMENTS = [
 ]
 
 
-def static(folder: Path, *, broken: bool = False) -> Path:
-    """Write a static variant with a tokenizer of 200 pieces: what ships, small."""
+def write_variant(folder: Path, *, broken: bool = False) -> Path:
+    """Write a static variant with a tokenizer of 200 pieces: what ships, small; a broken one encodes to NaN."""
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -64,31 +66,31 @@ def static(folder: Path, *, broken: bool = False) -> Path:
     return folder
 
 
-def start(folder: Path) -> Path:
+def write_build(folder: Path) -> Path:
     """Fill a build's folder with data/, machine.json and variants base and twin, which are the same; return it."""
     corpus = folder / "data" / "Tiny" / "corpus.jsonl"
     corpus.parent.mkdir(parents=True)
-    rows = [{"id": str(at), "title": "", "text": text} for at, text in enumerate(DOCUMENTS)]
+    rows = [{"id": str(index), "title": "", "text": text} for index, text in enumerate(DOCUMENTS)]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
     manifest.write(folder / "data", {"stage": "data"})
-    machine.run(folder / "machine.json")
+    machine.run(folder / Machine.FILE)
     for name in ("base", "twin"):
-        static(folder / "variants" / name)
+        write_variant(folder / "variants" / name)
     return folder
 
 
-def measure(place: Path, names: tuple[str, ...] = ("base", "twin"), **changes: Any) -> dict[str, Any]:
-    """Run the stage with SETTINGS, changed as asked, and return its report; `cpus` is the target's quota."""
+def run_latency(place: Path, names: tuple[str, ...] = ("base", "twin"), **changes: Any) -> LatencyReport:
+    """Run the stage with SETTINGS and changes to them, and return its report; `cpus` is the target's quota."""
     variants = {name: place / "variants" / name for name in names}
     resources = config.Resources(threads=1, cpus=changes.pop("cpus", None), memory_mb=1024)
     settings = SETTINGS.model_copy(update=changes)
-    return latency.run(settings, variants, "base", place / "data", place / "machine.json", resources, place / "latency")
+    return latency.run(settings, variants, "base", place / "data", place / Machine.FILE, resources, place / "latency")
 
 
-def workers(parent: int) -> list[psutil.Process]:
+def list_workers(parent: int) -> list[psutil.Process]:
     """Return the measured processes under a process."""
-    found = []
+    workers = []
     for child in psutil.Process(parent).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now, or nobody waited for it
-            found += [child] if any("worker.py" in part for part in child.cmdline()) else []
-    return found
+            workers += [child] if any("worker.py" in part for part in child.cmdline()) else []
+    return workers

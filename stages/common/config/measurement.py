@@ -8,14 +8,26 @@ from stages.common.config.strict import Strict
 
 
 class Quality(Strict):
-    """How quality is measured."""
+    """How quality is measured.
+
+    Attributes:
+        batch_size: texts per encoder call.
+        max_tokens: further limits in tokens at which retrieval is measured with truncated texts.
+    """
 
     batch_size: int = Field(gt=0)
     max_tokens: list[Annotated[int, Field(gt=0)]] = Field(default=[])
 
 
 class Gate(Strict):
-    """How sure a verdict must be: the level of its one-sided bounds, and how many resamples they come from."""
+    """How sure a verdict must be.
+
+    Attributes:
+        confidence: level of the one-sided bounds that limits are judged by.
+        resamples: bootstrap resamples behind each bound.
+        seed: of the resamples.
+        mixed_index_min: share of the baseline's ndcg@10 that mixed indexes must keep to share its vector space.
+    """
 
     confidence: float = Field(ge=0.5, lt=1)
     resamples: int = Field(ge=1000)
@@ -24,7 +36,19 @@ class Gate(Strict):
 
 
 class Latency(Strict):
-    """How latency is measured; 6 rounds are the fewest that carry a 95 % interval of their median."""
+    """How latency is measured. Fewer than 6 rounds have no 95 % interval of their median.
+
+    Attributes:
+        lengths: input lengths in tokens, special tokens included.
+        rounds: timed rounds a length, at least.
+        tight: part of a median speed-up within which its interval must lie; more rounds follow until it does,
+        extra_s: or until they have taken so many seconds.
+        gap_ms: pause between two variants.
+        batch_size, batch_length: texts per call and tokens per text when throughput is measured.
+        batch_rounds: timed rounds of that call.
+        cold_starts: fresh processes per variant.
+        seed: shuffles variants and texts.
+    """
 
     lengths: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
     rounds: int = Field(ge=6)
@@ -38,7 +62,7 @@ class Latency(Strict):
     seed: int
 
     @model_validator(mode="after")
-    def _lengths(self) -> "Latency":
+    def _require_distinct_lengths(self) -> "Latency":
         if len(set(self.lengths)) != len(self.lengths):
-            raise ValueError(f"lengths {self.lengths} name one twice")
+            raise ValueError(f"lengths {self.lengths}: each length may be listed once")
         return self

@@ -1,8 +1,8 @@
-"""Distribution-free statistics of timings: what a sample of n can say about its median and its tail, and no more.
+"""Distribution-free statistics of timings: what n samples can say about the median and the tail, and no more.
 
 All bounds come from order statistics of independent draws from one continuous distribution, whatever its shape
 (Conover, Practical Nonparametric Statistics, 3rd ed. 1999, section 3.2; David & Nagaraja, Order Statistics, 3rd ed.
-2003, section 7.1): the number of draws below the p-quantile is binomial(n, p). Rounds of a timing run are not wholly
+2003, section 7.1): the number of draws below the p-quantile is binomial(n, p). Rounds of a timing run are not quite
 independent: a disturbance that lasts several rounds makes the true coverage lower than the nominal one.
 """
 
@@ -19,7 +19,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     (x_(r), x_(n+1-r)).
 
     Raises:
-        ValueError: too few values: even (minimum, maximum) covers less, e.g. with fewer than 6 at 95 %.
+        ValueError: there are so few values that even (minimum, maximum) covers less: fewer than 6 at 95 %.
     """
     from scipy.stats import binom
 
@@ -27,7 +27,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     # The least k with cdf(k) >= tail; rank k then has P(binomial < k) = cdf(k - 1) < tail.
     rank = int(binom.ppf(tail, n, 0.5)) if n else 0
     if rank < 1:
-        raise ValueError(f"{n} values carry no {confidence:.0%} interval of their median; take more rounds")
+        raise ValueError(f"{n} values are too few for a {confidence:.0%} interval of their median; take more rounds")
     ordered = sorted(values)
     return ordered[rank - 1], ordered[n - rank]
 
@@ -40,8 +40,8 @@ def quantile(values: Sequence[float], p: float) -> float:
 def quantile_upper(values: Sequence[float], p: float, confidence: float = CONFIDENCE) -> float | None:
     """Return the one-sided upper confidence bound of the p-quantile: the least x_(r) with P(binomial(n, p) < r) >= c.
 
-    None if n cannot carry one, that is if even the maximum falls short: 1 - p^n < c. At 95 % that takes 59 values
-    for p = 0.95 (where the bound is the maximum) and 299 for p = 0.99.
+    None if even the maximum falls short: 1 - p^n < c. At 95 % a bound takes 59 values for p = 0.95 (where it is the
+    maximum) and 299 for p = 0.99.
     """
     from scipy.stats import binom
 

@@ -18,7 +18,7 @@ class Catalog(MappingRecord[dict[str, str]]):
     root: dict[str, str]
 
 
-def catalogued(catalog: Path, variants: Path) -> dict[str, Path]:
+def load_catalogued_variants(catalog: Path, variants: Path) -> dict[str, Path]:
     """Return name -> folder of every catalogued variant, in the catalog's order.
 
     Args:
@@ -40,14 +40,14 @@ def catalogued(catalog: Path, variants: Path) -> dict[str, Path]:
 
 
 def require_measured(evidence: Path, folders: Mapping[str, Path]) -> None:
-    """Check that a measuring stage measured exactly these variants: figures of other bytes count for nothing.
+    """Check that a stage measured exactly these variants: figures of other bytes do not count.
 
     Args:
-        evidence: the measuring stage's folder; its manifest's inputs name variants as "variants/NAME".
-        folders: the catalogued variants, as `catalogued` gives them.
+        evidence: the stage's folder; the inputs in its manifest name variants as "variants/NAME".
+        folders: name -> folder of every catalogued variant, as `load_catalogued_variants` returns them.
 
     Raises:
-        IntegrityError: a variant was measured in other bytes, or not at all.
+        IntegrityError: other bytes of a variant were measured, or the variant was not measured.
     """
     inputs = manifest.read(evidence).inputs
     for name, folder in folders.items():

@@ -91,7 +91,7 @@ class Evidence:
         """Read two stages' verified folders.
 
         Args:
-            folders: the catalogued variants, as `catalog.catalogued` gives them.
+            folders: the catalogued variants, as `catalog.load_catalogued_variants` gives them.
             quality: the quality stage's folder.
             latency: the latency stage's folder.
 

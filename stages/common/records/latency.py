@@ -1,4 +1,4 @@
-"""latency/latency.json: what was timed, under which conditions. A figure that its samples cannot carry is absent."""
+"""latency/latency.json: what was timed, under which conditions. A figure that too few samples support is absent."""
 
 from typing import ClassVar
 
@@ -12,9 +12,9 @@ class HostLoad(SparseRecord):
     Attributes:
         load_before, load_after: 1-minute load averages.
         others_cpus: CPUs that other processes kept busy, on average.
-        throttled_s: seconds that this process's control group stood still for its quota; None if it cannot be read.
-        steal_s: CPU seconds that a hypervisor gave to other guests; None if it cannot be read.
-        crowded: other processes took CPUs that the measured threads needed, so times mislead.
+        throttled_s: seconds that the stage's own control group stood still for its quota; None if that cannot be read.
+        steal_s: CPU seconds that a hypervisor gave to other guests; None if that cannot be read.
+        crowded: whether other processes took CPUs that the measured threads needed, so that times mislead.
     """
 
     load_before: float
@@ -29,10 +29,10 @@ class Quota(SparseRecord):
     """The CPU quota that the target asks for.
 
     Attributes:
-        cpus: CPUs; None if no quota was asked for.
-        enforced: whether it held.
-        why: why it did not, though asked for.
-        throttled_s: seconds that the measured processes stood still for it.
+        cpus: CPUs; None if the target has no quota.
+        enforced: whether the quota was in force.
+        why: why a quota was not in force; None otherwise.
+        throttled_s: seconds that the measured processes stood still for the quota; None if it was not in force.
     """
 
     nullable: ClassVar[frozenset[str]] = frozenset({"cpus"})
@@ -43,7 +43,7 @@ class Quota(SparseRecord):
 
 
 class Speedup(Record):
-    """Median over rounds of the baseline's time over the variant's own, with its 95 % interval."""
+    """Median over rounds of baseline time / own time, with its 95 % interval (common/measure/statistics.py)."""
 
     median: float
     low: float
@@ -57,7 +57,7 @@ class LengthLatency(SparseRecord):
         n: rounds.
         median_ms: milliseconds of a call.
         after_pause_ms: median of the call just before each sample, the first after a pause.
-        p95_ms, p99_ms: percentiles; absent below 59 and 299 rounds.
+        p95_ms, p99_ms: percentiles; None below 59 and 299 rounds.
         p95_ms_upper, p99_ms_upper: their 95 % upper bounds.
         speedup: over the baseline.
     """
@@ -104,7 +104,7 @@ class VariantLatency(Record):
         lengths: tokens -> one text a call.
         batch: many texts a call.
         cold_start_s: in fresh processes.
-        peak_rss_mb: peak resident memory of the process after all of it, in 10^6 bytes.
+        peak_rss_mb: peak resident memory of the process at the end, in 10^6 bytes.
     """
 
     lengths: dict[int, LengthLatency]
@@ -121,9 +121,9 @@ class LatencyReport(Record):
         threads, baseline: as configured.
         host: what else went on.
         quota: the target's CPU quota.
-        peak_gops: number format (fp32, bf16, int8) -> 10^9 operations a second that matrix products reach.
-        operations: tokens -> operations of the baseline's matrix products for one text. Both are empty where the
-            baseline does not run in torch.
+        peak_gops: number format (fp32, bf16, int8) -> 10^9 operations a second that matrix products reach here.
+        operations: tokens -> operations of the baseline's matrix products for one text. This and peak_gops are empty
+            if the baseline does not run in torch.
         variants: name -> times, or why there are none.
     """
 

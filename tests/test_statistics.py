@@ -10,19 +10,19 @@ TRIALS = 3000
 ERROR = 3 * (0.95 * 0.05 / TRIALS) ** 0.5
 
 
-def samples(n: int) -> np.ndarray:
+def draw_samples(n: int) -> np.ndarray:
     """Return TRIALS samples of n skewed values with rare disturbances: float64 [TRIALS, n]."""
     rng = np.random.default_rng(n)
     return rng.lognormal(0, 0.5, (TRIALS, n)) * np.where(rng.random((TRIALS, n)) < 0.05, 10, 1)
 
 
-TRUTH = np.sort(np.concatenate([samples(n).ravel() for n in (401, 402, 403)]))
+TRUTH = np.sort(np.concatenate([draw_samples(n).ravel() for n in (401, 402, 403)]))
 
 
 @pytest.mark.parametrize("n", [6, 7, 10, 59, 60, 300])
 def test_the_interval_covers_the_median_as_often_as_it_says(n):
     truth = np.quantile(TRUTH, 0.5)
-    intervals = np.array([statistics.median_interval(row.tolist()) for row in samples(n)])
+    intervals = np.array([statistics.median_interval(row.tolist()) for row in draw_samples(n)])
     covered = ((intervals[:, 0] <= truth) & (truth <= intervals[:, 1])).mean()
     assert covered >= 0.95 - ERROR
     if n >= 59:  # ranks are dense enough that a wider interval would be a waste
@@ -32,12 +32,12 @@ def test_the_interval_covers_the_median_as_often_as_it_says(n):
 @pytest.mark.parametrize(("p", "n"), [(0.95, 59), (0.95, 100), (0.95, 299), (0.99, 299), (0.99, 500)])
 def test_the_upper_bound_lies_above_the_quantile_as_often_as_it_says(p, n):
     truth = np.quantile(TRUTH, p)
-    bounds = np.array([statistics.quantile_upper(row.tolist(), p) for row in samples(n)])
+    bounds = np.array([statistics.quantile_upper(row.tolist(), p) for row in draw_samples(n)])
     assert (bounds >= truth).mean() >= 0.95 - ERROR
 
 
 @pytest.mark.parametrize(("p", "least"), [(0.95, 59), (0.99, 299)])
-def test_no_bound_where_n_cannot_carry_it_and_the_maximum_where_it_just_can(p, least):
+def test_the_maximum_is_the_bound_of_the_fewest_values_that_have_one(p, least):
     values = [float(value) for value in np.random.default_rng(0).permutation(least)]
     assert statistics.quantile_upper(values[: least - 1], p) is None
     assert statistics.quantile_upper(values, p) == max(values)
@@ -45,8 +45,8 @@ def test_no_bound_where_n_cannot_carry_it_and_the_maximum_where_it_just_can(p, l
 
 
 @pytest.mark.parametrize("n", range(6))
-def test_too_few_values_carry_no_interval(n):
-    with pytest.raises(ValueError, match="carry no 95% interval"):
+def test_too_few_values_have_no_interval(n):
+    with pytest.raises(ValueError, match="too few for a 95% interval"):
         statistics.median_interval([1.0] * n)
 
 

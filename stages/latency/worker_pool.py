@@ -1,0 +1,112 @@
+"""A worker process for each variant: asked one at a time, ended whatever happens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from embed_foundry.errors import FoundryError, IntegrityError, RetryableError
+
+from stages.latency.worker_process import TIMEOUT_S, Request, Result, WorkerError, WorkerProcess
+
+
+class WorkerPool:
+    """A worker for each variant; one that fails is recorded and left out from then on, unless it is the baseline.
+
+    Args:
+        variants: name to variant folder.
+        baseline: the variant without which there is nothing to compare with.
+        threads: CPU threads of each worker.
+        timeout_s: seconds that one answer may take.
+        command_prefix: arguments before each worker's command.
+
+    Attributes:
+        errors: name -> why a variant failed.
+    """
+
+    def __init__(
+        self,
+        variants: Mapping[str, Path],
+        baseline: str,
+        threads: int,
+        timeout_s: float = TIMEOUT_S,
+        command_prefix: Sequence[str] = (),
+    ) -> None:
+        self.variants = variants
+        self.baseline = baseline
+        self.threads = threads
+        self.timeout_s = timeout_s
+        self.command_prefix = command_prefix
+        self.workers: dict[str, WorkerProcess] = {}
+        self.errors: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The variants that have not failed, in order."""
+        return [name for name in self.variants if name not in self.errors]
+
+    def start(self, name: str) -> float | None:
+        """Start a variant's worker afresh and return the seconds to its first vector; None if it failed.
+
+        Raises:
+            IntegrityError: the baseline's encoder failed.
+            RetryableError: the baseline's process died or hung.
+        """
+        self.stop(name)
+        worker = WorkerProcess(self.variants[name], self.threads, self.timeout_s, self.command_prefix)
+        self.workers[name] = worker
+        try:
+            return worker.wait_until_ready()
+        except WorkerError as error:
+            self._record_failure(name, error)
+            return None
+
+    def stop(self, name: str) -> None:
+        """End a variant's worker; `start` may start it afresh."""
+        if worker := self.workers.pop(name, None):
+            worker.end()
+
+    def ask(self, name: str, request: Request[Result]) -> Result | None:
+        """Return the result of a variant's worker; None if it failed, now or before.
+
+        Raises:
+            IntegrityError: the baseline's encoder failed.
+            RetryableError: the baseline's process died or hung.
+        """
+        if name in self.errors:
+            return None
+        try:
+            return self.workers[name].ask(request)
+        except WorkerError as error:
+            self._record_failure(name, error)
+            return None
+
+    def ask_baseline(self, request: Request[Result]) -> Result:
+        """Return the result of the baseline's worker.
+
+        Raises:
+            IntegrityError: the baseline's encoder failed.
+            RetryableError: the baseline's process died or hung.
+        """
+        result = self.ask(self.baseline, request)
+        assert result is not None  # noqa: S101 - a baseline that fails raises an error
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in list(self.workers):
+            self.stop(name)
+
+    def _record_failure(self, name: str, error: WorkerError) -> None:
+        self.stop(name)
+        self.errors[name] = str(error)
+        if name == self.baseline:
+            error_type: type[FoundryError] = RetryableError if error.retryable else IntegrityError
+            step = "Free memory or CPU, then run again." if error.retryable else f"Next: dvc repro convert@{name}."
+            raise error_type(
+                f"latency: the baseline {name} failed, and there is nothing to compare with: {error}. {step}"
+            )
