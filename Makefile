@@ -1,8 +1,8 @@
-# Two commands: `make` builds a gated release, `make test` runs the tests. Both set up .venv by themselves.
+# `make` builds a gated release, `make test` runs the tests; both set up .venv first.
 PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# uv does not read pip's configuration. Hand it pip's find-links, where hosts offer a CPU build of torch.
+# uv does not read pip's configuration: pass it pip's find-links, where some hosts offer a CPU build of torch.
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 UV_VERSION = $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
@@ -15,7 +15,7 @@ build: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	pytest -n 2 --dist loadfile --ignore-glob='*/test_latency*'
-	pytest tests/test_latency*  # what measures time, alone
+	pytest tests/test_latency*  # these measure time, so they run alone
 
 lint: $(VENV)/.ready
 	ruff check . && ruff format --check . && mypy

@@ -1,9 +1,9 @@
-"""Fixtures: the real default model and its conversions, each made once a session and only if a test asks for it."""
+"""Fixtures: the real default model and its conversions, each made once a session and only if a test needs it."""
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "2"
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # on a shared machine, threads that spin while they wait triple the time
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # on a shared machine, threads that spin while waiting triple the time
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -35,11 +35,11 @@ from support.sigstore_server import SigstoreServer
 
 pytest_plugins = ["support.store_fixtures"]
 
-# A job in the background is born with Ctrl-C ignored, and so would be every process that a test interrupts.
+# A background job starts with Ctrl-C ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-# Recipes of conf/variant as tests make them: the same, of fewer texts, and a table of other length than the model's.
+# Changes to conf/variant for tests: fewer texts, and a table with other dimensions than the model's.
 QUICK = ["variants.static.fit.texts=1000", "variants.static.dimensions=256"]
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
@@ -52,7 +52,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def params() -> config.Params:
-    """Return what conf/ composes to by default, whatever params.yaml holds at the moment."""
+    """Return what conf/ composes to by default, whatever params.yaml holds now."""
     return config.parse(yaml.safe_load(compose.compose([], ROOT / "conf")), "conf/")
 
 
@@ -65,8 +65,8 @@ def recipes() -> dict[str, Recipe]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _kept(tmp_path_factory) -> Iterator[None]:
-    """Keep a static table's teaching vectors with this session, not in the repository's cache."""
+def _teacher_cache(tmp_path_factory) -> Iterator[None]:
+    """Cache a static table's teaching vectors in this session's folder, not in the repository."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(teacher, "KEPT", tmp_path_factory.mktemp("kept"))
         yield
@@ -82,7 +82,7 @@ def base(params, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
-    """Return a function that gives the folder of a default variant, converted at its first use by any process."""
+    """Return a function that returns a default variant's folder; the first process that needs it converts it."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
     variants = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "variants"
     variants.mkdir(exist_ok=True)
@@ -105,7 +105,7 @@ def probes() -> list[str]:
 
 @pytest.fixture(scope="session")
 def reference(base, probes) -> np.ndarray:
-    """Return what sentence-transformers itself makes of the fifty texts, each alone: float32 [50, 384]."""
+    """Return sentence-transformers' own vectors of the fifty texts, each encoded alone: float32 [50, 384]."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
@@ -114,20 +114,20 @@ def reference(base, probes) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def released(base, converted, params, tmp_path_factory) -> small_release.Build:
-    """Return a build with its release; tests that change something take a copy."""
+    """Return a build with its release; a test that changes it takes a copy."""
     build = small_release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
     build.release()
     return build
 
 
 @pytest.fixture(scope="session")
-def version(released, tmp_path_factory) -> Callable[..., Path]:
-    """Return a function that gives a release of some of the variants; another number gives another digest."""
+def make_release(released, tmp_path_factory) -> Callable[..., Path]:
+    """Return a function that makes a release of some variants; another number gives another digest."""
 
     @functools.cache
     def folder(number: int, *candidates: str) -> Path:
-        place = tmp_path_factory.mktemp("version")
-        copies = {name: place / name for name in ("catalog", "quality", "latency", "gate", "report")}
+        sources = tmp_path_factory.mktemp("release")
+        copies = {name: sources / name for name in ("catalog", "quality", "latency", "gate", "report")}
         for name, copy in copies.items():
             shutil.copytree(getattr(released.sources, name), copy)
         resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
@@ -141,13 +141,13 @@ def version(released, tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Path:
-    """Return a repository with what built the releases, committed, and this environment."""
-    folder = tmp_path_factory.mktemp("checkout") / "it"
+    """Return a repository with the committed sources of the releases, and this environment."""
+    folder = tmp_path_factory.mktemp("checkout") / "repository"
     skip = shutil.ignore_patterns("__pycache__")
     for name in (".ci", "stages/runtime"):
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy2(ROOT / name, folder)  # with its time, by which make knows that the environment is ready
+        shutil.copy2(ROOT / name, folder)  # keeps its time, by which make knows that the environment is ready
     small_release.git(folder, "init", "--quiet")
     small_release.git(folder, "add", "--all")
     small_release.git(folder, "commit", "--quiet", "--message", "all")
@@ -164,7 +164,7 @@ def sigstore(tmp_path_factory) -> Iterator[SigstoreServer]:
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Make this process build as somebody else would: another umask and time zone."""
+    """Give this process another umask and time zone, as another builder would have."""
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     time.tzset()
     mask = os.umask(0o077)
@@ -191,17 +191,17 @@ def place(tmp_path) -> Path:
 
 @pytest.fixture
 def hub() -> Iterator[HubServer]:
-    """Return a local server that speaks the hub's protocol and holds the tiny model."""
+    """Return a local server that speaks the hub's protocol and serves the tiny model."""
     with HubServer(tiny_model.REPO, tiny_model.REVISION, tiny_model.files()) as server:
         yield server
 
 
 @pytest.fixture
 def console() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs the installed console script and gives its exit code and output."""
+    """Return a function that runs the installed console script and returns its exit code and output."""
 
     def run(*args: str | Path, cwd: Path = ROOT, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        process = subprocess.run(
             [CONSOLE, *args],
             cwd=cwd,
             input=stdin if isinstance(stdin, bytes) else stdin.encode(),
@@ -209,30 +209,32 @@ def console() -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=120,
             check=False,
         )
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return subprocess.CompletedProcess(
+            process.args, process.returncode, process.stdout.decode(), process.stderr.decode()
+        )
 
     return run
 
 
 @pytest.fixture
-def run(capsys) -> Callable[..., tuple[int, str, str]]:
+def run_command(capsys) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs a command in this process: exit code, stdout, stderr."""
 
     def command(*args: str | Path) -> tuple[int, str, str]:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as system_exit:
             cli.main([str(arg) for arg in args])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out.strip(), said.err
+        output = capsys.readouterr()
+        return int(system_exit.value.code or 0), output.out.strip(), output.err
 
     return command
 
 
 @pytest.fixture
-def one(version) -> Path:
-    return version(1, "static")
+def first_release(make_release) -> Path:
+    return make_release(1, "static")
 
 
 @pytest.fixture
-def two(version) -> Path:
-    return version(2, "static")
+def second_release(make_release) -> Path:
+    return make_release(2, "static")

@@ -1,4 +1,4 @@
-"""CI: workflows that GitHub accepts and an auditor passes, whose every step runs here too."""
+"""CI: workflows that GitHub accepts and an auditor passes; every step also runs here."""
 
 import os
 import re
@@ -20,49 +20,49 @@ ACTION = r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
 BIN = Path(sys.executable).parent
 
 
-def jobs(path: Path) -> dict[str, dict]:
+def read_jobs(path: Path) -> dict[str, dict]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
 
 
 def test_github_accepts_the_workflows():
     assert [path.stem for path in WORKFLOWS] == ["check", "release", "rollback", "target"]
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_an_auditor_finds_nothing():
     command = [BIN / "zizmor", "--offline", "--persona", "pedantic", "--strict-collection", *WORKFLOWS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actions_are_pinned_by_commit_with_their_tag(path):
-    used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
-    assert used
-    assert [it for it in used if not re.fullmatch(ACTION, it)] == (
+    actions = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
+    assert actions
+    assert [action for action in actions if not re.fullmatch(ACTION, action)] == (
         ["$/.github/workflows/target.yml"] * (path == RELEASE)
     )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_every_step_is_a_command_that_runs_here(path):
-    for job in jobs(path).values():
+    for job in read_jobs(path).values():
         for command in (step["run"] for step in job.get("steps", []) if "run" in step):
             assert "\n" not in command, command
             program = command.split()[0]
-            here = os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/")
-            assert here or program in {"make", "test"}, command
+            runs_here = os.access(ROOT / program, os.X_OK) or program.startswith(".venv/bin/")
+            assert runs_here or program in {"make", "test"}, command
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_secrets_reach_single_steps_of_approved_jobs_only(path):
-    for name, job in jobs(path).items():
+    for name, job in read_jobs(path).items():
         outside = {key: value for key, value in job.items() if key != "steps"}
         if path == RELEASE:
-            handed = outside.pop("secrets")
-            assert handed == {secret: f"${{{{ secrets.{secret} }}}}" for secret in called()["secrets"]}
+            secrets = outside.pop("secrets")
+            assert secrets == {secret: f"${{{{ secrets.{secret} }}}}" for secret in read_workflow_call()["secrets"]}
         assert "secrets." not in str(outside)
         signs = (path, name) in {(RELEASE, "target"), (TARGET, "canary")}
         assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if signs else {})
@@ -71,18 +71,18 @@ def test_secrets_reach_single_steps_of_approved_jobs_only(path):
         assert not holders or job["environment"] in {"canary", "stable"}
 
 
-def called() -> dict[str, dict]:
+def read_workflow_call() -> dict[str, dict]:
     """Return what target.yml takes; YAML 1.1 reads the key `on` as true."""
     return yaml.safe_load(TARGET.read_text(encoding="utf-8"))[True]["workflow_call"]
 
 
 def test_every_target_has_a_chain_of_its_own():
-    (caller,) = jobs(RELEASE).values()
+    (caller,) = read_jobs(RELEASE).values()
     assert caller["strategy"].pop("fail-fast") is False, "one target's gate must not end another's chain"
     assert caller["with"] == {"target": "${{ matrix.target }}"}
     for target in caller["strategy"]["matrix"]["target"]:
         assert (ROOT / "conf" / "target" / f"{target}.yaml").is_file()
-    chain = jobs(TARGET)
+    chain = read_jobs(TARGET)
     assert {name: job.get("needs") for name, job in chain.items()} == {
         "build": None,
         "canary": "build",
@@ -92,78 +92,81 @@ def test_every_target_has_a_chain_of_its_own():
 
 
 def test_a_foreign_caller_is_refused_before_anything_of_its_own_runs():
-    first = jobs(TARGET)["canary"]["steps"][0]
+    first = read_jobs(TARGET)["canary"]["steps"][0]
     assert first["run"] == 'test "$CALLER" = "$CALLED"'
-    of = {name: re.findall(r"{{ (.*?) }}", value) for name, value in first["env"].items()}
-    assert of == {
+    contexts = {name: re.findall(r"{{ (.*?) }}", value) for name, value in first["env"].items()}
+    assert contexts == {
         "CALLER": ["github.repository", "github.workflow_sha"],
         "CALLED": ["job.workflow_repository", "job.workflow_sha"],
     }
 
 
-def ci(
+def run_script(
     script: str, *args: str | Path, store: Path | None, root: Path = ROOT, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of .ci/ as a runner does."""
-    clean = {
+    environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EMBED_", "GITHUB_", "ACTIONS_"))
     }
-    clean |= env | ({"EMBED_FOUNDRY_STORE": f"file://{store}"} if store else {})
+    environment |= env | ({"EMBED_FOUNDRY_STORE": f"file://{store}"} if store else {})
     return subprocess.run(
-        [root / ".ci" / script, *args], env=clean, capture_output=True, text=True, timeout=120, check=False
+        [root / ".ci" / script, *args], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def test_from_a_build_to_a_promoted_channel_and_back(version, tmp_path):
-    one, two = version(1, "static"), version(2, "static")
-    a, b = (manifest.read(release).digest for release in (one, two))
+def test_from_a_build_to_a_promoted_channel_and_back(make_release, tmp_path):
+    first, second = make_release(1, "static"), make_release(2, "static")
+    a, b = (manifest.read(release).digest for release in (first, second))
     store = tmp_path / "store"
-    for release in (one, two):
+    for release in (first, second):
         for script in ("publish", "promote"):
-            done = ci(script, "local_cpu", release.parent, store=store, REASON="v1, run 7")
-            assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2].split()[1:2] == ["2"]
-    assert f"promote   {b}  v1, run 7" in done.stdout
-    done = ci("rollback", "local_cpu-stable", "", store=store, REASON="slow")
-    assert done.returncode == 0, done.stderr
-    assert f"local_cpu-stable: moved from {b} to {a}" in done.stdout
-    done = ci("rollback", "local_cpu-canary", a, store=store)
-    assert f"local_cpu-canary: moved from {b} to {a}" in done.stdout
-    done = ci("promote", "local_cpu", two.parent, store=store)
-    assert (done.returncode, f"local_cpu-canary is at {a}" in done.stderr) == (75, True), "canary was rolled back"
+            result = run_script(script, "local_cpu", release.parent, store=store, REASON="v1, run 7")
+            assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-2].split()[1:2] == ["2"]
+    assert f"promote   {b}  v1, run 7" in result.stdout
+    result = run_script("rollback", "local_cpu-stable", "", store=store, REASON="slow")
+    assert result.returncode == 0, result.stderr
+    assert f"local_cpu-stable: moved from {b} to {a}" in result.stdout
+    result = run_script("rollback", "local_cpu-canary", a, store=store)
+    assert f"local_cpu-canary: moved from {b} to {a}" in result.stdout
+    result = run_script("promote", "local_cpu", second.parent, store=store)
+    assert (result.returncode, f"local_cpu-canary is at {a}" in result.stderr) == (75, True), "canary was rolled back"
 
 
-def test_a_broken_release_is_not_published(version, tmp_path):
-    shutil.copytree(version(1, "static").parent, tmp_path / "build")
+def test_a_broken_release_is_not_published(make_release, tmp_path):
+    shutil.copytree(make_release(1, "static").parent, tmp_path / "build")
     (tmp_path / "build" / "release" / "NOTICE").write_text("changed")
-    done = ci("publish", "local_cpu", tmp_path / "build", store=tmp_path / "store")
-    assert (done.returncode, "NOTICE: has" in done.stderr) == (3, True)
+    result = run_script("publish", "local_cpu", tmp_path / "build", store=tmp_path / "store")
+    assert (result.returncode, "NOTICE: has" in result.stderr) == (3, True)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_job_with_a_token_and_no_key_signs_as_its_workflow(version, checkout, sigstore, run, tmp_path, monkeypatch):
-    build, store = shutil.copytree(version(1, "static").parent, tmp_path / "build"), tmp_path / "store"
+def test_a_job_without_a_key_signs_as_its_workflow(
+    make_release, checkout, sigstore, run_command, tmp_path, monkeypatch
+):
+    build, store = shutil.copytree(make_release(1, "static").parent, tmp_path / "build"), tmp_path / "store"
     token = sigstore.environment | {"SIGSTORE_TRUST": str(sigstore.trust)}
-    done = ci("publish", "local_cpu", build, store=store, root=checkout, **token)
-    assert done.returncode == 0, done.stderr
-    assert f"signed {build / 'release'} as {IDENTITY} ({sigstore.url})" in done.stdout
+    result = run_script("publish", "local_cpu", build, store=store, root=checkout, **token)
+    assert result.returncode == 0, result.stderr
+    assert f"signed {build / 'release'} as {IDENTITY} ({sigstore.url})" in result.stdout
     monkeypatch.setenv("EMBED_FOUNDRY_STORE", f"file://{store}")
-    who = ["--issuer", sigstore.url, "--trust", sigstore.trust]
-    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", f"{IDENTITY}-other", *who)[0] == 3
-    assert run("fetch", "local_cpu-canary", tmp_path / "got", "--identity", IDENTITY, *who)[0] == 0
-    assert manifest.verify(tmp_path / "got").digest == manifest.read(build / "release").digest
+    signer = ["--issuer", sigstore.url, "--trust", sigstore.trust]
+    fetch = ["fetch", "local_cpu-canary", tmp_path / "fetched", *signer]
+    assert run_command(*fetch, "--identity", f"{IDENTITY}-other")[0] == 3
+    assert run_command(*fetch, "--identity", IDENTITY)[0] == 0
+    assert manifest.verify(tmp_path / "fetched").digest == manifest.read(build / "release").digest
 
 
 @pytest.mark.parametrize("script", ["publish", "promote", "rollback"])
 def test_without_a_store_nothing_is_guessed(script):
-    done = ci(script, "local_cpu", store=None)
-    assert done.returncode != 0
-    assert "EMBED_FOUNDRY_STORE: expected s3://BUCKET" in done.stderr
+    result = run_script(script, "local_cpu", store=None)
+    assert result.returncode != 0
+    assert "EMBED_FOUNDRY_STORE: expected s3://BUCKET" in result.stderr
 
 
 def test_the_summary_is_markdown_of_verdict_and_metrics(tmp_path):
-    done = ci("summary", "HEAD", "local_cpu", store=None, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
-    assert done.returncode == 0, done.stderr
+    result = run_script("summary", "HEAD", "local_cpu", store=None, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
+    assert result.returncode == 0, result.stderr
     text = (tmp_path / "summary.md").read_text()
     assert text.startswith("## local_cpu\n\n```\n")
     assert "```\n\n### Metrics against HEAD\n\n" in text

@@ -1,4 +1,4 @@
-"""One name everywhere: dvc.yaml, stages/, conf/, tests/ and the README's tree tell the same story; rooms stay apart."""
+"""dvc.yaml, stages/, conf/, tests/ and the README's tree use the same names; rooms import only what they may."""
 
 import ast
 import re
@@ -14,27 +14,27 @@ from support import import_graph
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ROOT / "stages"
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-# In stages/, but no stage: commands, shared rooms, the package that ships.
+# Rooms of stages/ that are not stages: commands, shared code, the package that ships.
 ROOMS = {"commands", "common", "runtime"}
 COMMANDS = {"compose", "promote", "repair", "search", "sign"}
-# Modules whose change cannot change an output's content, so that no stage depends on them in dvc.yaml.
+# Modules that cannot change an output's content, so no stage depends on them in dvc.yaml.
 NEUTRAL = {
-    "stages/__init__.py": "quietens libraries",
+    "stages/__init__.py": "silences libraries",
     "stages/common/config": "its values are the stages' params",
     "stages/common/contract/output.py": "writes a folder and its manifest, not what is in it",
     "stages/common/contract/process.py": "starts and ends a process",
     "stages/common/contract/progress.py": "shows progress",
-    "stages/runtime/embed_foundry/errors.py": "words of errors",
+    "stages/runtime/embed_foundry/errors.py": "error messages",
     "stages/runtime/embed_foundry/exits.py": "exit codes",
-    "stages/runtime/embed_foundry/manifest.py": "its SCHEMA changes with its form",
+    "stages/runtime/embed_foundry/manifest.py": "its SCHEMA changes with its layout",
 }
-# What the bundle holds as files.
+# What the bundle stage copies as files.
 BUNDLED = {"bundle": {"stages/runtime"}}
 MODULES = sorted(path for path in STAGES.rglob("*.py") if "runtime" not in path.relative_to(STAGES).parts)
 HEAVY = {"torch", "mteb", "transformers", "sentence_transformers", "matplotlib", "datasets", "sklearn", "optimum"}
 
 
-def rooms() -> set[str]:
+def list_rooms() -> set[str]:
     """Return the names in stages/ that a reader sees."""
     return {
         path.stem
@@ -43,16 +43,16 @@ def rooms() -> set[str]:
     }
 
 
-def template(stage: dict) -> dict:
+def stage_template(stage: dict) -> dict:
     return stage.get("do", stage)
 
 
-def outputs(stage: dict) -> list[str]:
-    return [next(iter(out)) if isinstance(out, dict) else out for out in template(stage)["outs"]]
+def list_outputs(stage: dict) -> list[str]:
+    return [next(iter(out)) if isinstance(out, dict) else out for out in stage_template(stage)["outs"]]
 
 
 def test_every_stage_is_a_room_and_every_room_is_known():
-    assert rooms() - ROOMS == set(DAG)
+    assert list_rooms() - ROOMS == set(DAG)
     commands = {
         path.stem for path in (STAGES / "commands").iterdir() if path.name not in ("__init__.py", "__pycache__")
     }
@@ -61,40 +61,42 @@ def test_every_stage_is_a_room_and_every_room_is_known():
 
 @pytest.mark.parametrize("name", sorted(DAG))
 def test_stage_runs_the_module_of_its_name(name):
-    assert re.fullmatch(rf"python -m stages\.{name}( \$\{{(key|item)\}})?", template(DAG[name])["cmd"])
+    assert re.fullmatch(rf"python -m stages\.{name}( \$\{{(key|item)\}})?", stage_template(DAG[name])["cmd"])
     assert (STAGES / f"{name}.py").is_file() or (STAGES / name / "__main__.py").is_file()
 
 
 @pytest.mark.parametrize("name", sorted(DAG))
 def test_stage_depends_on_its_own_code_and_on_what_exists(name):
-    deps = template(DAG[name]).get("deps", [])
+    deps = stage_template(DAG[name]).get("deps", [])
     own = {f"stages/{name}.py", f"stages/{name}"} & set(deps)
     assert own, "a change of its code must run it again"
-    outs = {out for stage in DAG.values() for out in outputs(stage)}
-    made = {out.partition("/")[0] for out in outs} | outs
+    outs = {out for stage in DAG.values() for out in list_outputs(stage)}
+    outs |= {out.partition("/")[0] for out in outs}
     for dep in deps:
-        assert dep in made or "${" in dep or (ROOT / dep).exists(), dep
+        assert dep in outs or "${" in dep or (ROOT / dep).exists(), dep
 
 
 def is_neutral(path: Path) -> bool:
-    return any(path == ROOT / known or path.is_relative_to(ROOT / known) for known in NEUTRAL)
+    return any(path == ROOT / neutral or path.is_relative_to(ROOT / neutral) for neutral in NEUTRAL)
 
 
-def code_of(name: str) -> list[Path]:
+def list_modules(name: str) -> list[Path]:
     """Return the modules of a stage's room."""
     return [STAGES / f"{name}.py"] if (STAGES / f"{name}.py").is_file() else sorted((STAGES / name).rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", sorted(DAG))
 def test_stage_depends_on_all_code_that_it_imports_and_on_no_other(name):
-    declared = {dep for dep in template(DAG[name]).get("deps", []) if dep.startswith("stages/")}
-    needed = {path.relative_to(ROOT).as_posix() for path in import_graph.reach(code_of(name), is_neutral)}
+    declared = {dep for dep in stage_template(DAG[name]).get("deps", []) if dep.startswith("stages/")}
+    dependencies = import_graph.find_dependencies(list_modules(name), is_neutral)
+    needed = {path.relative_to(ROOT).as_posix() for path in dependencies}
     needed = {path for path in needed if not path.endswith("__init__.py") or path.startswith(f"stages/{name}/")}
+    # A text or template beside a module, under its name, is part of it.
     needed |= {
-        beside.relative_to(ROOT).as_posix()
+        file.relative_to(ROOT).as_posix()
         for path in map(ROOT.joinpath, needed)
-        for beside in path.parent.glob(f"{path.stem}.*")
-        if beside.is_file()
+        for file in path.parent.glob(f"{path.stem}.*")
+        if file.is_file()
     }
 
     def covers(dep: str, path: str) -> bool:
@@ -102,29 +104,29 @@ def test_stage_depends_on_all_code_that_it_imports_and_on_no_other(name):
 
     assert {path for path in needed if not any(covers(dep, path) for dep in declared)} == set(), "missing in dvc.yaml"
     unused = {dep for dep in declared if not any(covers(dep, path) for path in needed)}
-    assert unused - BUNDLED.get(name, set()) == set(), "needless in dvc.yaml"
+    assert unused - BUNDLED.get(name, set()) == set(), "not needed in dvc.yaml"
 
 
 @pytest.mark.parametrize("name", sorted(DAG))
-def test_stage_writes_what_bears_its_name(name):
-    named = {
+def test_stage_writes_what_has_its_name(name):
+    other_names = {
         "download": "models/base",
         "convert": "variants/${key}",
         "finetune": "finetune/${item}",
         "machine": "machine.json",
         "bundle": "release",
     }
-    assert outputs(DAG[name]) == [named.get(name, name)]
+    assert list_outputs(DAG[name]) == [other_names.get(name, name)]
 
 
 def test_outputs_are_ignored_by_the_root_gitignore_alone():
-    """DVC would write nested ones, and hash them with the outputs."""
-    ignored = (ROOT / ".gitignore").read_text().split()
+    """DVC would write nested .gitignore files, and hash them with the outputs."""
+    gitignore = (ROOT / ".gitignore").read_text().split()
     for name, stage in DAG.items():
-        for out in template(stage)["outs"]:
+        for out in stage_template(stage)["outs"]:
             path, cached = (next(iter(out)), False) if isinstance(out, dict) else (out, True)
             if cached:
-                assert f"/{path.partition('/')[0]}/" in ignored, f"{name}: {path}"
+                assert f"/{path.partition('/')[0]}/" in gitignore, f"{name}: {path}"
 
 
 @pytest.mark.parametrize("name", sorted({*DAG, *COMMANDS}))
@@ -145,40 +147,40 @@ def test_every_module_docstring_is_the_contract(name):
 def test_parameters_in_the_graph_exist():
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for stage in DAG.values():
-        for path in template(stage).get("params", []):
+        for path in stage_template(stage).get("params", []):
             value = params
             for part in path.replace("${key}", next(iter(params["variants"]))).split("."):
                 assert part in value, path
                 value = value[part]
 
 
-def readme_tree() -> dict[str, list[str]]:
+def read_readme_tree() -> dict[str, list[str]]:
     """Return folder -> entries of the tree in the README, folders with their slash."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = next(part for part in re.split(r"^```.*\n", text, flags=re.MULTILINE) if "\nstages/ " in part)
     tree: dict[str, list[str]] = {"": []}
-    inside: list[str] = []
+    parents: list[str] = []
     for line in filter(str.strip, block.splitlines()):
         depth, entry = (len(line) - len(line.lstrip())) // 2, line.split()[0]
-        inside = inside[:depth]
-        tree["".join(inside)].append(entry)
+        parents = parents[:depth]
+        tree["".join(parents)].append(entry)
         if entry.endswith("/"):
-            inside.append(entry)
-            tree["".join(inside)] = []
+            parents.append(entry)
+            tree["".join(parents)] = []
     return tree
 
 
 def test_the_readme_tree_shows_stages_and_conf_as_they_are():
-    tree = readme_tree()
-    assert {entry.removesuffix("/").removesuffix(".py") for entry in tree["stages/"]} == rooms()
+    tree = read_readme_tree()
+    assert {entry.removesuffix("/").removesuffix(".py") for entry in tree["stages/"]} == list_rooms()
     for entry in tree["stages/"]:
         assert (STAGES / entry).is_dir() == entry.endswith("/"), entry
-    shown = {path.name + "/" * path.is_dir() for path in (ROOT / "conf").iterdir()}
-    assert set(tree["conf/"]) == shown
+    conf = {path.name + "/" * path.is_dir() for path in (ROOT / "conf").iterdir()}
+    assert set(tree["conf/"]) == conf
     for folder, entries in tree.items():
         for entry in entries:
-            made = entry in {"release/", "report/"}  # by a build
-            assert made or (ROOT / folder / entry).exists(), f"{folder}{entry}"
+            built = entry in {"release/", "report/"}
+            assert built or (ROOT / folder / entry).exists(), f"{folder}{entry}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(STAGES).as_posix())
@@ -187,37 +189,37 @@ def test_stages_import_the_shared_rooms_and_never_each_other(path):
     allowed = {"common": {"common"}, "commands": {*DAG, "common", "commands"}}.get(room, {"common", room})
     for module, name in import_graph.imported_names(path):
         parts = f"{module}.{name}".split(".")
-        if parts[0] == "stages" and parts[1] in rooms():
+        if parts[0] == "stages" and parts[1] in list_rooms():
             assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {module} {name}"
 
 
 def test_no_module_imports_in_a_circle():
     runtime = sorted((STAGES / "runtime").rglob("*.py"))
-    assert list(import_graph.circles([*MODULES, *runtime])) == []
+    assert list(import_graph.find_circles([*MODULES, *runtime])) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(STAGES).as_posix())
-def test_a_module_names_what_its_own_package_defines_by_the_defining_module(path):
-    """An import through the package's roof is a circle in disguise."""
+def test_a_module_imports_from_its_own_package_by_the_defining_module(path):
+    """An import through the package's __init__.py is a hidden circle."""
     if path.name != "__init__.py":
-        package = import_graph.name_of(path).rpartition(".")[0]
-        named = [name for module, name in import_graph.imported_names(path) if module == package]
-        assert [name for name in named if not import_graph.locate(f"{package}.{name}")] == []
+        package = import_graph.module_name(path).rpartition(".")[0]
+        names = [name for module, name in import_graph.imported_names(path) if module == package]
+        assert [name for name in names if not import_graph.locate(f"{package}.{name}")] == []
 
 
-def test_a_roof_defines_nothing_where_its_package_has_other_modules():
+def test_an_init_module_only_imports_where_its_package_has_other_modules():
     for path in MODULES:
         if path.name == "__init__.py" and len(list(path.parent.glob("*.py"))) > 1 and path.parent != STAGES:
             body = ast.parse(path.read_text(encoding="utf-8")).body[1:]
-            assigned = [node for node in body if not isinstance(node, ast.ImportFrom)]
-            assert [ast.unparse(node) for node in assigned if not ast.unparse(node).startswith("__all__")] == [], path
+            statements = [node for node in body if not isinstance(node, ast.ImportFrom)]
+            assert [ast.unparse(node) for node in statements if not ast.unparse(node).startswith("__all__")] == [], path
 
 
 RUNTIME = sorted((STAGES / "runtime" / "embed_foundry").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", RUNTIME, ids=lambda path: path.name)
-def test_the_runtime_knows_nothing_of_the_build(path):
+def test_the_runtime_imports_nothing_of_the_build(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             assert [alias.name for alias in node.names if alias.name.startswith("stages")] == []
@@ -227,14 +229,14 @@ def test_the_runtime_knows_nothing_of_the_build(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(STAGES).as_posix())
 def test_modules_read_params_only_in_main(path):
-    """`config.load` stands in mains alone: `run` gets typed configuration."""
+    """Only mains call `config.load`; `run` takes typed configuration."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "run"):
         calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
         assert "config.load" not in calls, path
 
 
-LIGHT = """
+MEASURE_IMPORT = """
 import importlib, json, sys, time
 started = time.process_time()
 module = importlib.import_module(sys.argv[1])
@@ -244,9 +246,9 @@ print(json.dumps([time.process_time() - started, sorted(set(sys.argv[2:]) & set(
 
 @pytest.mark.parametrize("name", sorted({*DAG, *(f"commands.{name}" for name in (*COMMANDS, "cli"))}))
 def test_importing_a_stage_is_light(name):
-    command = [sys.executable, "-c", LIGHT, f"stages.{name}", *sorted(HEAVY)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    seconds, heavy = yaml.safe_load(done.stdout)
+    command = [sys.executable, "-c", MEASURE_IMPORT, f"stages.{name}", *sorted(HEAVY)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, heavy = yaml.safe_load(process.stdout)
     assert heavy == []
     assert seconds < 1.0
 

@@ -1,4 +1,4 @@
-"""The build's commands, added to the console script in a clone: compose, repair, search, sign, publish and promote."""
+"""The build's commands, which a clone adds to the console script."""
 
 import argparse
 import os
@@ -12,75 +12,80 @@ from embed_foundry.cli import add_signer, signer_of
 from embed_foundry.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from stages.commands.promote import Change
+    from stages.commands.promote import ChannelUpdate
+    from stages.commands.promote.store import Store
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+Run = Callable[[argparse.Namespace], None]
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_commands(commands: "Subparsers") -> None:
     """Add every build-side command to the console script's parser."""
-    parser = commands.add_parser("compose", help="write params.yaml from conf/ and overrides")
+    parser = _add_command(commands, "compose", _compose, "write params.yaml from conf/ and overrides")
     parser.add_argument("overrides", nargs="*", help="e.g. target=railway_cpu 'variant=[fp32,static]'")
-    parser.add_argument("--check", action="store_true", help="only compare; exit 2 on drift")
-    parser.set_defaults(run=_compose)
-    parser = commands.add_parser(
-        "repair", help="remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds"
+    parser.add_argument("--check", action="store_true", help="only compare; exit 2 if params.yaml differs")
+    _add_command(
+        commands, "repair", _repair, "remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds them"
     )
-    parser.set_defaults(run=_repair)
-    parser = commands.add_parser(
-        "search", help="convert and measure a list of recipes, and show which are worth having"
+    parser = _add_command(
+        commands, "search", _search, "convert and measure a list of recipes and show which are worth having"
     )
     parser.add_argument("file", type=Path, help="YAML: lengths, rounds, recipes; see tests/benchmarks/recipes.yaml")
-    parser.add_argument("--out", type=Path, default=Path(".cache/search"), help="results and kept conversions")
-    parser.set_defaults(run=_search)
-    parser = commands.add_parser("keygen", help="make a key pair for sign and verify")
+    parser.add_argument("--out", type=Path, default=Path(".cache/search"), help="folder for results and conversions")
+    parser = _add_command(commands, "keygen", _keygen, "make a key pair for sign and verify")
     parser.add_argument("out", type=Path, help="the private key's file; the public one gets the suffix .pub")
-    parser.set_defaults(run=_keygen)
-    parser = commands.add_parser("sign", help="sign a bundle: every file, and where it comes from")
+    parser = _add_command(commands, "sign", _sign, "sign a bundle: every file, and where it comes from")
     parser.add_argument("bundle", type=Path)
-    by = parser.add_mutually_exclusive_group(required=True)
-    by.add_argument("--key", type=Path, help="private key; embed-foundry keygen makes one")
-    by.add_argument("--keyless", action="store_true", help="as whom an OIDC token names, CI's or your browser's")
+    key = parser.add_mutually_exclusive_group(required=True)
+    key.add_argument("--key", type=Path, help="private key; embed-foundry keygen makes one")
+    key.add_argument("--keyless", action="store_true", help="as the owner of an OIDC token, CI's or your browser's")
     parser.add_argument("--trust", type=Path, help="ClientTrustConfig of your own Sigstore; default: the public one")
-    parser.set_defaults(run=_sign)
     _add_store_commands(commands)
 
 
-def _add_store_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    def add(name: str, words: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        parser = commands.add_parser(name, help=words, epilog=EXIT_CODES)
-        parser.add_argument(
-            "--store", help="s3://BUCKET[/PREFIX] or file://FOLDER; default: $EMBED_FOUNDRY_STORE, ./store"
-        )
-        parser.add_argument("--endpoint", help="S3 server; default: $AWS_ENDPOINT_URL, boto3's configuration")
-        parser.set_defaults(run=run)
-        return parser
-
-    def add_move(name: str, words: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        parser = add(name, words, run)
-        parser.add_argument("channel", help="such as canary or stable")
-        parser.add_argument("--reason", help="recorded in the channel's history")
-        parser.add_argument("--dry-run", action="store_true", help="check everything, change nothing")
-        return parser
-
-    parser = add("publish", "upload a release that the gate passed; prints its digest", _publish)
+def _add_store_commands(commands: "Subparsers") -> None:
+    parser = _add_store_command(
+        commands, "publish", _publish, "upload a release that the gate passed; prints its digest"
+    )
     parser.add_argument("release", nargs="?", type=Path, default=Path("release"))
-    parser.add_argument(
-        "--build", type=Path, help="folder with gate/ and catalog/; default: the one that holds release"
-    )
+    parser.add_argument("--build", type=Path, help="folder with gate/ and catalog/; default: the one with the release")
     parser.add_argument("--dry-run", action="store_true", help="check everything, upload nothing")
-    parser = add_move("promote", "point a channel at a published release", _promote)
-    parser.add_argument(
-        "release", help="digest, release folder (such as release/), or a channel to take the release of"
-    )
-    parser.add_argument("--expect", metavar="DIGEST", help="only if the channel is there now; none: if it is new")
-    parser = add_move("rollback", "point a channel at the release before its current one", _rollback)
-    parser.add_argument("--to", metavar="DIGEST", help="an earlier one that still stands")
-    parser = add("history", "show a channel's moves, or all channels", _history)
+    parser = _add_move_command(commands, "promote", _promote, "point a channel at a published release")
+    parser.add_argument("release", help="digest, release folder (such as release/), or a channel, for its release")
+    parser.add_argument("--expect", metavar="DIGEST", help="only if the channel is still there; none: if it is new")
+    parser = _add_move_command(commands, "rollback", _rollback, "point a channel at the release before its current one")
+    parser.add_argument("--to", metavar="DIGEST", help="one of the channel's earlier releases")
+    parser = _add_store_command(commands, "history", _history, "show a channel's moves, or all channels")
     parser.add_argument("channel", nargs="?")
-    parser = add("fetch", "download a release and verify it before its folder appears", _fetch)
+    parser = _add_store_command(commands, "fetch", _fetch, "download a release; its folder appears once it is verified")
     parser.add_argument("release", help="digest or channel")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--dry-run", action="store_true", help="only look up what would come")
+    parser.add_argument("--dry-run", action="store_true", help="only look up what would be downloaded")
     add_signer(parser)
+
+
+def _add_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, epilog=EXIT_CODES)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_store_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    parser = _add_command(commands, name, run, summary)
+    parser.add_argument(
+        "--store", help="such as s3://BUCKET/PREFIX or file://FOLDER; default: $EMBED_FOUNDRY_STORE, ./store"
+    )
+    parser.add_argument("--endpoint", help="S3 server; default: $AWS_ENDPOINT_URL, boto3's configuration")
+    return parser
+
+
+def _add_move_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    parser = _add_store_command(commands, name, run, summary)
+    parser.add_argument("channel", help="such as canary or stable")
+    parser.add_argument("--reason", help="recorded in the channel's history")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, change nothing")
+    return parser
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -110,81 +115,82 @@ def _search(args: argparse.Namespace) -> None:
 def _keygen(args: argparse.Namespace) -> None:
     from stages.commands import sign
 
-    private, public = sign.keygen(args.out)
+    private, public = sign.generate_key_pair(args.out)
     print(f"{private}: keep it secret\n{public}: give it to whoever verifies")
 
 
 def _sign(args: argparse.Namespace) -> None:
     from stages.commands import sign
 
-    workflow = os.environ.get("GITHUB_WORKFLOW_REF")
-    builder = f"{os.environ['GITHUB_SERVER_URL']}/{workflow}" if workflow else "urn:embed-foundry:builder:local"
     if args.key and args.trust:
         raise InputError("--trust names a Sigstore instance, which signing with --key does not use. Leave one out.")
-    signed = sign.run(args.bundle, sign.Pair(args.key) if args.key else sign.Keyless(args.trust), Path(), builder)
-    print(f"{signed.folder}: signed {args.bundle}" + (f" as {signed.identity}" if signed.identity else ""))
+    signer = sign.KeyPairSigner(args.key) if args.key else sign.KeylessSigner(args.trust)
+    workflow = os.environ.get("GITHUB_WORKFLOW_REF")
+    builder = f"{os.environ['GITHUB_SERVER_URL']}/{workflow}" if workflow else "urn:embed-foundry:builder:local"
+    result = sign.run(args.bundle, signer, Path(), builder)
+    print(f"{result.folder}: signed {args.bundle}" + (f" as {result.identity}" if result.identity else ""))
+
+
+def _open_store(args: argparse.Namespace) -> "Store":
+    from stages.commands import promote
+
+    return promote.open_store(args.store, args.endpoint)
 
 
 def _publish(args: argparse.Namespace) -> None:
     from stages.commands import promote
 
-    store = promote.open_store(args.store, args.endpoint)
-    done = promote.publish(store, args.release, args.build or args.release.resolve().parent, dry_run=args.dry_run)
+    store, build = _open_store(args), args.build or args.release.resolve().parent
+    result = promote.publish(store, args.release, build, dry_run=args.dry_run)
     if args.dry_run:
-        for name in done.new:
-            _say(f"would upload {name}")
-    verb = "would upload" if args.dry_run else "uploaded"
-    signed = "signed" if done.signed else "unsigned"
-    _say(f"{store.where}: {verb} {len(done.new)} of {done.objects} objects, {done.new_bytes / 1e6:.1f} MB, {signed}")
-    print(done.digest)
+        for name in result.new_files:
+            print(f"would upload {name}", file=sys.stderr)
+    verb, signed = "would upload" if args.dry_run else "uploaded", "signed" if result.signed else "unsigned"
+    count, size_mb = f"{len(result.new_files)} of {result.object_count} objects", result.new_bytes / 1e6
+    print(f"{store.address}: {verb} {count}, {size_mb:.1f} MB, {signed}", file=sys.stderr)
+    print(result.digest)
+
+
+def _print_update(args: argparse.Namespace, update: "ChannelUpdate") -> None:
+    before = update.before.release if update.before else "none"
+    if update.before is update.after:
+        print(f"{args.channel}: is already at {before}")
+        return
+    print(f"{args.channel}: {'would move' if args.dry_run else 'moved'} from {before} to {update.after.release}")
 
 
 def _promote(args: argparse.Namespace) -> None:
     from stages.commands import promote
 
-    store = promote.open_store(args.store, args.endpoint)
     options = {"expect": args.expect, "reason": args.reason, "dry_run": args.dry_run}
-    _tell(args, promote.promote(store, args.channel, args.release, **options))
+    _print_update(args, promote.promote(_open_store(args), args.channel, args.release, **options))
 
 
 def _rollback(args: argparse.Namespace) -> None:
     from stages.commands import promote
 
-    store = promote.open_store(args.store, args.endpoint)
-    _tell(args, promote.rollback(store, args.channel, to=args.to, reason=args.reason, dry_run=args.dry_run))
+    options = {"to": args.to, "reason": args.reason, "dry_run": args.dry_run}
+    _print_update(args, promote.rollback(_open_store(args), args.channel, **options))
 
 
 def _history(args: argparse.Namespace) -> None:
     from stages.commands import promote
 
-    store = promote.open_store(args.store, args.endpoint)
+    store = _open_store(args)
     if args.channel is None:
-        for name in promote.names(store):
-            print(f"{name:<20} {promote.history(store, name).release}")
+        for name in promote.list_channels(store):
+            print(f"{name:<20} {promote.load_channel(store, name).release}")
         return
-    channel = promote.history(store, args.channel)
+    channel = promote.load_channel(store, args.channel)
     for move in reversed(channel.moves):
-        now = "*" if move is channel.moves[-1] else " "
-        print(f"{now} {move.number:>3}  {move.at}  {move.action:<8}  {move.release}  {move.reason or ''}".rstrip())
+        mark = "*" if move is channel.moves[-1] else " "
+        print(f"{mark} {move.number:>3}  {move.at}  {move.action:<8}  {move.release}  {move.reason or ''}".rstrip())
 
 
 def _fetch(args: argparse.Namespace) -> None:
     from stages.commands import promote
 
-    store = promote.open_store(args.store, args.endpoint)
-    body = promote.fetch(store, args.release, args.folder, signer=signer_of(args), dry_run=args.dry_run)
-    size = body.size / 1e6
-    done = "would hold" if args.dry_run else "verified, holds"
-    print(f"{args.folder}: {done} release {body.digest}, {len(body.files)} files, {size:.1f} MB")
-
-
-def _tell(args: argparse.Namespace, change: "Change") -> None:
-    before = change.before.release if change.before else "none"
-    if change.before is change.after:
-        print(f"{args.channel}: is at {before} already")
-        return
-    print(f"{args.channel}: {'would move' if args.dry_run else 'moved'} from {before} to {change.after.release}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    signer = signer_of(args)
+    body = promote.fetch(_open_store(args), args.release, args.folder, signer=signer, dry_run=args.dry_run)
+    verb, size_mb = "would hold" if args.dry_run else "verified, holds", body.size / 1e6
+    print(f"{args.folder}: {verb} release {body.digest}, {len(body.files)} files, {size_mb:.1f} MB")

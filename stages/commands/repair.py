@@ -1,59 +1,78 @@
-"""repair: remove every output and DVC cache object whose bytes are wrong, so that `dvc repro` builds them anew.
+"""repair: remove every output and DVC cache object whose bytes are wrong, so that `dvc repro` builds them again.
 
-DVC itself trusts its cache: a flipped bit is checked out silently, and even a forced re-run keeps the bad object.
+DVC itself trusts its cache: it checks out a flipped bit silently, and even a forced re-run keeps the bad object.
 Not a DVC stage. In: .dvc/cache, the stages' outputs. Out: fewer files.
 Fails: 2 outside a repository, 75 DVC is running.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 from tqdm import tqdm
 
+DvcRepo = Any  # dvc has no types
+
 
 def run() -> list[str]:
-    """Re-hash the local DVC cache and verify all stage outputs; delete what is wrong and return the deleted paths.
+    """Hash the local DVC cache and verify all stage outputs; delete what is wrong and return the deleted paths.
 
     Raises:
-        InputError: this is no DVC repository.
-        RetryableError: DVC works in this repository right now.
+        InputError: this is not a DVC repository.
+        RetryableError: DVC is running in this repository.
     """
+    with _locked_repository() as repository:
+        removed = [*_remove_corrupt_objects(repository), *_remove_corrupt_outputs(repository)]
+        return [str(path.relative_to(repository.root_dir)) for path in removed]
+
+
+@contextmanager
+def _locked_repository() -> Iterator[DvcRepo]:
     from dvc.exceptions import NotDvcRepoError
     from dvc.lock import LockError
     from dvc.repo import Repo
-    from dvc_data.hashfile.hash import fobj_md5
 
-    removed: list[str] = []
     try:
-        found = Repo()
+        opened = Repo()
     except NotDvcRepoError:
-        raise InputError(f"{Path.cwd()}: no DVC repository; run this in the repository root.") from None
-    with found as repo:
+        raise InputError(f"{Path.cwd()}: not a DVC repository; run this in the repository root.") from None
+    with opened as repository:
         try:
-            repo.lock.lock()
+            repository.lock.lock()
         except LockError:
             raise RetryableError(
                 "DVC is running in this repository. Wait until it ends, then run repair again."
             ) from None
         try:
-            odb = repo.cache.local
-            for oid in tqdm(sorted(odb.all()), desc="cache", unit="object", disable=None):
-                path = Path(odb.oid_to_path(oid))
-                with path.open("rb") as file:
-                    if fobj_md5(file) != oid.removesuffix(".dir"):
-                        odb.delete(oid)
-                        removed.append(str(path.relative_to(repo.root_dir)))
-            for out in repo.index.outs:
-                folder = Path(out.fs_path)
-                if (folder / manifest.NAME).exists() and not _intact(folder):
-                    out.remove()
-                    removed.append(str(folder.relative_to(repo.root_dir)))
+            yield repository
         finally:
-            repo.lock.unlock()
-    return removed
+            repository.lock.unlock()
 
 
-def _intact(folder: Path) -> bool:
+def _remove_corrupt_objects(repository: DvcRepo) -> Iterator[Path]:
+    from dvc_data.hashfile.hash import fobj_md5
+
+    cache = repository.cache.local
+    for md5 in tqdm(sorted(cache.all()), desc="cache", unit="object", disable=None):
+        path = Path(cache.oid_to_path(md5))
+        with path.open("rb") as file:
+            intact = fobj_md5(file) == md5.removesuffix(".dir")
+        if not intact:
+            cache.delete(md5)
+            yield path
+
+
+def _remove_corrupt_outputs(repository: DvcRepo) -> Iterator[Path]:
+    for output in repository.index.outs:
+        folder = Path(output.fs_path)
+        if (folder / manifest.NAME).exists() and not _is_intact(folder):
+            output.remove()
+            yield folder
+
+
+def _is_intact(folder: Path) -> bool:
     try:
         manifest.verify(folder)
     except IntegrityError:

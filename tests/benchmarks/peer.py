@@ -1,7 +1,7 @@
-"""One way to run a model, in a process of its own: `python peer.py WAY BASE FOLDER`, driven by peers.py.
+"""Runs a model with one library in a process of its own: `python peer.py RUNNER BASE FOLDER`, driven by peers.py.
 
-WAY is a key of WAYS, or `variant`, which opens FOLDER by our runtime. The first line out is {"ready": seconds from
-import to first vector}; each line in, {"texts": [...]}, is answered by {"ms": …}, and the vectors if asked.
+RUNNER is a key of RUNNERS; `variant` opens FOLDER with our runtime. The first line of output is {"ready": seconds from
+import to first vector}. Each line of input, {"texts": [...]}, is answered by {"ms": …}, and the vectors if requested.
 """
 
 import json
@@ -15,7 +15,7 @@ THREADS = 2
 
 
 def sentence_transformers(base, folder, **arguments):
-    """The model as most users run it; backend and file say which of its own exports."""
+    """The model as most users run it; backend and file select one of the library's own exports."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -26,9 +26,9 @@ def sentence_transformers(base, folder, **arguments):
 
 
 def onnx_backend(file):
-    """Return a way through sentence-transformers' ONNX backend with `file` of its folder."""
+    """Return a runner for sentence-transformers' ONNX backend with `file` of its folder."""
 
-    def way(base, folder):
+    def run(base, folder):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -36,17 +36,17 @@ def onnx_backend(file):
         settings = {"file_name": file, "provider": "CPUExecutionProvider", "session_options": options}
         return sentence_transformers(base, folder, backend="onnx", model_kwargs=settings)
 
-    return way
+    return run
 
 
 def openvino_backend(file):
-    """Return a way through sentence-transformers' OpenVINO backend with `file` of its folder; needs optimum-intel."""
+    """Return a runner for sentence-transformers' OpenVINO backend with `file` of its folder; needs optimum-intel."""
 
-    def way(base, folder):
+    def run(base, folder):
         settings = {"file_name": file, "ov_config": {"INFERENCE_NUM_THREADS": str(THREADS)}}
         return sentence_transformers(base, folder, backend="openvino", model_kwargs=settings)
 
-    return way
+    return run
 
 
 def fastembed(base, folder):
@@ -63,14 +63,14 @@ def fastembed(base, folder):
     )
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.enable_padding()
-    wanted = [item.name for item in session.get_inputs()]
+    input_names = [node.name for node in session.get_inputs()]
 
     def encode(texts):
-        found = tokenizer.encode_batch(texts)
-        ids = np.array([item.ids for item in found], dtype=np.int64)
-        mask = np.array([item.attention_mask for item in found], dtype=np.int64)
+        encodings = tokenizer.encode_batch(texts)
+        ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        tokens = session.run(None, {name: feeds[name] for name in wanted})[0]
+        tokens = session.run(None, {name: feeds[name] for name in input_names})[0]
         pooled = (tokens * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
@@ -78,14 +78,14 @@ def fastembed(base, folder):
 
 
 def variant(_base, folder):
-    """One of our variants, by the runtime that ships."""
+    """One of our variants, with the runtime that ships."""
     from embed_foundry import open_variant
 
     encoder = open_variant(folder, THREADS)
     return lambda texts: encoder.encode(texts, batch_size=len(texts))
 
 
-WAYS = {
+RUNNERS = {
     "torch": sentence_transformers,
     "st_onnx": onnx_backend("onnx/model.onnx"),
     "st_onnx_O3": onnx_backend("onnx/model_O3.onnx"),
@@ -96,21 +96,21 @@ WAYS = {
 }
 
 
-def main(way, base, folder):
-    """Serve one way on standard input."""
+def main(runner, base, folder):
+    """Answer requests on standard input."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    encode = WAYS[way](Path(base), Path(folder))
+    encode = RUNNERS[runner](Path(base), Path(folder))
     encode(["What is the capital of France?"])
     print(json.dumps({"ready": time.perf_counter() - STARTED}), file=out, flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         start = time.perf_counter_ns()
-        vectors = encode(asked["texts"])
+        vectors = encode(request["texts"])
         answer = {"ms": (time.perf_counter_ns() - start) / 1e6}
-        if asked.get("vectors"):
+        if request.get("vectors"):
             answer["vectors"] = vectors.tolist()
-        if asked.get("rss"):
+        if request.get("rss"):
             status = Path("/proc/self/status").read_text()
             answer["rss"] = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
         print(json.dumps(answer), file=out, flush=True)

@@ -5,8 +5,8 @@
 
 Prints a Markdown table: median of paired speed-ups over sentence-transformers torch fp32 with the 10th and 90th
 percentile, MB on disk, cosine to torch over 50 texts, seconds to the first vector, peak memory, and with --sts the
-Spearman correlation on STSBenchmark. Peers whose package is not installed are left out, by name. Not a test: figures
-depend on the machine, which must be quiet.
+Spearman correlation on STSBenchmark. Peers whose package is not installed are listed as not run. Not a test: figures
+depend on the machine, which must be idle.
 """
 
 import argparse
@@ -19,14 +19,17 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parents[2]
-GAP_S = 0.06  # spinning threads of the process before would slow the next one
-BUDGET_S = 25.0  # for one length; at least five rounds whatever it takes
+PROBE_TEXTS = ROOT / "stages/common/sources/probe_texts.txt"
+GAP_S = 0.06  # a previous process's threads keep spinning for a while, and would slow the next one
+BUDGET_S = 25.0  # for one length; at least five rounds in any case
+QUESTION = "What is the capital of France?"
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2") | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -35,13 +38,21 @@ ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2") | {
 
 
 class Peer:
-    """One way in its own process."""
+    """One runner of peer.py in its own process.
 
-    def __init__(self, label, way, base, folder, size):
+    Attributes:
+        label: its row in the table.
+        size: bytes of its files.
+        error: why it did not start; None if it runs.
+        ready: seconds from import to the first vector.
+        rss: peak resident memory in 10^6 bytes.
+    """
+
+    def __init__(self, label, runner, base, folder, size):
         self.label, self.size = label, size
-        words = [sys.executable, str(Path(__file__).with_name("peer.py")), way, str(base), str(folder)]
+        command = [sys.executable, str(Path(__file__).with_name("peer.py")), runner, str(base), str(folder)]
         self.process = subprocess.Popen(
-            words,
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -51,22 +62,27 @@ class Peer:
         line = self.process.stdout.readline()
         self.error = None if line else self.process.stderr.read().strip().splitlines()[-1]
         self.ready = json.loads(line)["ready"] if line else None
-        self.rss = self.ask(["What is the capital of France?"], rss=True)["rss"] if line else None
+        self.rss = self.request([QUESTION], rss=True)["rss"] if line else None
 
-    def ask(self, texts, **wanted):
+    def request(self, texts, **options):
         """Return the peer's answer for the texts in one call."""
-        self.process.stdin.write(json.dumps({"texts": texts} | wanted) + "\n")
+        self.process.stdin.write(json.dumps({"texts": texts} | options) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def vectors(self, texts, size=1):
+    def encode(self, texts, size=1):
         """Return the vectors of the texts, `size` a call."""
-        calls = [self.ask(texts[at : at + size], vectors=True)["vectors"] for at in range(0, len(texts), size)]
-        return np.array([row for rows in calls for row in rows])
+        batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+        return np.array([row for batch in batches for row in self.request(batch, vectors=True)["vectors"]])
+
+    def stop(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def build(base, folder, only):
-    """Export the peers' own files beside a link to the model; return folder and file by way, what failed by reason."""
+def export_models(base, folder, only):
+    """Export the libraries' own files beside a link to the model; return size by runner, and failure by runner."""
     from sentence_transformers import (
         SentenceTransformer,
         export_dynamic_quantized_onnx_model,
@@ -74,49 +90,73 @@ def build(base, folder, only):
         export_static_quantized_openvino_model,
     )
 
-    # Their folder is a whole model without its weights, whichever of the exports are asked for.
+    # The folder is a whole model without its weights, whichever exports are requested.
     shutil.copytree(base, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
     for weights in base.glob("*/*.safetensors"):  # heads
         shutil.copyfile(weights, folder / weights.relative_to(base))
-    made, failed = {}, {}
-    steps = {
-        "onnx": {
-            "st_onnx": ("onnx/model.onnx", lambda model: model.save_pretrained(str(folder), create_model_card=False)),
-            "st_onnx_O3": ("onnx/model_O3.onnx", lambda model: export_optimized_onnx_model(model, "O3", str(folder))),
-            "st_onnx_int8": (
-                "onnx/model_qint8_avx512_vnni.onnx",
-                lambda model: export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder)),
-            ),
-        },
-        "openvino": {
-            "st_openvino_int8": (
-                "openvino/openvino_model_qint8_quantized.xml",
-                lambda model: export_static_quantized_openvino_model(model, None, str(folder)),
-            ),
-        },
+    # runner -> backend, file, export
+    exports = {
+        "st_onnx": (
+            "onnx",
+            "onnx/model.onnx",
+            lambda model: model.save_pretrained(str(folder), create_model_card=False),
+        ),
+        "st_onnx_O3": (
+            "onnx",
+            "onnx/model_O3.onnx",
+            lambda model: export_optimized_onnx_model(model, "O3", str(folder)),
+        ),
+        "st_onnx_int8": (
+            "onnx",
+            "onnx/model_qint8_avx512_vnni.onnx",
+            lambda model: export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder)),
+        ),
+        "st_openvino_int8": (
+            "openvino",
+            "openvino/openvino_model_qint8_quantized.xml",
+            lambda model: export_static_quantized_openvino_model(model, None, str(folder)),
+        ),
     }
-    for backend, ways in steps.items():
-        model = None
-        for way, (file, export) in ways.items():
-            if only and way not in only:
-                continue
-            try:
-                if not (folder / file).exists():
-                    model = model or SentenceTransformer(
-                        str(base), backend=backend, device="cpu", model_kwargs={"export": True}
-                    )
-                    export(model)
-                stem = (folder / file).with_suffix("")
-                made[way] = sum(path.stat().st_size for path in stem.parent.glob(f"{stem.name}.*"))
-            except Exception as error:
-                failed[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    if "st_onnx" in made:
-        made["fastembed"] = made["st_onnx"]
-    return made, failed
+    load_model = lru_cache(maxsize=1)(
+        lambda backend: SentenceTransformer(str(base), backend=backend, device="cpu", model_kwargs={"export": True})
+    )
+    sizes, failures = {}, {}
+    for runner, (backend, file, export) in exports.items():
+        if only and runner not in only:
+            continue
+        try:
+            if not (folder / file).exists():
+                export(load_model(backend))
+            stem = (folder / file).with_suffix("")
+            sizes[runner] = sum(path.stat().st_size for path in stem.parent.glob(f"{stem.name}.*"))
+        except Exception as error:
+            failures[runner] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    if "st_onnx" in sizes:
+        sizes["fastembed"] = sizes["st_onnx"]
+    return sizes, failures
 
 
-def text_of(tokenizer, words, length, shift):
-    """Return words from `shift` on that make exactly or just under `length` tokens."""
+def start_peers(base, variants, scratch, only):
+    """Start torch, the libraries' exports and our variants; return the peers, and failure by label."""
+    sizes, failures = export_models(base, scratch, only)
+    plan = [("torch", "torch", base, sum(path.stat().st_size for path in base.rglob("*.safetensors")))]
+    plan += [(runner, runner, scratch, size) for runner, size in sizes.items() if not only or runner in only]
+    for folder in sorted(path.parent for path in variants.glob("*/variant.json")):
+        if not only or folder.name in only:
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            plan.append((folder.name, "variant", folder, size))
+    peers = []
+    for label, runner, folder, size in plan:
+        peer = Peer(label, runner, base, folder, size)
+        if peer.error:
+            failures[label] = peer.error
+        else:
+            peers.append(peer)
+    return peers, failures
+
+
+def make_text(tokenizer, words, length, shift):
+    """Return words from `shift` on that have exactly or just under `length` tokens."""
     low, high = 1, length + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -125,97 +165,100 @@ def text_of(tokenizer, words, length, shift):
     return " ".join(words[shift : shift + low])
 
 
-def measure(peers, texts, busy):
+def make_batches(base, specification):
+    """Return six batches of texts for "LENGTH", one text a batch, or "COUNTxLENGTH"."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    words = PROBE_TEXTS.read_text(encoding="utf-8").split() * 12
+    count, _, length = specification.rpartition("x")
+    size = int(count or 1)
+    texts = [make_text(tokenizer, words, int(length), 7 * index) for index in range(size * 6)]
+    return [texts[index::6][:size] for index in range(6)]
+
+
+def measure_times(peers, batches, busy):
     """Return times in ms [rounds, peers]: every peer once a round in random order; busy: after an untimed call."""
     for peer in peers:
-        peer.ask(texts[0])
-    once = sum(peer.ask(texts[0])["ms"] / 1000 + GAP_S for peer in peers)
-    rounds = max(5, min(60, int(BUDGET_S / once)))
+        peer.request(batches[0])
+    round_s = sum(peer.request(batches[0])["ms"] / 1000 + GAP_S for peer in peers)
+    rounds = max(5, min(60, int(BUDGET_S / round_s)))
     times = np.zeros((rounds, len(peers)))
-    for at in range(rounds):
+    for number in range(rounds):
         for index in random.sample(range(len(peers)), len(peers)):
             if busy:
-                peers[index].ask(texts[(at + 1) % len(texts)])
-            times[at, index] = peers[index].ask(texts[at % len(texts)])["ms"]
+                peers[index].request(batches[(number + 1) % len(batches)])
+            times[number, index] = peers[index].request(batches[number % len(batches)])["ms"]
             time.sleep(GAP_S)
     return times
 
 
-def sts(peer, path, prompt):
-    """Return Spearman x 100 of cosine against the gold scores, each text under the prompt."""
+def measure_sts(peer, path, prompt):
+    """Return Spearman x 100 of cosine against the gold scores, each text with the prompt in front."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    left, right = (peer.vectors([prompt + row[f"sentence{n}"] for row in rows], 16) for n in (1, 2))
+    left, right = (peer.encode([prompt + row[f"sentence{side}"] for row in rows], 16) for side in (1, 2))
     return 100 * spearmanr((left * right).sum(axis=1), [float(row["score"]) for row in rows]).statistic
 
 
-def main():
-    """Build the peers, run all, print the table."""
+def compare_cosines(peers):
+    """Return each peer's cosines to the first one's vectors of the probe texts; NaN where dimensions differ."""
+    probes = PROBE_TEXTS.read_text(encoding="utf-8").splitlines()
+    reference, *others = (peer.encode(probes) for peer in peers)
+    # Vectors of another length lie in a space of their own: no cosine.
+    return [
+        (vectors * reference).sum(axis=1) if vectors.shape == reference.shape else np.array([np.nan])
+        for vectors in (reference, *others)
+    ]
+
+
+def parse_arguments():
+    """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="the SentenceTransformer folder")
     parser.add_argument("--variants", type=Path, required=True, help="folder of variant folders; all are run")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for the peers' exports, kept for next time")
     parser.add_argument("--only", default="", help="comma-separated labels to run beside torch")
     parser.add_argument("--lengths", default="16,128,256")
-    parser.add_argument("--batch", default="", help="such as 32x128: texts x tokens of one more timing")
-    parser.add_argument("--busy", action="store_true", help="time calls of a process at work, not of one that idled")
+    parser.add_argument("--batch", default="", help="one more timing, such as 32x128: texts x tokens")
+    parser.add_argument("--busy", action="store_true", help="time calls of a process at work, not of an idle one")
     parser.add_argument("--sts", type=Path, help="test.csv of STSBenchmark: sentence1, sentence2, score")
     parser.add_argument("--prompt", default="", help="put before every STS text")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    from tokenizers import Tokenizer
+    return parser.parse_args()
 
+
+def main():
+    """Export and run the peers, print the table."""
+    arguments = parse_arguments()
+    warnings.simplefilter("ignore")
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     only = set(filter(None, arguments.only.split(",")))
-    made, failed = build(arguments.base, arguments.scratch, only)
-    plan = [("torch", "torch", arguments.base, sum(p.stat().st_size for p in arguments.base.rglob("*.safetensors")))]
-    plan += [(way, way, arguments.scratch, size) for way, size in made.items() if not only or way in only]
-    for folder in sorted(path.parent for path in arguments.variants.glob("*/variant.json")):
-        if not only or folder.name in only:
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            plan.append((folder.name, "variant", folder, size))
-    peers = []
-    for label, way, folder, size in plan:
-        peer = Peer(label, way, arguments.base, folder, size)
-        if peer.error:
-            failed[label] = peer.error
-        else:
-            peers.append(peer)
-    words = (ROOT / "stages/common/sources/probe_texts.txt").read_text(encoding="utf-8").split() * 12
-    tokenizer = Tokenizer.from_file(str(arguments.base / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    peers, failures = start_peers(arguments.base, arguments.variants, arguments.scratch, only)
     columns = {}
-    for spec in [*arguments.lengths.split(","), *filter(None, [arguments.batch])]:
-        count, _, length = spec.rpartition("x")
-        several = [text_of(tokenizer, words, int(length), 7 * at) for at in range(int(count or 1) * 6)]
-        texts = [several[at::6][: int(count or 1)] for at in range(6)]
-        times = measure(peers, texts, arguments.busy)
-        ratios = times[:, :1] / times
-        columns[f"{spec} tok"] = [
-            f"{np.median(r):.2f} [{np.quantile(r, 0.1):.1f}-{np.quantile(r, 0.9):.1f}]" for r in ratios.T
+    for specification in [*arguments.lengths.split(","), *filter(None, [arguments.batch])]:
+        times = measure_times(peers, make_batches(arguments.base, specification), arguments.busy)
+        columns[f"{specification} tok"] = [
+            f"{np.median(ratios):.2f} [{np.quantile(ratios, 0.1):.1f}-{np.quantile(ratios, 0.9):.1f}]"
+            for ratios in (times[:, :1] / times).T
         ]
-        print(f"{spec}: torch {np.median(times[:, 0]):.1f} ms, {len(times)} rounds", file=sys.stderr, flush=True)
-    probes = (ROOT / "stages/common/sources/probe_texts.txt").read_text(encoding="utf-8").splitlines()
-    reference = peers[0].vectors(probes)
-    found = [peer.vectors(probes) for peer in peers]
-    # Vectors of another length lie in a space of their own: no cosine.
-    cosines = [(v * reference).sum(axis=1) if v.shape == reference.shape else np.array([np.nan]) for v in found]
+        median = np.median(times[:, 0])
+        print(f"{specification}: torch {median:.1f} ms, {len(times)} rounds", file=sys.stderr, flush=True)
     columns["MB"] = [f"{peer.size / 1e6:.0f}" for peer in peers]
-    columns["cosine mean / min"] = [f"{c.mean():.4f} / {c.min():.4f}" for c in cosines]
+    columns["cosine mean / min"] = [f"{values.mean():.4f} / {values.min():.4f}" for values in compare_cosines(peers)]
     columns["first vector s"] = [f"{peer.ready:.1f}" for peer in peers]
     columns["RSS MB"] = [f"{peer.rss:.0f}" for peer in peers]
     if arguments.sts:
-        scores = [sts(peer, arguments.sts, arguments.prompt) for peer in peers]
+        scores = [measure_sts(peer, arguments.sts, arguments.prompt) for peer in peers]
         columns["STSBenchmark"] = [f"{score:.2f} ({score - scores[0]:+.2f})" for score in scores]
-    print("| | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
-    for at, peer in enumerate(peers):
-        print(f"| {peer.label} | " + " | ".join(column[at] for column in columns.values()) + " |")
-    for label, reason in failed.items():
+    print("| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
+    for peer, *cells in zip(peers, *columns.values(), strict=True):
+        print(f"| {peer.label} | " + " | ".join(cells) + " |")
+    for label, reason in failures.items():
         print(f"\nnot run: {label}: {reason}")
     for peer in peers:
-        peer.process.stdin.close()
-        peer.process.wait()
+        peer.stop()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Publishes over and over, each time killed (SIGKILL) before one further file-system call, until one run ends whole.
+"""Writes an output over and over, each time killed (SIGKILL) before a later file-system call, until one run ends.
 
-`sweep.py FOLDER fresh|replace` prints one JSON line a run: what was left, and what a failing and then a plain run made
-of it.
+`sweep.py FOLDER fresh|replace` prints one JSON line a run: the output's state after the kill, after a run that fails,
+and after a plain run.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from embed_foundry import IntegrityError, manifest
@@ -22,52 +24,58 @@ CALLS = ("open", "os.", "shutil.", "fcntl.", "writer.")
 
 
 def sweep(folder: Path, *, replace: bool) -> None:
-    """Print one line for each point of the publication at which it was killed."""
-    at, killed = 0, True
+    """Print one line for each file-system call of a write before which it was killed."""
+    call, killed = 0, True
     while killed:
         out = folder / "out"
         shutil.rmtree(folder, ignore_errors=True)
         if replace:
-            _fork(lambda: write(out, OLD))  # noqa: B023 - runs at once
-        killed = _fork(lambda: _dies_before(at, out))  # noqa: B023
-        left = _state(out)
-        _fork(lambda: _fails(out))  # noqa: B023
-        kept = _state(out)
-        _fork(lambda: write(out, NEW))  # noqa: B023
-        litter = sorted(path.name for path in folder.iterdir() if path.name not in ("out", ".out.lock"))
-        told = {"at": at, "killed": killed, "left": left, "kept": kept, "again": _state(out), "litter": litter}
-        print(json.dumps(told))
-        at += 1
+            _run_forked(partial(write, out, OLD))
+        killed = _run_forked(partial(_write_until_killed, call, out))
+        after_kill = _read_state(out)
+        _run_forked(partial(_fail, out))
+        after_failure = _read_state(out)
+        _run_forked(partial(write, out, NEW))
+        report = {
+            "call": call,
+            "killed": killed,
+            "after_kill": after_kill,
+            "after_failure": after_failure,
+            "after_retry": _read_state(out),
+            "leftovers": sorted(path.name for path in folder.iterdir() if path.name not in ("out", ".out.lock")),
+        }
+        print(json.dumps(report))
+        call += 1
 
 
-def _fails(out: Path) -> None:
+def _fail(out: Path) -> None:
     with contextlib.suppress(RuntimeError), stage_output(out, stage="writer", parameters={}, inputs={}):
         raise RuntimeError
 
 
-def _dies_before(at: int, out: Path) -> None:
+def _write_until_killed(call: int, out: Path) -> None:
     calls = iter(range(sys.maxsize))
 
     def hook(event: str, _: object) -> None:
-        if event.startswith(CALLS) and next(calls) == at:
+        if event.startswith(CALLS) and next(calls) == call:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
     write(out, NEW)
 
 
-def _fork(run) -> bool:
+def _run_forked(run: Callable[[], object]) -> bool:
     """Run in a process of its own and return whether that was killed."""
     if (child := os.fork()) == 0:
         run()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
-        sys.exit(f"a publication failed with {os.WEXITSTATUS(status)}")
+        sys.exit(f"a run failed with {os.WEXITSTATUS(status)}")
     return os.WIFSIGNALED(status)
 
 
-def _state(out: Path) -> str:
+def _read_state(out: Path) -> str:
     if not out.exists():
         return "absent"
     try:

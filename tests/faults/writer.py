@@ -1,4 +1,4 @@
-"""A stage that publishes one file: `writer.py OUT BYTES [wait]`. `wait`: stop halfway for a line on stdin."""
+"""A stage that writes one file: `writer.py OUT BYTES [wait]`. `wait`: stop halfway for a line on stdin."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from stages.common.contract.process import run_stage
 
 
 def write(out: Path, size: int, *, wait: bool = False) -> None:
-    """Publish `size` bytes, in two halves; between them, say so."""
+    """Write `size` bytes, in two halves; with `wait`, announce the first on stdout."""
     with (
         stage_output(out, stage="writer", parameters={"size": size}, inputs={}) as work,
         (work / "data").open("wb") as file,

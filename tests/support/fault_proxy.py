@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of an S3 server that refuses, corrupts, cuts off, loses answers or stalls, as told."""
+"""An HTTP proxy in front of an S3 server that refuses, corrupts, cuts off, loses answers or stalls on demand."""
 
 import http.client
 import time
@@ -14,19 +14,19 @@ ALWAYS = 10**9
 
 @dataclass
 class Fault:
-    """One misbehaviour.
+    """One fault.
 
     Attributes:
-        method: of the requests that it meets.
-        path: what their path and query hold.
-        times: how often, then the server behaves.
-        status: answer so, with `code`, without asking the server; 0 is none of that.
+        method: of the requests that it affects.
+        path: what their path and query contain.
+        times: how often; after that, requests pass.
+        status: answer with this status and `code`, without contacting the server; 0 contacts it.
         code: S3's error code.
         corrupt: flip a bit in the middle of the answer's body.
         cut: close the connection in the middle of the answer's body.
-        lost: ask the server, and close the connection in place of its answer.
+        lost: contact the server, then close the connection instead of answering.
         pretend: answer 200 where the server refuses.
-        stalled: set when a request came, which then waits for `go_on`.
+        stalled: set when a request arrives, which then waits for `go_on`.
     """
 
     method: str
@@ -43,17 +43,17 @@ class Fault:
 
 
 class FaultProxy(LocalServer):
-    """The proxy; use in `with`. `hits` are the requests that came, `faults` may be changed at any time."""
+    """The proxy; use in `with`. `hits` are the requests that arrived; `faults` may change at any time."""
 
     def __init__(self, endpoint: str) -> None:
-        self.server_at = urlsplit(endpoint).netloc
+        self.upstream = urlsplit(endpoint).netloc
         self.faults: list[Fault] = []
         self.hits: list[tuple[str, str]] = []
         self.lock = Lock()
         super().__init__(self.handle)
 
-    def fault(self, method: str, path: str) -> Fault | None:
-        """Write a request down and return the fault that meets it."""
+    def record(self, method: str, path: str) -> Fault | None:
+        """Record a request and return the fault that affects it."""
         with self.lock:
             self.hits.append((method, path))
             for fault in self.faults:
@@ -63,45 +63,45 @@ class FaultProxy(LocalServer):
         return None
 
     def count(self, method: str, path: str) -> int:
-        """Return how many requests of a kind came."""
+        """Return how many such requests arrived."""
         return sum(method == hit[0] and path in hit[1] for hit in self.hits)
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        """Pass one request on, and its answer back, as far as no fault prevents it."""
+        """Forward one request, and its answer, unless a fault prevents it."""
         sent = read_body(handler)
-        fault = self.fault(handler.command, handler.path)
+        fault = self.record(handler.command, handler.path)
         if fault and fault.stalled and fault.go_on:
             fault.stalled.set()
             fault.go_on.wait(60)
         if fault and fault.status:
-            body = f"<Error><Code>{fault.code}</Code><Message>told to</Message></Error>".encode()
+            body = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
             reply(handler, fault.status, {}, body)
             return
-        upstream = http.client.HTTPConnection(self.server_at, timeout=60)
-        # The signature covers the Host header, so it goes on as it came.
+        upstream = http.client.HTTPConnection(self.upstream, timeout=60)
+        # The signature covers the Host header, so it is forwarded unchanged.
         headers = {key: value for key, value in handler.headers.items() if key.lower() != "expect"}
         upstream.request(handler.command, handler.path, sent, headers)
-        got = upstream.getresponse()
-        body = got.read()
+        answer = upstream.getresponse()
+        body = answer.read()
         upstream.close()
         if fault and fault.lost:
             handler.close_connection = True
             return
-        if fault and fault.pretend and got.status >= 400:
+        if fault and fault.pretend and answer.status >= 400:
             reply(handler, 200, {"ETag": '"pretended"'}, b"")
             return
         if fault and fault.corrupt and body:
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-        # The length in an answer to HEAD is another request's.
-        own = {"transfer-encoding", "connection", "date", "server"}
-        own |= set() if handler.command == "HEAD" else {"content-length"}
-        answered = {key: value for key, value in got.getheaders() if key.lower() not in own}
-        reply(handler, got.status, answered, body, len(body) // 2 if fault and fault.cut else None)
+        # An answer to HEAD has the length that GET would have.
+        recomputed = {"transfer-encoding", "connection", "date", "server"}
+        recomputed |= set() if handler.command == "HEAD" else {"content-length"}
+        headers = {key: value for key, value in answer.getheaders() if key.lower() not in recomputed}
+        reply(handler, answer.status, headers, body, len(body) // 2 if fault and fault.cut else None)
 
 
 def wait_for(event: Event, seconds: float = 60) -> None:
     """Wait until an event is set, or fail."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not event.wait(0.1):
-        assert time.monotonic() < end, "did not happen"
+        assert time.monotonic() < deadline, "the event did not happen"

@@ -1,5 +1,7 @@
-"""Which module of the repository imports which, read from the sources; a name imported from a package's roof counts as
-an import of the module that defines it."""
+"""Reads from the sources which module of the repository imports which.
+
+A name imported from a package counts as an import of the module that defines it.
+"""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -13,52 +15,52 @@ ROOTS = (ROOT, ROOT / "stages" / "runtime")
 
 @cache
 def locate(name: str) -> Path | None:
-    """Return the file of a module by its absolute name; None for what is not this repository's."""
+    """Return the file of a module by its absolute name; None for a module outside this repository."""
     for root in ROOTS:
-        place = root.joinpath(*name.split("."))
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
+        base = root.joinpath(*name.split("."))
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
                 return path
     return None
 
 
-def name_of(path: Path) -> str:
+def module_name(path: Path) -> str:
     """Return the absolute name of a module's file."""
     root = max((root for root in ROOTS if path.is_relative_to(root)), key=lambda root: len(root.parts))
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _absolute(path: Path, node: ast.ImportFrom) -> str:
+def _resolve_relative(path: Path, node: ast.ImportFrom) -> str:
     if not node.level:
         return node.module or ""
-    package = name_of(path).split(".")[: None if path.name == "__init__.py" else -1]
+    package = module_name(path).split(".")[: None if path.name == "__init__.py" else -1]
     return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
 
 
 @cache
 def imported_names(path: Path) -> tuple[tuple[str, str], ...]:
-    """Return (module, name) of everything that a module imports, at its top or inside functions; name may be ""."""
+    """Return (module, name) of every import of a module, at its top or inside functions; name may be ""."""
     pairs: list[tuple[str, str]] = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    guarded = {
+    type_checking = {
         id(node)
         for block in ast.walk(tree)
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
     for node in ast.walk(tree):
-        if id(node) in guarded:
+        if id(node) in type_checking:
             continue
         if isinstance(node, ast.Import):
             pairs += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            pairs += [(_absolute(path, node), alias.name) for alias in node.names]
+            pairs += [(_resolve_relative(path, node), alias.name) for alias in node.names]
     return tuple(pairs)
 
 
 def resolve(module: str, name: str) -> Path | None:
-    """Return the file that defines what `from module import name` brings; None for what is not this repository's."""
+    """Return the file that defines what `from module import name` imports; None outside this repository."""
     if name and (path := locate(f"{module}.{name}")):
         return path
     path = locate(module)
@@ -70,24 +72,24 @@ def resolve(module: str, name: str) -> Path | None:
 
 
 @cache
-def imports(path: Path) -> frozenset[Path]:
-    """Return the repository's files that a module imports directly, whatever roof it names them by."""
-    found = {resolve(module, name) for module, name in imported_names(path)}
-    return frozenset(item for item in found if item and item != path)
+def list_imports(path: Path) -> frozenset[Path]:
+    """Return the repository's files that a module imports directly, also where it names a package."""
+    files = {resolve(module, name) for module, name in imported_names(path)}
+    return frozenset(file for file in files if file and file != path)
 
 
-def reach(start: list[Path], stop: Callable[[Path], bool]) -> set[Path]:
-    """Return all files that a set of modules needs, themselves included; what `stop` accepts is left out."""
-    known, waiting = set(start), list(start)
+def find_dependencies(start: list[Path], stop: Callable[[Path], bool]) -> set[Path]:
+    """Return all files that modules depend on, themselves included; files that `stop` accepts are left out."""
+    files, waiting = set(start), list(start)
     while waiting:
-        for path in {path for path in imports(waiting.pop()) if not stop(path)} - known:
-            known.add(path)
+        for path in {path for path in list_imports(waiting.pop()) if not stop(path)} - files:
+            files.add(path)
             waiting.append(path)
-    return known
+    return files
 
 
-def circles(paths: list[Path]) -> Iterator[list[str]]:
-    """Yield each circle of imports among modules, as their names (Tarjan's strongly connected components)."""
+def find_circles(paths: list[Path]) -> Iterator[list[str]]:
+    """Yield each circle of imports, as module names (Tarjan's strongly connected components)."""
     index: dict[Path, int] = {}
     low: dict[Path, int] = {}
     stack: list[Path] = []
@@ -95,7 +97,7 @@ def circles(paths: list[Path]) -> Iterator[list[str]]:
     def visit(path: Path) -> Iterator[list[str]]:
         index[path] = low[path] = len(index)
         stack.append(path)
-        for other in sorted(imports(path)):
+        for other in sorted(list_imports(path)):
             if other not in index:
                 yield from visit(other)
                 low[path] = min(low[path], low[other])
@@ -106,7 +108,7 @@ def circles(paths: list[Path]) -> Iterator[list[str]]:
             while path not in component:
                 component.append(stack.pop())
             if len(component) > 1:
-                yield sorted(map(name_of, component))
+                yield sorted(map(module_name, component))
 
     for path in paths:
         if path not in index:

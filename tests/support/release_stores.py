@@ -1,4 +1,4 @@
-"""A store of each kind for a test, and what tests ask of releases in it."""
+"""A store that a test may corrupt, and what tests read of the releases in it."""
 
 import json
 import shutil
@@ -14,10 +14,15 @@ from support.small_release import refit
 
 
 @dataclass
-class Place:
-    """A store: its address, and a way around its conditions, to break it."""
+class StoreUnderTest:
+    """A store.
 
-    address: str
+    Attributes:
+        store: itself.
+        put: writes a key without the store's conditions, to corrupt it.
+        remove: removes a key.
+    """
+
     store: Store
     put: Callable[[str, bytes], None]
     remove: Callable[[str], None]
@@ -25,25 +30,24 @@ class Place:
     def read(self, key: str) -> bytes:
         return b"".join(self.store.stream(key))
 
-    def named(self) -> list[str]:
-        return [key for key in self.store.keys("") if key.startswith(("objects/", "releases/", "channels/"))]
+    def list_published(self) -> list[str]:
+        return [key for key in self.store.list_keys("") if key.startswith(("objects/", "releases/", "channels/"))]
 
 
-def digest(release: Path) -> str:
-    return str(manifest.read(release).digest)
+def read_digest(release: Path) -> str:
+    return manifest.read(release).digest
 
 
-def actions(run) -> list[tuple[str, str]]:
-    """Return what `history stable` tells, the oldest first: action and release."""
-    code, out, _ = run("history", "stable")
+def read_moves(run_command) -> list[tuple[str, str]]:
+    """Return what `history stable` prints, oldest first: action and release."""
+    code, out, _ = run_command("history", "stable")
     assert code == 0
-    lines = out.splitlines()[::-1]
-    words = [line.lstrip("* ").split() for line in lines]
-    assert [int(it[0]) for it in words] == list(range(1, len(lines) + 1))
-    return [(it[2], it[3]) for it in words]
+    moves = [line.lstrip("* ").split() for line in out.splitlines()[::-1]]
+    assert [int(number) for number, *_ in moves] == list(range(1, len(moves) + 1))
+    return [(action, release) for _, _, action, release, *_ in moves]
 
 
-def forge(release: Path, folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> Path:
+def forge_release(release: Path, folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> Path:
     """Copy a build, change a JSON file of the release, and make all its manifests agree with it."""
     shutil.copytree(release.parent, folder)
     path = folder / "release" / name

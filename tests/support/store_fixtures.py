@@ -1,4 +1,4 @@
-"""Fixtures: stores that releases are published to, a folder or a real S3 server, and what stands between."""
+"""Fixtures: stores that releases are published to, a folder or a real S3 server, and a proxy that injects faults."""
 
 import functools
 import hashlib
@@ -9,29 +9,29 @@ from botocore.loaders import JSONFileLoader
 
 from stages.commands import promote
 from support.fault_proxy import FaultProxy
-from support.release_stores import Place
-from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, Weed, secret
+from support.release_stores import StoreUnderTest
+from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, SeaweedServer, secret_key
 
 
 @pytest.fixture(scope="session")
-def weed() -> Iterator[Weed]:
+def s3_server() -> Iterator[SeaweedServer]:
     """Return a running S3 server."""
     # Each command makes a client, as it would in a process of its own, and botocore parses megabytes for it.
-    parse = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
-    with pytest.MonkeyPatch.context() as patch, Weed() as server:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: parse(path))
+    load_once = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch, SeaweedServer() as server:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load_once(path))
         yield server
 
 
 @pytest.fixture
-def prefix(tmp_path) -> str:
+def bucket_prefix(tmp_path) -> str:
     """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
     return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
 
 
 @pytest.fixture(params=["file", "s3"])
-def shelf(request, tmp_path, monkeypatch) -> Place:
-    """Return an empty store of each kind, named by the environment as a user would."""
+def release_store(request, tmp_path, monkeypatch) -> StoreUnderTest:
+    """Return an empty store of each kind, addressed by the environment as a user would."""
     if request.param == "file":
         address, root = f"file://{tmp_path / 'store'}", tmp_path / "store"
 
@@ -42,11 +42,11 @@ def shelf(request, tmp_path, monkeypatch) -> Place:
         def remove(key: str) -> None:
             (root / key).unlink()
     else:
-        weed, prefix = request.getfixturevalue("weed"), request.getfixturevalue("prefix")
-        address, client = f"s3://{BUCKET}/{prefix}", weed.client()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", weed.endpoint)
+        server, prefix = request.getfixturevalue("s3_server"), request.getfixturevalue("bucket_prefix")
+        address, client = f"s3://{BUCKET}/{prefix}", server.client()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", ADMIN)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret(ADMIN))
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key(ADMIN))
 
         def put(key: str, data: bytes) -> None:
             client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=data)
@@ -55,24 +55,24 @@ def shelf(request, tmp_path, monkeypatch) -> Place:
             client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
 
     monkeypatch.setenv("EMBED_FOUNDRY_STORE", address)
-    return Place(address, promote.open_store(None, None), put, remove)
+    return StoreUnderTest(promote.open_store(None, None), put, remove)
 
 
 @pytest.fixture
-def proxy(weed) -> Iterator[FaultProxy]:
-    """Return a proxy before the S3 server that breaks what a test tells it to."""
-    with FaultProxy(weed.endpoint) as server:
+def proxy(s3_server) -> Iterator[FaultProxy]:
+    """Return a proxy in front of the S3 server that injects the faults a test sets."""
+    with FaultProxy(s3_server.endpoint) as server:
         yield server
 
 
 @pytest.fixture
-def account(monkeypatch) -> Callable[[str, str], None]:
-    """Return a function that sets a user's credentials; retries are as few as tell something."""
+def set_credentials(monkeypatch) -> Callable[[str, str], None]:
+    """Return a function that sets a user's credentials; those of a publisher are set, and retries are few."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
 
-    def use(user: str, key: str) -> None:
+    def set_(user: str, key: str) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
 
-    use(PUBLISHER, secret(PUBLISHER))
-    return use
+    set_(PUBLISHER, secret_key(PUBLISHER))
+    return set_

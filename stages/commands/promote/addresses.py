@@ -1,36 +1,67 @@
-"""From a store's address to the store."""
+"""Opens a store by its address; a new kind of store is one more line in KINDS."""
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from embed_foundry import InputError
 
-from stages.commands.promote.files import FileStore
-from stages.commands.promote.s3 import S3Store
+from stages.commands.promote.file_store import FileStore
+from stages.commands.promote.s3_store import S3Store
 from stages.commands.promote.store import Store
 
-# The environment variable that names a store, and the store where nothing does.
-ADDRESS = "EMBED_FOUNDRY_STORE"
+# The environment variable with the store's address, and the address used without it.
+VARIABLE = "EMBED_FOUNDRY_STORE"
 DEFAULT = "file://store"
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """One kind of store.
+
+    Attributes:
+        form: its addresses, as messages show them.
+        location: what may follow "://".
+        open: makes the store from the matched location and the S3 endpoint, if one was given.
+    """
+
+    form: str
+    location: re.Pattern[str]
+    open: Callable[[re.Match[str], str | None], Store]
+
+
+# By the scheme of the address.
+KINDS = {
+    "s3": StoreKind(
+        "s3://BUCKET[/PREFIX]",
+        re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?"),
+        lambda location, endpoint: S3Store.connect(location["bucket"], location["prefix"] or "", endpoint),
+    ),
+    "file": StoreKind(
+        "file://FOLDER",
+        re.compile(r"(?P<folder>.+)", re.DOTALL),
+        lambda location, _endpoint: FileStore(Path(location["folder"])),
+    ),
+}
 
 
 def open_store(address: str | None, endpoint: str | None) -> Store:
     """Return the store at an address.
 
     Args:
-        address: s3://BUCKET[/PREFIX] or file://FOLDER; None takes $EMBED_FOUNDRY_STORE, else the folder `store`.
-        endpoint: the S3 server; None takes boto3's configuration, of which $AWS_ENDPOINT_URL is part.
+        address: in the form of one of KINDS; None takes $EMBED_FOUNDRY_STORE, else the folder `store`.
+        endpoint: the S3 server; None takes boto3's configuration, including $AWS_ENDPOINT_URL.
 
     Raises:
-        InputError: no such kind of address.
+        InputError: the address has none of these forms.
     """
-    address = address or os.environ.get(ADDRESS) or DEFAULT
-    kind, _, place = address.partition("://")
-    if kind == "s3" and (found := re.fullmatch(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", place)):
-        return S3Store.connect(found[1], found[2] or "", endpoint)
-    if kind == "file" and place:
-        return FileStore(Path(place))
-    raise InputError(
-        f"store {address!r}: expected s3://BUCKET[/PREFIX] or file://FOLDER. Correct --store or ${ADDRESS}."
-    )
+    address = address or os.environ.get(VARIABLE) or DEFAULT
+    scheme, _, rest = address.partition("://")
+    kind = KINDS.get(scheme)
+    location = kind.location.fullmatch(rest) if kind else None
+    if kind is None or location is None:
+        forms = " or ".join(kind.form for kind in KINDS.values())
+        raise InputError(f"store {address!r}: expected {forms}. Correct --store or ${VARIABLE}.")
+    return kind.open(location, endpoint)

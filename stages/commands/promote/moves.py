@@ -1,21 +1,25 @@
-"""promote, rollback, history: moves of a channel's pointer by compare and swap."""
+"""promote, rollback, history: a channel's pointer moves by compare and swap."""
 
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 
-from stages.commands.promote.channel import Channel, moved
-from stages.commands.promote.releases import require_whole
-from stages.commands.promote.store import CHANNELS, DIGEST, Document, Store, channel_key
+from stages.commands.promote.channel import Action, Channel, append_move
+from stages.commands.promote.releases import require_complete
+from stages.commands.promote.store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key
 
 
 @dataclass(frozen=True)
-class Change:
-    """A channel before and after a move; `before` is None for a new channel, equal to `after` if nothing moved."""
+class ChannelUpdate:
+    """A channel before and after a command.
+
+    Attributes:
+        before: None for a new channel.
+        after: the same object as `before` if nothing moved.
+    """
 
     before: Channel | None
     after: Channel
@@ -29,126 +33,131 @@ def promote(
     expect: str | None = None,
     reason: str | None = None,
     dry_run: bool = False,
-) -> Change:
+) -> ChannelUpdate:
     """Point a channel at a published release.
 
     Args:
         store: the store.
-        name: the channel; made if it does not exist.
-        release: a digest, a release folder (with a slash in its path), or a channel for what that one is at.
-        expect: the digest that the channel must still point at, "none" for a new channel; None takes what is there.
+        name: the channel; created if it does not exist.
+        release: a digest, a release folder (with a slash in its path), or a channel whose current release is meant.
+        expect: the digest that the channel must still point at, "none" for a new channel; None accepts any.
         reason: recorded in the history.
-        dry_run: only check.
+        dry_run: check only.
 
     Raises:
         InputError: the release was not published.
-        IntegrityError: it is not whole in the store.
-        RetryableError: the channel moved, or is not at `expect`; the message names where it is.
+        IntegrityError: it is incomplete in the store.
+        RetryableError: the channel moved, or is not at `expect`; the message says where it is.
     """
-    key = channel_key(name)
-    digest = resolve(store, release)
-    require_whole(store, digest)
-    document, before = _channel(store, name)
+    channel_key(name)  # refuses a bad name before the store is asked
+    digest = resolve_digest(store, release)
+    require_complete(store, digest)
+    pointer, before = _read_channel(store, name)
     if expect is not None and (before.release if before else "none") != expect:
         raise RetryableError(
-            f"{_now(store, name, before)}, not at {expect} as expected. Look at it, then decide again."
+            f"{_describe(store, name, before)}, expected {expect}. Look at its history, then decide again."
         )
     if before and before.release == digest:
-        return Change(before, before)
-    after = _moved(before, name, "promote", digest, reason)
-    return Change(before, after if dry_run else _swap(store, key, document, after))
+        return ChannelUpdate(before, before)
+    after = _append_move(before, name, "promote", digest, reason)
+    if not dry_run:
+        _write_channel(store, pointer, after)
+    return ChannelUpdate(before, after)
 
 
 def rollback(
     store: Store, name: str, *, to: str | None = None, reason: str | None = None, dry_run: bool = False
-) -> Change:
+) -> ChannelUpdate:
     """Point a channel at the release before the current one; called again, at the one before that.
 
     Args:
         store: the store.
         name: the channel.
-        to: the digest of an earlier release that still stands; None is the last one before the current.
+        to: the digest of an earlier release; None is the one just before the current.
         reason: recorded in the history.
-        dry_run: only check.
+        dry_run: check only.
 
     Raises:
-        InputError: no such channel, or no release to go back to.
-        IntegrityError: that release is no longer whole in the store.
+        InputError: there is no such channel, or no release to go back to.
+        IntegrityError: that release is no longer complete in the store.
         RetryableError: the channel moved meanwhile.
     """
-    document, before = _channel(store, name)
+    pointer, before = _read_channel(store, name)
     if before is None:
-        raise _unknown(store, name)
-    digest = before.earlier(to)
-    require_whole(store, digest)
-    after = _moved(before, name, "rollback", digest, reason)
-    return Change(before, after if dry_run else _swap(store, channel_key(name), document, after))
+        raise _unknown_channel(store, name)
+    digest = before.choose_earlier(to)
+    require_complete(store, digest)
+    after = _append_move(before, name, "rollback", digest, reason)
+    if not dry_run:
+        _write_channel(store, pointer, after)
+    return ChannelUpdate(before, after)
 
 
-def history(store: Store, name: str) -> Channel:
+def load_channel(store: Store, name: str) -> Channel:
     """Return a channel with all its moves.
 
     Raises:
-        InputError: no such channel.
+        InputError: there is no such channel.
         IntegrityError: its pointer is not readable.
     """
-    channel = _channel(store, name)[1]
+    channel = _read_channel(store, name)[1]
     if channel is None:
-        raise _unknown(store, name)
+        raise _unknown_channel(store, name)
     return channel
 
 
-def names(store: Store) -> list[str]:
+def list_channels(store: Store) -> list[str]:
     """Return the names of all channels."""
-    return [key.removeprefix(CHANNELS).removesuffix(".json") for key in store.keys(CHANNELS)]
+    return [key.removeprefix(CHANNELS).removesuffix(".json") for key in store.list_keys(CHANNELS)]
 
 
-def resolve(store: Store, release: str) -> str:
-    """Return the digest that is meant: itself, that of a release folder (with a slash), or what a channel is at.
+def resolve_digest(store: Store, release: str) -> str:
+    """Return the digest of a release given as a digest, a release folder (with a slash), or a channel's name.
 
     Raises:
-        InputError: no such channel.
-        IntegrityError: the folder is no release.
+        InputError: there is no such channel.
+        IntegrityError: the folder is not a release.
     """
     if DIGEST.fullmatch(release):
         return release
-    return str(manifest.read(Path(release)).digest) if "/" in release else history(store, release).release
+    return manifest.read(Path(release)).digest if "/" in release else load_channel(store, release).release
 
 
-def _channel(store: Store, name: str) -> tuple[Document | None, Channel | None]:
+def _read_channel(store: Store, name: str) -> tuple[VersionedBytes | None, Channel | None]:
     key = channel_key(name)
-    document = store.read(key)
-    return document, Channel.parse(document.data, f"{store.where}/{key}") if document else None
+    pointer = store.read(key)
+    return pointer, Channel.parse(pointer.data, f"{store.address}/{key}") if pointer else None
 
 
-def _moved(
-    before: Channel | None, name: str, action: Literal["promote", "rollback"], digest: str, reason: str | None
-) -> Channel:
+def _append_move(before: Channel | None, name: str, action: Action, digest: str, reason: str | None) -> Channel:
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    told = " ".join((reason or "").split()) or None  # a line of the history stays one
-    return moved(before, name, action, digest, now, uuid.uuid4().hex, told)
+    one_line = " ".join((reason or "").split()) or None  # the history shows one line a move
+    return append_move(before, name, action, digest, now, uuid.uuid4().hex, one_line)
 
 
-def _swap(store: Store, key: str, document: Document | None, after: Channel) -> Channel:
-    """Move the pointer and read it back."""
-    if not store.swap(key, after.dump(), document.version if document else None):
+def _write_channel(store: Store, pointer: VersionedBytes | None, channel: Channel) -> None:
+    """Replace a channel's pointer and read it back."""
+    key = channel_key(channel.name)
+    if not store.compare_and_swap(key, channel.dump(), pointer.version if pointer else None):
+        current = _read_channel(store, channel.name)[1]
         raise RetryableError(
-            f"{_now(store, after.name, _channel(store, after.name)[1])}: another move came first and this one was "
-            "not written. Look at it, then decide again."
+            f"{_describe(store, channel.name, current)}: another move came first and this one was not written. "
+            "Look at its history, then decide again."
         )
-    found = _channel(store, after.name)[1]
-    if found is None or found.moves[: len(after.moves)] != after.moves:
-        raise IntegrityError(f"{store.where}/{key}: does not hold the move that was written. Look at it with history.")
-    return after
+    written = _read_channel(store, channel.name)[1]
+    if written is None or written.moves[: len(channel.moves)] != channel.moves:
+        raise IntegrityError(
+            f"{store.address}/{key}: does not hold the move that was written. Look at it with history."
+        )
 
 
-def _now(store: Store, name: str, channel: Channel | None) -> str:
+def _describe(store: Store, name: str, channel: Channel | None) -> str:
     if channel is None:
-        return f"{store.where}: channel {name} does not exist"
+        return f"{store.address}: channel {name} does not exist"
     last = channel.moves[-1]
-    return f"{store.where}: channel {name} is at {channel.release} (move {last.number}, {last.action}, {last.at})"
+    return f"{store.address}: channel {name} is at {channel.release} (move {last.number}, {last.action}, {last.at})"
 
 
-def _unknown(store: Store, name: str) -> InputError:
-    there = ", ".join(names(store)) or "none yet"
-    return InputError(f"{store.where}: no channel {name}; there are: {there}.")
+def _unknown_channel(store: Store, name: str) -> InputError:
+    channels = ", ".join(list_channels(store)) or "none yet"
+    return InputError(f"{store.address}: no channel {name}; its channels: {channels}.")

@@ -6,8 +6,8 @@ Fails: 2 the key, no OIDC token, or code or configuration that differs from the 
 3 a bundle that does not verify, 5 Sigstore refused, 75 it cannot be reached.
 """
 
-from stages.commands.sign.keyless import Keyless
-from stages.commands.sign.pair import Pair, keygen
-from stages.commands.sign.signing import Signed, run
+from stages.commands.sign.key_pair import KeyPairSigner, generate_key_pair
+from stages.commands.sign.keyless import KeylessSigner
+from stages.commands.sign.signing import SigningResult, run
 
-__all__ = ["Keyless", "Pair", "Signed", "keygen", "run"]
+__all__ = ["KeyPairSigner", "KeylessSigner", "SigningResult", "generate_key_pair", "run"]

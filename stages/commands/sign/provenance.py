@@ -1,17 +1,34 @@
-"""SLSA provenance v1 of a bundle: an in-toto statement made of the bundle's own facts, the commit and the builder."""
+"""SLSA provenance v1 of a bundle: an in-toto statement built from the bundle's contract, the commit and the builder."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from embed_foundry import Bundle, signature
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 BUILD_TYPE = "urn:embed-foundry:dvc-repro:1"
-# A folder, by the digest that its manifest.json carries.
+# A folder, by the digest in its manifest.json.
 MANIFEST = "urn:embed-foundry:manifest:"
 
+# An in-toto statement, as JSON: https://in-toto.io/Statement/v1
+Statement = dict[str, Any]
 
-def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[str, Any]:
-    """Return the statement; the same arguments give the same value, for it holds no clock.
+
+class ResourceDescriptor(TypedDict):
+    """One thing that a bundle was built from, as in-toto describes it.
+
+    https://github.com/in-toto/attestation/blob/main/spec/v1/resource_descriptor.md
+    """
+
+    name: str
+    uri: NotRequired[str]
+    digest: NotRequired[dict[str, str]]
+
+
+def build_statement(bundle: Bundle, commit: str, remote: str, builder: str) -> Statement:
+    """Return the statement. It holds no clock: the same arguments give the same value.
 
     Args:
         bundle: the verified bundle.
@@ -27,20 +44,7 @@ def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[st
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"model": facts["model"], "target": facts["target"], **facts["build"]["parameters"]},
-            "resolvedDependencies": [
-                {
-                    "name": "source",
-                    "digest": {"gitCommit": commit},
-                    **({"uri": f"{remote}@{commit}"} if remote else {}),
-                },
-                {"name": "requirements.lock", "digest": {"sha256": facts["sources"]["requirements.lock"]}},
-                *_weights(facts),
-                {"name": "data", "uri": f"{MANIFEST}{facts['sources']['data']['digest']}"},
-                *(
-                    {"name": item["name"], "uri": f"pkg:pypi/{item['name']}@{item['version']}"}
-                    for item in facts["build"]["libraries"]
-                ),
-            ],
+            "resolvedDependencies": _list_dependencies(bundle, commit, remote),
         },
         "runDetails": {"builder": {"id": builder}},
     }
@@ -53,29 +57,43 @@ def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[st
     }
 
 
-def payload(content: dict[str, Any]) -> bytes:
+def encode_statement(statement: Statement) -> bytes:
     """Return a statement's bytes, which are what is signed."""
-    return json.dumps(content, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(statement, sort_keys=True, allow_nan=False).encode()
 
 
-def envelope(content: dict[str, Any], private: Any) -> bytes:  # noqa: ANN401 - cryptography's key
+def build_envelope(statement: Statement, private: "EllipticCurvePrivateKey") -> bytes:
     """Return a statement in a signed DSSE envelope, as JSON."""
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
-    signed = Envelope(payload(content), signature.PAYLOAD_TYPE, {})
-    signed.sign(CryptoSigner(private, SSlibKey.from_crypto(private.public_key())))
-    return json.dumps(signed.to_dict()).encode()
+    envelope = Envelope(encode_statement(statement), signature.PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(private, SSlibKey.from_crypto(private.public_key())))
+    return json.dumps(envelope.to_dict()).encode()
 
 
-def _weights(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    model, weights = facts["model"], facts["sources"]["weights"]
-    uri = f"pkg:huggingface/{model['repo']}@{model['revision']}"
-    files = [
-        {"name": f"weights/{name}", "digest": {"sha256": digest}} for name, digest in sorted(weights["files"].items())
-    ]
+def _list_dependencies(bundle: Bundle, commit: str, remote: str) -> list[ResourceDescriptor]:
+    """Return what the bundle was built from: commit, lock, base model and its files, data, libraries."""
+    model, sources = bundle.facts["model"], bundle.facts["sources"]
+    source: ResourceDescriptor = {"name": "source", "digest": {"gitCommit": commit}}
+    if remote:
+        source["uri"] = f"{remote}@{commit}"
     return [
-        {"name": "model", "uri": uri, "digest": {"gitCommit": model["revision"]}},
-        {"name": "weights", "uri": f"{MANIFEST}{weights['digest']}"},
-        *files,
+        source,
+        {"name": "requirements.lock", "digest": {"sha256": sources["requirements.lock"]}},
+        {
+            "name": "model",
+            "uri": f"pkg:huggingface/{model['repo']}@{model['revision']}",
+            "digest": {"gitCommit": model["revision"]},
+        },
+        {"name": "weights", "uri": f"{MANIFEST}{sources['weights']['digest']}"},
+        *(
+            ResourceDescriptor(name=f"weights/{name}", digest={"sha256": sha256})
+            for name, sha256 in sorted(sources["weights"]["files"].items())
+        ),
+        {"name": "data", "uri": f"{MANIFEST}{sources['data']['digest']}"},
+        *(
+            ResourceDescriptor(name=library["name"], uri=f"pkg:pypi/{library['name']}@{library['version']}")
+            for library in bundle.facts["build"]["libraries"]
+        ),
     ]

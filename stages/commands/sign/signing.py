@@ -2,41 +2,52 @@
 
 import subprocess
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from embed_foundry import Bundle, Identity, manifest, signature
 from embed_foundry.errors import InputError
 
-from stages.commands.sign import provenance
-from stages.commands.sign.keyless import Keyless
-from stages.commands.sign.pair import Pair
+from stages.commands.sign.provenance import Statement, build_statement
 from stages.common.contract.output import stage_output
 
-# What shapes a bundle; results (dvc.lock, gate/) may differ from the commit, for they are committed afterwards.
-CODE = ("stages", "conf", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", "LICENSE")
+# What shapes a bundle. Results (dvc.lock, gate/) may differ from the commit, for they are committed afterwards.
+BUILD_SOURCES = ("stages", "conf", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", "LICENSE")
+
+# Writes signature and provenance, given the bundle, the provenance's statement and the folder to write to. Returns who
+# signed, for verifiers; None with a key pair.
+WriteSignature = Callable[[Path, Statement, Path], Identity | None]
+
+
+class BundleSigner(Protocol):
+    """What `run` signs with."""
+
+    def prepare(self) -> WriteSignature:
+        """Get ready to sign; raises whatever can be known before any work."""
 
 
 @dataclass(frozen=True)
-class Signed:
+class SigningResult:
     """What `run` did.
 
     Attributes:
         folder: holds signature and provenance.
-        identity: as whom, for verifiers; None with a key pair.
+        identity: who signed, for verifiers; None with a key pair.
     """
 
     folder: Path
     identity: Identity | None
 
 
-def run(folder: Path, signer: Pair | Keyless, root: Path, builder: str) -> Signed:
-    """Sign a bundle, which is verified before.
+def run(folder: Path, signer: BundleSigner, checkout: Path, builder: str) -> SigningResult:
+    """Verify a bundle, then sign it.
 
     Args:
         folder: the bundle.
-        signer: with what.
-        root: the checkout that built the bundle.
+        signer: a `KeyPairSigner` or a `KeylessSigner`.
+        checkout: the repository that built the bundle.
         builder: who runs the build, as a URI.
 
     Raises:
@@ -46,48 +57,54 @@ def run(folder: Path, signer: Pair | Keyless, root: Path, builder: str) -> Signe
         RetryableError: Sigstore cannot be reached.
     """
     bundle = Bundle.load(folder)
-    commit = _commit(bundle, root)
-    ready = signer.prepare()
-    statement = provenance.statement(bundle, commit, _remote(root), builder)
+    commit = _require_built_by(bundle, checkout)
+    write_signature = signer.prepare()
+    statement = build_statement(bundle, commit, _read_public_remote(checkout), builder)
     out = signature.folder_of(folder)
     with stage_output(
         out, stage="sign", parameters={}, inputs={"bundle": folder}, libraries=("model-signing",)
     ) as work:
-        identity = signer.write(ready, folder, statement, work)
-    return Signed(out, identity)
+        identity = write_signature(folder, statement, work)
+    return SigningResult(out, identity)
 
 
-def _commit(bundle: Bundle, root: Path) -> str:
-    """Return the checkout's commit after checking that it is what built the bundle, as far as that can be told."""
-    changed = _git(root, "status", "--porcelain", "--", *CODE)
-    if changed:
+def _require_built_by(bundle: Bundle, checkout: Path) -> str:
+    """Check as far as possible that a checkout built the bundle, and return its commit."""
+    changes = _run_git(checkout, "status", "--porcelain", "--", *BUILD_SOURCES)
+    if changes:
         raise InputError(
-            f"{root}: differs from its last commit, which the provenance would name:\n{changed}\n"
+            f"{checkout}: differs from its last commit, which the provenance would name:\n{changes}\n"
             "Commit, build, then sign."
         )
-    lock = manifest.sha256(root / "requirements.lock")
+    lock = manifest.sha256(checkout / "requirements.lock")
     if lock != bundle.facts["sources"]["requirements.lock"]:
-        raise InputError(f"{bundle.folder}: was built with another requirements.lock than {root}'s. Build it again.")
+        raise InputError(
+            f"{bundle.folder}: was built with another requirements.lock than {checkout}'s. Build it again."
+        )
     with zipfile.ZipFile(bundle.folder / bundle.facts["runtime"]) as wheel:
         for name in wheel.namelist():
-            source = root / "stages" / "runtime" / name
+            source = checkout / "stages" / "runtime" / name
             if name.startswith("embed_foundry/") and (not source.is_file() or source.read_bytes() != wheel.read(name)):
-                raise InputError(f"{bundle.folder}: its runtime's {name} is not {root}'s. Build it again, then sign.")
-    return _git(root, "rev-parse", "HEAD")
+                raise InputError(
+                    f"{bundle.folder}: its runtime's {name} is not {checkout}'s. Build it again, then sign."
+                )
+    return _run_git(checkout, "rev-parse", "HEAD")
 
 
-def _remote(root: Path) -> str:
-    """Return the address of the checkout's origin if it is a public one: paths and credentials stay here."""
+def _read_public_remote(checkout: Path) -> str:
+    """Return the address of the checkout's origin if it is public, without credentials; "" for a local path."""
     try:
-        address = _git(root, "config", "--get", "remote.origin.url")
+        address = _run_git(checkout, "config", "--get", "remote.origin.url")
     except InputError:
         return ""
     scheme, separator, rest = address.partition("://")
     return f"git+https://{rest.rpartition('@')[2]}" if separator and scheme == "https" else ""
 
 
-def _git(root: Path, *args: str) -> str:
-    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"{root}: git {args[0]} failed ({done.stderr.strip()}). Sign in the checkout that built it.")
-    return done.stdout.rstrip()
+def _run_git(checkout: Path, *args: str) -> str:
+    process = subprocess.run(["git", *args], cwd=checkout, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise InputError(
+            f"{checkout}: git {args[0]} failed ({process.stderr.strip()}). Sign in the checkout that built the bundle."
+        )
+    return process.stdout.rstrip()

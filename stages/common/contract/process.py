@@ -1,4 +1,4 @@
-"""How a stage's process starts and ends: offline, the same modes under every umask, a documented exit code."""
+"""How a stage's process starts and ends: offline, the same file modes under every umask, a documented exit code."""
 
 import os
 import signal
@@ -13,15 +13,15 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     """Run a stage's main body and exit with the documented code; SIGTERM cleans up like Ctrl-C.
 
     Args:
-        run: the stage's main body.
-        network: whether the stage may ask the model hub; all others work on verified folders alone.
+        run: the stage's main body; what it returns is ignored.
+        network: whether the stage may contact the model hub; all others work on verified folders alone.
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # libraries' bars fill a log; ours write plain lines
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _interrupt)
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)
 
@@ -31,5 +31,5 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     sys.exit(exit_code(body))
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""Progress with the time left: a bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress with the remaining time: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Never
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 LINE_S = 10.0
 
 
-class _Lines(io.TextIOBase):
+class _LineWriter(io.TextIOBase):
     """Turns tqdm's redrawn bar into lines on stderr."""
 
     def write(self, text: str) -> int:
@@ -20,35 +20,30 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def bar(what: str, total: int) -> "tqdm[Never]":
+def bar(name: str, total: int) -> "tqdm[Never]":
     """Return a tqdm over `total` steps, for use in `with`."""
+    return _make_bar(name, total, "{desc}: {n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left")
+
+
+def byte_bar(name: str, total: int) -> "tqdm[Never]":
+    """Return a tqdm over `total` bytes that shows their rate, for use in `with`."""
+    line = "{desc}: {n_fmt}B/{total_fmt}B, {rate_fmt}, {elapsed} elapsed, {remaining} left"
+    return _make_bar(name, total, line, unit="B", unit_scale=True)
+
+
+def _make_bar(name: str, total: int, line: str, unit: str = "it", *, unit_scale: bool = False) -> "tqdm[Never]":
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        return tqdm(desc=what, total=total, leave=False, disable=False)
-    return _lines(what, total, "{desc}: {n_fmt}/{total_fmt}, {elapsed} gone, {remaining} left")
-
-
-def transfer(what: str, total: int) -> "tqdm[Never]":
-    """Return a tqdm over `total` bytes with their rate, for use in `with`."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        return tqdm(desc=what, total=total, leave=False, unit="B", unit_scale=True, disable=False)
-    form = "{desc}: {n_fmt}B/{total_fmt}B, {rate_fmt}, {elapsed} gone, {remaining} left"
-    return _lines(what, total, form, unit="B", unit_scale=True)
-
-
-def _lines(what: str, total: int, form: str, **more: Any) -> "tqdm[Never]":  # noqa: ANN401 - tqdm's own options
-    from tqdm import tqdm
-
+        return tqdm(desc=name, total=total, leave=False, unit=unit, unit_scale=unit_scale, disable=False)
     return tqdm(
-        desc=what,
+        desc=name,
         total=total,
-        file=_Lines(),
+        unit=unit,
+        unit_scale=unit_scale,
+        file=_LineWriter(),
         mininterval=LINE_S,
         maxinterval=LINE_S,
-        bar_format=form,
+        bar_format=line,
         disable=False,
-        **more,
     )
