@@ -65,7 +65,7 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     folders = {name: out / "variants" / name for name in wanted}
     for name, folder in folders.items():
         if not _converted(folder, wanted[name], base):
-            convert.run(name, wanted[name], params.model, base, folder)
+            convert.run(name, wanted[name], params.model, base, folder, cache=convert.CACHE)
     settings = params.latency.model_copy(
         update={"lengths": search.lengths, "rounds": search.rounds, "cold_starts": 1, "batch_rounds": 6}
     )
