@@ -51,14 +51,7 @@ def _choose_batching(settings: OnnxQuantize | None) -> str:
 
 
 def _quantize(model: "ModelProto", settings: OnnxQuantize, base: Path, work: Path) -> "ModelProto":
-    """Return the model with 8- or 4-bit weights; see conf/variant for what each setting does.
-
-    Args:
-        model: the fp32 model; it is changed.
-        settings: the recipe.
-        base: the base model's folder, for its tokenizer and prompts.
-        work: a folder for scratch files.
-    """
+    """Return the fp32 model, which is changed, with 8- or 4-bit weights; conf/variant says what each setting does."""
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         if settings.weights.bits == 4:
             _round_to_4_bits(model, settings, base, Path(scratch))

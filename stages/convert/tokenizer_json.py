@@ -36,7 +36,7 @@ SPLIT_AT_SPACES = {
 }
 STRIP_FIRST_SPACE = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 # Parts that a pruned tokenizer has no use for.
-REMOVED: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+REMOVED: dict[str, object] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
 # A byte as SentencePiece writes it.
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -106,7 +106,7 @@ class TokenizerJson:
         """Return a tokenizer.json with these tokens only, numbered in their order; it adds no special tokens."""
         model = self.content["model"]
         ids = {token: number for number, token in enumerate(tokens)}
-        kept: dict[str, Any] = {"vocab": ids}
+        kept: dict[str, object] = {"vocab": ids}
         if self.algorithm == "Unigram":
             entries = [model["vocab"][self.ids[token]] for token in ids]
             kept = {"vocab": entries, "unk_id": ids.get(self.unknown_token)}

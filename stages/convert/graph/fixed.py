@@ -9,7 +9,7 @@ litert-torch writes the names of this module and of `Fixed` into tensor names: a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from embed_foundry.errors import InputError
@@ -108,7 +108,7 @@ class Fixed(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Return the unit vector: int32 [1, length], int32 [1, length] -> float32 [1, dimensions]."""
-        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.gemma:
             padding = (1.0 - attention_mask.to(torch.float32))[:, None, None, :] * MASKED
             full = [Block(slice(0, self.length), slice(0, self.length), padding)]

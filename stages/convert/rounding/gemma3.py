@@ -6,7 +6,7 @@ BERT is left out: litert-torch merges a matrix with the norm before it, which ta
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embed_foundry.errors import InputError
 
@@ -67,8 +67,8 @@ def _record_calls(
     states: list[Tensor] = []
     calls: list[list[Call]] = [[] for _ in layers]
 
-    def make_hook(number: int) -> "Callable[[object, tuple[Tensor, ...], dict[str, Any]], None]":
-        def hook(_: object, arguments: "tuple[Tensor, ...]", named: dict[str, Any]) -> None:
+    def make_hook(number: int) -> "Callable[[object, tuple[Tensor, ...], dict[str, object]], None]":
+        def hook(_: object, arguments: "tuple[Tensor, ...]", named: dict[str, object]) -> None:
             if number == 0:
                 states.append(arguments[0])
             calls[number].append(Call(arguments[1:], named))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,7 +14,7 @@ class Call:
     """What a layer is called with beside the hidden states: further positional arguments, and named ones."""
 
     further: tuple[object, ...]
-    named: dict[str, Any]
+    named: dict[str, object]
 
 
 def collect_inputs(
