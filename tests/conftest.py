@@ -28,7 +28,6 @@ from stages.commands import compose
 from stages.common import config
 from stages.common.config.variant import Recipe
 from stages.common.sources import probe_texts
-from stages.convert import teacher
 from support import small_release, tiny_model, tiny_static
 from support.hub_server import HubServer
 from support.sigstore_server import SigstoreServer
@@ -64,12 +63,10 @@ def recipes() -> dict[str, Recipe]:
     return config.parse(yaml.safe_load(composed), "conf/").variants
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _teacher_cache(tmp_path_factory) -> Iterator[None]:
-    """Cache a static table's teaching vectors in this session's folder, not in the repository."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher, "KEPT", tmp_path_factory.mktemp("kept"))
-        yield
+@pytest.fixture(scope="session")
+def conversion_cache(tmp_path_factory) -> Path:
+    """Return a folder for what conversions of this session reuse."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +78,7 @@ def base(params, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
+def converted(params, recipes, base, conversion_cache, tmp_path_factory) -> Callable[[str], Path]:
     """Return a function that returns a default variant's folder; the first process that needs it converts it."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
     variants = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "variants"
@@ -91,7 +88,7 @@ def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
     def folder(name: str) -> Path:
         with FileLock(variants / f"{name}.waiting"):
             if not (variants / name).exists():
-                convert.run(name, recipes[name], params.model, base, variants / name)
+                convert.run(name, recipes[name], params.model, base, variants / name, cache=conversion_cache)
         return variants / name
 
     return folder
@@ -100,7 +97,7 @@ def converted(params, recipes, base, tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def probes() -> list[str]:
     """Return the fifty parity texts."""
-    return probe_texts.texts()
+    return probe_texts.read_texts()
 
 
 @pytest.fixture(scope="session")

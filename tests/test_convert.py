@@ -1,4 +1,4 @@
-"""Each family converts the real model into a variant that is close to it, described by name, the same bytes twice."""
+"""Each kind converts the real model into a variant that is close to it and describes itself, the same bytes twice."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from embed_foundry.errors import InputError
 
 from stages import convert
 
-# What a sound conversion of MiniLM reaches at least; measured values lie above.
+# The least that a sound conversion of MiniLM reaches; measured values are higher.
 COSINE_MIN = {"fp32": 0.99999, "bf16": 0.9995, "onnx_fp32": 0.9999, "openvino_fp32": 0.9999} | {
     "onnx_q8": 0.995,
     "torch_int8": 0.985,
@@ -65,7 +65,7 @@ def test_parity_names_the_worst_text_and_is_what_a_user_would_measure(converted,
 
 
 @pytest.mark.parametrize("name", MEGABYTES_MAX)
-def test_folder_says_all_about_itself(converted, params, recipes, base, name):
+def test_a_folder_describes_itself(converted, params, recipes, base, name):
     folder = converted(name)
     body, variant = manifest.verify(folder), Variant.load(folder)
     assert body.stage == f"convert@{name}"
@@ -80,8 +80,8 @@ def test_folder_says_all_about_itself(converted, params, recipes, base, name):
     assert all((folder / file).exists() for file in variant.files.values())
 
 
-def test_records_only_what_dvc_would_convert_again_for(converted, root):
-    """A value that is recorded but is no parameter of the stage would change bytes without a re-run."""
+def test_every_recorded_setting_is_a_parameter_of_the_stage(converted, root):
+    """A value that is recorded but is no parameter of the stage would change bytes and run nothing."""
     declared = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["convert"]["do"]["params"]
     recorded = manifest.read(converted("fp32")).parameters["model"]
     assert {f"model.{key}" for key in recorded} <= set(declared)
@@ -116,28 +116,28 @@ def test_torch_copies_the_original_byte_for_byte(converted, base):
 def test_converting_twice_gives_the_same_bytes(converted, workplace, name):
     """In another process, folder, time zone, locale and hash seed."""
     odd = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(workplace)}
-    done = command(workplace, name, **odd)
-    assert done.returncode == 0, done.stderr
-    made = workplace / "variants" / name
-    assert (made / manifest.NAME).read_bytes() == (converted(name) / manifest.NAME).read_bytes()
-    manifest.verify(made)
-    assert {path.name for path in made.parent.iterdir()} == {name, f".{name}.lock"}, "scratch was left behind"
+    ended = run_stage(workplace, name, **odd)
+    assert ended.returncode == 0, ended.stderr
+    again = workplace / "variants" / name
+    assert (again / manifest.NAME).read_bytes() == (converted(name) / manifest.NAME).read_bytes()
+    manifest.verify(again)
+    assert {path.name for path in again.parent.iterdir()} == {name, f".{name}.lock"}, "scratch was left behind"
 
 
-def command(workplace: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_stage(workplace: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the stage as DVC does."""
-    words = [sys.executable, "-m", "stages.convert", *args]
+    arguments = [sys.executable, "-m", "stages.convert", *args]
     return subprocess.run(
-        words, cwd=workplace, env=os.environ | environment, capture_output=True, text=True, check=False
+        arguments, cwd=workplace, env=os.environ | environment, capture_output=True, text=True, check=False
     )
 
 
 @pytest.mark.parametrize("args", [["fp33"], [], ["fp32", "bf16"]])
 def test_unknown_name_ends_with_2_and_lists_the_variants(workplace, args):
-    done = command(workplace, *args)
-    assert done.returncode == 2
-    assert "expected one of ['bf16', 'fp32', 'onnx_fp32', 'onnx_int8', 'openvino_int8', 'static']" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    ended = run_stage(workplace, *args)
+    assert ended.returncode == 2
+    assert "expected one of ['bf16', 'fp32', 'onnx_fp32', 'onnx_int8', 'openvino_int8', 'static']" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_flipped_bit_in_the_original_ends_with_3_and_names_what_to_run(workplace, base):
@@ -149,37 +149,40 @@ def test_a_flipped_bit_in_the_original_ends_with_3_and_names_what_to_run(workpla
         byte = file.read(1)[0]
         file.seek(50_000_000)
         file.write(bytes([byte ^ 1]))
-    done = command(workplace, "static")
-    assert done.returncode == 3
-    assert "models/base/model.safetensors: has sha256" in done.stderr
-    assert "download" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    ended = run_stage(workplace, "static")
+    assert ended.returncode == 3
+    assert "models/base/model.safetensors: has sha256" in ended.stderr
+    assert "download" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
     assert not (workplace / "variants" / "static").exists()
 
 
 def test_a_missing_original_ends_with_3(workplace):
     (workplace / "models" / "base").unlink()
-    done = command(workplace, "static")
-    assert done.returncode == 3
-    assert "models/base/manifest.json: missing" in done.stderr
+    ended = run_stage(workplace, "static")
+    assert ended.returncode == 3
+    assert "models/base/manifest.json: missing" in ended.stderr
 
 
 def test_static_refuses_more_dimensions_than_the_model_has(params, base, tmp_path):
     recipe = params.variants["static"].model_copy(update={"dimensions": 385})
     with pytest.raises(InputError, match="dimensions 385 exceeds the model's 384"):
-        convert.run("static", recipe, params.model, base, tmp_path / "static")
-    assert list(tmp_path.glob("static*")) == []
+        convert.run("static", recipe, params.model, base, tmp_path / "static", cache=tmp_path / "cache")
+    assert not (tmp_path / "static").exists()
 
 
 def test_space_changes_with_what_defines_it(params, base, tmp_path):
-    spaces = {convert.space_id(base, params.model, None), convert.space_id(base, params.model, {"dimensions": 128})}
     prompted = params.model.model_copy(update={"prompts": {"query": "query: "}})
-    spaces.add(convert.space_id(base, prompted, None))
+    spaces = {
+        convert.compute_space_id(base, params.model, None),
+        convert.compute_space_id(base, params.model, {"dimensions": 128}),
+        convert.compute_space_id(base, prompted, None),
+    }
     other = tmp_path / "other"
     shutil.copytree(base, other)
     (other / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     manifest.write(other, {"stage": "download"})
-    spaces.add(convert.space_id(other, params.model, None))
+    spaces.add(convert.compute_space_id(other, params.model, None))
     assert len(spaces) == 4
     renamed = params.model.model_copy(update={"name": "x", "source": "hub", "matryoshka": [384]})
-    assert convert.space_id(base, renamed, None) in spaces
+    assert convert.compute_space_id(base, renamed, None) in spaces

@@ -13,27 +13,32 @@ from tokenizers import Tokenizer
 from stages import convert
 from stages.common.config.variant import StaticVocabulary
 from stages.common.sources import corpus, probe_texts
-from stages.convert import calibrate, ridge, teacher
-from stages.convert.tokenizer import special_ids
+from stages.convert import ridge
+from stages.convert.base_vectors import BaseModelVectors
+from stages.convert.tokenizer import read_special_ids, tokenize
 from support import tiny_gemma
 
 SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
 
-def alike(encode, texts) -> np.ndarray:
+def pairwise_similarities(encode, texts) -> np.ndarray:
     """Return the similarities of all pairs of different texts: [n (n - 1) / 2]."""
     vectors = encode(texts)
     return (vectors @ vectors.T)[np.triu_indices(len(texts), 1)]
 
 
-def test_a_fitted_table_ranks_unseen_texts_more_like_the_model(params, recipes, base, converted, tmp_path):
+def test_a_fitted_table_ranks_unseen_texts_more_like_the_model(
+    params, recipes, base, converted, conversion_cache, tmp_path
+):
     recipe = recipes["static"]
-    convert.run("bare", recipe.model_copy(update={"fit": None}), params.model, base, tmp_path / "bare")
-    seen = set(corpus.texts(None, recipe.fit.texts))
-    unseen = [text for text in corpus.texts(None, 3 * recipe.fit.texts) if text not in seen][:150]
-    model = alike(open_variant(converted("fp32")).encode, unseen)
+    convert.run(
+        "bare", recipe.model_copy(update={"fit": None}), params.model, base, tmp_path / "bare", cache=conversion_cache
+    )
+    fitted_texts = set(corpus.sample_texts(None, recipe.fit.texts))
+    unseen = [text for text in corpus.sample_texts(None, 3 * recipe.fit.texts) if text not in fitted_texts][:150]
+    model = pairwise_similarities(open_variant(converted("fp32")).encode, unseen)
     fitted, bare = (
-        spearmanr(model, alike(open_variant(folder).encode, unseen))[0]
+        spearmanr(model, pairwise_similarities(open_variant(folder).encode, unseen))[0]
         for folder in (converted("static"), tmp_path / "bare")
     )
     assert fitted > bare + 0.02
@@ -46,21 +51,21 @@ def test_the_fit_is_the_least_squares_solution():
     tokens = [rng.integers(0, 12, rng.integers(1, 6)).tolist() for _ in range(200)]
     means = np.stack([true[row].mean(axis=0) for row in tokens])
     targets = means / np.linalg.norm(means, axis=1, keepdims=True)
-    found = ridge.fitted(table, tokens, targets, 1e-3)
-    means = np.stack([found[row].mean(axis=0) for row in tokens])
+    fitted = ridge.fit_table(table, tokens, targets, 1e-3)
+    means = np.stack([fitted[row].mean(axis=0) for row in tokens])
     cosines = (means * targets).sum(axis=1) / np.linalg.norm(means, axis=1)
     before = np.stack([table[row].mean(axis=0) for row in tokens])
     assert cosines.mean() > 0.95 > 0.5 > ((before * targets).sum(axis=1) / np.linalg.norm(before, axis=1)).mean()
-    held = ridge.fitted(table, tokens, targets, 1e9)
+    held = ridge.fit_table(table, tokens, targets, 1e9)
     assert held == pytest.approx(table, abs=1e-5)
 
 
 def test_directions_are_principal_and_signed_alike():
     rows = np.random.default_rng(1).standard_normal((500, 6)) * [1, 9, 2, 7, 3, 5]
-    found = ridge.directions(rows, 3)
-    assert [int(np.abs(column).argmax()) for column in found.T] == [1, 3, 5]
-    assert (found[np.abs(found).argmax(axis=0), range(3)] > 0).all()
-    assert ridge.directions(-rows, 3) == pytest.approx(found)
+    directions = ridge.find_principal_directions(rows, 3)
+    assert [int(np.abs(column).argmax()) for column in directions.T] == [1, 3, 5]
+    assert (directions[np.abs(directions).argmax(axis=0), range(3)] > 0).all()
+    assert ridge.find_principal_directions(-rows, 3) == pytest.approx(directions)
 
 
 @pytest.fixture(scope="module")
@@ -72,54 +77,55 @@ def headed(base, tmp_path_factory):
 def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(headed, tmp_path):
     words = ["cat", "house", "7", "?"]
     model = SentenceTransformer(str(headed), device="cpu")
-    first, last = special_ids(headed)
-    rows = [[*first, token, *last] for token in model.tokenizer.convert_tokens_to_ids(words)]
-    found = teacher.Teacher(headed, tmp_path).vectors(rows, "words")
-    assert found.shape == (4, 48)
-    np.testing.assert_allclose(found, model.encode(words), atol=1e-6)
-
-
-def test_the_models_vectors_are_made_once_and_again_if_they_changed(headed, tmp_path, monkeypatch):
-    """Whatever order and padding they are made in, a row's vector is its own."""
-    monkeypatch.setattr(teacher, "KEPT", tmp_path / "kept")
+    special = read_special_ids(headed)
+    rows = [special.wrap([token]) for token in model.tokenizer.convert_tokens_to_ids(words)]
     (tmp_path / "graph").mkdir()
-    model = teacher.Teacher(headed, tmp_path / "graph")
-    rows = calibrate.encoded(headed, probe_texts.texts())
-    made = model.vectors(rows, "texts")
-    (file,) = (tmp_path / "kept").rglob("vectors.npy")
+    vectors = BaseModelVectors(headed, tmp_path / "graph", tmp_path / "cache").encode(rows, "words")
+    assert vectors.shape == (4, 48)
+    np.testing.assert_allclose(vectors, model.encode(words), atol=1e-6)
+
+
+def test_the_models_vectors_are_computed_once_and_again_if_they_changed(headed, tmp_path):
+    """A row's vector does not depend on the others in its batch."""
+    (tmp_path / "graph").mkdir()
+    encoder = BaseModelVectors(headed, tmp_path / "graph", tmp_path / "cache")
+    rows = tokenize(headed, probe_texts.read_texts(), 256)
+    vectors = encoder.encode(rows, "texts")
+    (file,) = (tmp_path / "cache").rglob("vectors.npy")
     first = file.stat().st_ino
-    np.testing.assert_array_equal(model.vectors(rows, "texts"), made)
+    np.testing.assert_array_equal(encoder.encode(rows, "texts"), vectors)
     assert file.stat().st_ino == first
     file.write_bytes(file.read_bytes()[:-4] + bytes(4))
-    np.testing.assert_array_equal(model.vectors(rows, "texts"), made)
+    np.testing.assert_array_equal(encoder.encode(rows, "texts"), vectors)
     assert file.stat().st_ino != first
-    for at in (0, 7, 49):
-        np.testing.assert_allclose(model.vectors(rows[at : at + 1], "text"), made[at : at + 1], atol=1e-6)
+    for number in (0, 7, 49):
+        alone = encoder.encode([rows[number]], "text")
+        np.testing.assert_allclose(alone, vectors[[number]], atol=1e-6)
 
 
-def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path, monkeypatch):
+def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path):
     changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "prompts": {"query": "query: "}}
     model = params.model.model_copy(update=changes)
     fit = recipes["static"].fit.model_copy(update={"texts": 100})
     recipe = recipes["static"].model_copy(update=SMALL | {"fit": fit})
     for place in ("one", "two"):
-        monkeypatch.setattr(teacher, "KEPT", tmp_path / place / "kept")
-        convert.run("static", recipe, model, headed, tmp_path / place / "static")
-    one, two = (manifest.read(tmp_path / place / "static").files for place in ("one", "two"))
-    assert one == two
+        folder = tmp_path / place
+        convert.run("static", recipe, model, headed, folder / "static", cache=folder / "cache")
+    first, second = (manifest.read(tmp_path / place / "static").files for place in ("one", "two"))
+    assert first == second
     encoder = open_variant(tmp_path / "one" / "static")
     assert encoder.table.shape == (4001, 32)
     np.testing.assert_array_equal(encoder.encode(["a cat"], prompt="query"), encoder.encode(["a cat"]))
 
 
 def test_words_are_remembered_and_forgotten_without_a_change(converted):
-    """Word by word as the text as a whole, seen or not; a full memory starts again; long words are not kept."""
+    """A text has the tokens of its words, remembered or not; a full memory starts again; long words are not kept."""
     encoder = open_variant(converted("static"))
     whole = Tokenizer.from_file(str(converted("static") / "tokenizer.json"))
-    for text in [*probe_texts.texts(), "", " ", "a  b\tc\n\nd ", "x" * 90, "ok\x1cok \u2028 e\u0301"] * 2:
-        known = len(whole.encode(text, add_special_tokens=False).ids)
-        assert encoder.count_tokens([text]) == [known]
-        assert encoder._tokens(text) == whole.encode(text, add_special_tokens=False).ids
+    for text in [*probe_texts.read_texts(), "", " ", "a  b\tc\n\nd ", "x" * 90, "ok\x1cok \u2028 e\u0301"] * 2:
+        ids = whole.encode(text, add_special_tokens=False).ids
+        assert encoder.count_tokens([text]) == [len(ids)]
+        assert encoder._tokens(text) == ids
     words = Words(whole)
     assert words["x" * 90] == tuple(whole.encode("x" * 90, add_special_tokens=False).ids)
     assert not words
@@ -128,7 +134,7 @@ def test_words_are_remembered_and_forgotten_without_a_change(converted):
     assert len(words) == 1
 
 
-def test_a_text_over_the_limit_is_cut_and_told_whatever_words_are_remembered(converted):
+def test_a_text_over_the_limit_is_truncated_with_a_warning_whatever_words_are_remembered(converted):
     encoder = open_variant(converted("static"), max_tokens=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""LiteRT variants of a small Gemma3: the original's vectors at every length, and each known way to fail told."""
+"""LiteRT variants of a small Gemma3: the original's vectors at every length; known failures end in an error."""
 
 import json
 import subprocess
@@ -19,8 +19,10 @@ from stages import convert
 from stages.commands import compose
 from stages.common import config
 from stages.common.config.variant import TfliteRecipe
-from stages.convert import calibrate, tflite_layers, tflite_rounding
+from stages.convert import calibration
 from stages.convert.graph import fixed
+from stages.convert.rounding.gemma3 import round_model
+from stages.convert.rounding.rows import round_to_nearest
 from support import small_release, tiny_sentencepiece
 
 # 282 tokens: over 257, so that the window shows.
@@ -44,20 +46,21 @@ def model(params) -> config.Model:
 def recipe(recipes):
     """Return a function that gives a recipe of conf/variant at other lengths."""
 
-    def changed(name: str, lengths: list[int] = LENGTHS) -> TfliteRecipe:
+    def change(name: str, lengths: list[int] = LENGTHS) -> TfliteRecipe:
         return recipes[name].model_copy(update={"lengths": lengths})
 
-    return changed
+    return change
 
 
 @pytest.fixture(scope="session")
-def variant(gemma, model, recipe, recipes, tmp_path_factory):
+def variant(gemma, model, recipe, recipes, conversion_cache, tmp_path_factory):
     """Return a function that gives the folder of a variant of the small Gemma3."""
     out = tmp_path_factory.mktemp("tflite")
 
     def folder(name: str) -> Path:
         if not (out / name).exists():
-            convert.run(name, recipes["fp32"] if name == "fp32" else recipe(name), model, gemma, out / name)
+            chosen = recipes["fp32"] if name == "fp32" else recipe(name)
+            convert.run(name, chosen, model, gemma, out / name, cache=conversion_cache)
         return out / name
 
     return folder
@@ -71,15 +74,15 @@ def original(gemma) -> SentenceTransformer:
 # Random weights have no redundancy to hide rounding in: these bounds are for this model, not for trained ones.
 @pytest.mark.parametrize(("name", "least"), [("tflite_fp32", 0.9999), ("tflite_mixed", 0.6)])
 def test_gives_the_original_vectors_at_every_length(variant, original, probes, name, least):
-    told = Variant.load(variant(name))
-    assert (told.kind, told.max_tokens, told.batching) == ("tflite", 300, "single")
-    assert set(told.files) == {"graph_32", "graph_300", "sentencepiece"}
-    assert set(told.parity["lengths"]) == {"32", "300"}
-    assert least <= told.parity["cosine_min"] <= min(told.parity["lengths"].values())
+    record = Variant.load(variant(name))
+    assert (record.kind, record.max_tokens, record.batching) == ("tflite", 300, "single")
+    assert set(record.files) == {"graph_32", "graph_300", "sentencepiece"}
+    assert set(record.parity["lengths"]) == {"32", "300"}
+    assert least <= record.parity["cosine_min"] <= min(record.parity["lengths"].values())
     encoder = open_variant(variant(name), 2)
-    asked = [*probes[::10], LONG]
-    found = np.concatenate([encoder.encode([text]) for text in asked])
-    assert (found * original.encode(asked, normalize_embeddings=True)).sum(axis=1).min() >= least
+    texts = [*probes[::10], LONG]
+    vectors = np.concatenate([encoder.encode([text]) for text in texts])
+    assert (vectors * original.encode(texts, normalize_embeddings=True)).sum(axis=1).min() >= least
     assert sorted(encoder.graphs) == [32, 300]
 
 
@@ -91,27 +94,29 @@ def test_rounded_weights_are_smaller(variant):
 @pytest.fixture(scope="session")
 def rounded(gemma, recipe) -> SentenceTransformer:
     model = SentenceTransformer(str(gemma), device="cpu", model_kwargs={"attn_implementation": "eager"}).eval()
-    tflite_layers.round_model(model, calibrate.token_ids(gemma), recipe("tflite_mixed").rounding.four_bit, table=True)
+    rows = calibration.load_token_ids(gemma)
+    round_model(model, rows, recipe("tflite_mixed").rounding.four_bit, round_table=True)
     return model
 
 
-FOUR_BIT = [f"layers.{at}.{name}_proj" for at in range(3) for name in ("self_attn.q", "mlp.gate", "mlp.up", "mlp.down")]
+LINEARS = ("self_attn.q_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+FOUR_BIT = [f"layers.{layer}.{name}" for layer in range(3) for name in LINEARS]
 
 
 def test_the_file_has_the_codes_of_the_rounding(variant, rounded):
     """An int8 matrix in their place would have up to 255 values a row, another 4-bit one other values."""
-    found = four_bit_matrices(variant("tflite_mixed") / "model_32.tflite")
-    assert len(found) == len(FOUR_BIT) + 1  # and the token table
+    matrices = read_four_bit_matrices(variant("tflite_mixed") / "model_32.tflite")
+    assert len(matrices) == len(FOUR_BIT) + 1  # and the token table
     for name in FOUR_BIT:
         weight = rounded[0].auto_model.get_submodule(name).weight.detach().numpy()
-        assert min(np.abs(one - weight).max() for one in found if one.shape == weight.shape) < 1e-6, name
+        assert min(np.abs(matrix - weight).max() for matrix in matrices if matrix.shape == weight.shape) < 1e-6, name
 
 
 def test_rounding_loses_less_than_nearest(gemma, rounded, original, probes):
     plain = SentenceTransformer(str(gemma), device="cpu")
     for name in FOUR_BIT:
         weight = plain[0].auto_model.get_submodule(name).weight
-        codes, scales = tflite_rounding.nearest(weight.data, 4)
+        codes, scales = round_to_nearest(weight.data, 4)
         weight.data = codes * scales
     expected = original.encode(probes, normalize_embeddings=True)
     lost = [
@@ -128,26 +133,26 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("pattern", MISFITS)
-def test_a_rounding_that_does_not_fit_is_told(gemma, model, recipe, tmp_path, pattern):
-    asked = recipe("tflite_mixed", [32])
-    asked = asked.model_copy(update={"rounding": asked.rounding.model_copy(update={"four_bit": [pattern]})})
+def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe, tmp_path, pattern):
+    mixed = recipe("tflite_mixed", [32])
+    misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": [pattern]})})
     with pytest.raises(InputError, match=MISFITS[pattern]):
-        convert.run("v", asked, model, gemma, tmp_path / "v")
+        convert.run("v", misfit, model, gemma, tmp_path / "v", cache=tmp_path / "cache")
     assert not (tmp_path / "v").exists()
 
 
-def four_bit_matrices(path: Path) -> list[np.ndarray]:
+def read_four_bit_matrices(path: Path) -> list[np.ndarray]:
     """Return a graph's 4-bit matrices as floats: two codes a byte, the low half first, a scale a row."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    found = []
+    matrices = []
     for tensor in model.subgraphs[0].tensors:
         if tensor.type == schema.TensorType.INT4:
             packed = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
             codes = (np.stack([packed & 15, packed >> 4], 1).astype(np.int8).reshape(tensor.shape) ^ 8) - 8
-            found.append(codes * np.asarray(tensor.quantization.scale, np.float32)[:, None])
-    return found
+            matrices.append(codes * np.asarray(tensor.quantization.scale, np.float32)[:, None])
+    return matrices
 
 
 def test_ids_are_those_of_the_base_model(variant, original, probes):
@@ -158,7 +163,7 @@ def test_ids_are_those_of_the_base_model(variant, original, probes):
     assert encoder.count_tokens([LONG]) == [len(original.tokenizer(LONG)["input_ids"])]
 
 
-def test_what_is_cut_is_told_and_a_length_can_be_chosen(variant):
+def test_truncation_warns_and_a_length_can_be_chosen(variant):
     encoder = open_variant(variant("tflite_fp32"), 2)
     with pytest.warns(TruncationWarning, match="exceed 300 tokens"):
         encoder.encode([LONG * 3])
@@ -175,8 +180,8 @@ def test_what_is_cut_is_told_and_a_length_can_be_chosen(variant):
         short.only(64)
 
 
-def test_converting_twice_gives_the_same_bytes_which_tell_no_place(variant, gemma, model, recipe, tmp_path):
-    convert.run("again", recipe("tflite_mixed", [32]), model, gemma, tmp_path / "again")
+def test_converting_twice_gives_the_same_bytes_which_name_no_place(variant, gemma, model, recipe, tmp_path):
+    convert.run("again", recipe("tflite_mixed", [32]), model, gemma, tmp_path / "again", cache=tmp_path / "cache")
     again = (tmp_path / "again" / "model_32.tflite").read_bytes()
     assert again == (variant("tflite_mixed") / "model_32.tflite").read_bytes()
     for path in variant("tflite_mixed").glob("*.tflite"):
@@ -184,44 +189,56 @@ def test_converting_twice_gives_the_same_bytes_which_tell_no_place(variant, gemm
         assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py"))
 
 
-def copying(_module, query, key, value, attention_mask, scaling, **_):
+def attend_by_copies(_module, query, key, value, attention_mask, scaling, **_):
     """Attend as transformers does: a copy of the keys for each query head."""
     groups = query.shape[1] // key.shape[1]
     scores = torch.matmul(query, repeat_kv(key, groups).transpose(2, 3)) * scaling + attention_mask[0].mask
     return torch.matmul(torch.softmax(scores, -1), repeat_kv(value, groups)).transpose(1, 2).contiguous(), None
 
 
-def infinite(module, query, key, value, attention_mask, scaling, **_):
+def attend_with_infinite_masks(module, query, key, value, attention_mask, scaling, **_):
     """Attend with masks of -inf."""
-    ended = [
+    blocks = [
         fixed.Block(block.rows, block.keys, torch.where(block.mask < -1, -torch.inf, 0.0)) for block in attention_mask
     ]
-    return ATTEND(module, query, key, value, ended, scaling)
+    return ATTEND(module, query, key, value, blocks, scaling)
 
 
 ATTEND = fixed.attend
 TRAPS = {
-    "keys copied for each query head": ("attend", copying, [32], r"has a cosine of 0\.\d+ to the base model"),
-    "masks of -inf": ("attend", infinite, [300], "has a cosine of nan to the base model"),
-    "a window that shrank": ("reach", lambda config: config.sliding_window // 2, [300], "has a cosine of 0"),
+    "keys copied for each query head": (
+        "attend",
+        attend_by_copies,
+        [32],
+        r"has a cosine of 0\.\d+ to the base model",
+    ),
+    "masks of -inf": ("attend", attend_with_infinite_masks, [300], "has a cosine of nan to the base model"),
+    "a window that shrank": (
+        "read_window_reach",
+        lambda config: config.sliding_window // 2,
+        [300],
+        "has a cosine of 0",
+    ),
 }
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_an_exporter_that_fails_silently_is_told(monkeypatch, gemma, model, recipe, tmp_path, trap):
-    name, planted, lengths, words = TRAPS[trap]
+def test_an_exporter_that_fails_silently_is_noticed(monkeypatch, gemma, model, recipe, tmp_path, trap):
+    name, planted, lengths, message = TRAPS[trap]
     monkeypatch.setattr(fixed, name, planted)
-    with pytest.warns(UserWarning, match=words):
-        made = convert.run("v", recipe("tflite_fp32", lengths), model, gemma, tmp_path / "v")
-    assert set(made.parity) == {"error"}
+    with pytest.warns(UserWarning, match=message):
+        record = convert.run(
+            "v", recipe("tflite_fp32", lengths), model, gemma, tmp_path / "v", cache=tmp_path / "cache"
+        )
+    assert set(record.parity) == {"error"}
 
 
-def test_a_token_id_past_the_embedding_is_told(base, model, recipe, tmp_path):
+def test_a_token_id_past_the_embedding_is_noticed(base, model, recipe, tmp_path):
     """EmbeddingGemma's tokenizer.json has 262,145 entries, its embedding 262,144 rows."""
     short = tiny_sentencepiece.write(tmp_path / "base", base / "tokenizer.json", rows=tiny_sentencepiece.PIECES - 1)
     with pytest.warns(UserWarning, match=f"has {tiny_sentencepiece.PIECES} entries, the model's embedding"):
-        made = convert.run("v", recipe("tflite_fp32", [32]), model, short, tmp_path / "v")
-    assert set(made.parity) == {"error"}
+        record = convert.run("v", recipe("tflite_fp32", [32]), model, short, tmp_path / "v", cache=tmp_path / "cache")
+    assert set(record.parity) == {"error"}
 
 
 ALONE = """
@@ -246,9 +263,9 @@ def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, ro
     target = config.parse(composed, "conf/").target.model_copy(update={"limits": {}})
     build = small_release.start(tmp_path, gemma, variant, model, target, root, ("fp32", "tflite_mixed"))
     bundle = build.release()
-    told = json.loads((bundle / "android.json").read_text())
-    assert (told["schema"], told["order"]) == (1, ["tflite_mixed"])
-    entry = told["variants"]["tflite_mixed"]
+    description = json.loads((bundle / "android.json").read_text())
+    assert (description["schema"], description["order"]) == (1, ["tflite_mixed"])
+    entry = description["variants"]["tflite_mixed"]
     for part in (*entry["graphs"], entry["tokenizer"]):
         assert manifest.sha256(bundle / part["file"]) == part["sha256"]
     for graph, tokens in zip(entry["graphs"], LENGTHS, strict=True):
@@ -262,11 +279,11 @@ def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, ro
     assert (entry["prompts"], entry["max_tokens"]) == (model.prompts, 300)
     encoder = open_bundle(bundle)
     assert encoder.variant.name == "tflite_mixed"
-    # Input order and types as an app would take them from android.json, without our encoder.
-    np.testing.assert_allclose(by_hand(bundle, entry, "cat"), encoder.encode(["cat"])[0], atol=1e-6)
+    # Input order and types as an app takes them from android.json, without our encoder.
+    np.testing.assert_allclose(encode_by_hand(bundle, entry, "cat"), encoder.encode(["cat"])[0], atol=1e-6)
 
 
-def by_hand(bundle: Path, entry: dict, text: str) -> np.ndarray:
+def encode_by_hand(bundle: Path, entry: dict, text: str) -> np.ndarray:
     """Encode as docs/android.md says."""
     from ai_edge_litert.interpreter import Interpreter
     from sentencepiece import SentencePieceProcessor
@@ -277,9 +294,9 @@ def by_hand(bundle: Path, entry: dict, text: str) -> np.ndarray:
     filled = {"input_ids": ids + [tokenizer["pad"]] * 32, "attention_mask": [1] * len(ids) + [0] * 32}
     interpreter = Interpreter(model_path=str(bundle / graph["file"]), num_threads=2)
     interpreter.allocate_tensors()
-    for at, item in enumerate(graph["inputs"]):
+    for index, item in enumerate(graph["inputs"]):
         value = np.array([filled[item["name"]][: graph["tokens"]]], item["type"])
-        interpreter.set_tensor(interpreter.get_input_details()[at]["index"], value)
+        interpreter.set_tensor(interpreter.get_input_details()[index]["index"], value)
     interpreter.invoke()
     vector = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].astype(np.float64)
     return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""PyTorch precisions: what is stored, what is computed, and what a precision that overflows is told."""
+"""PyTorch precisions: what is stored, what is computed, and the error of a precision that overflows."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def make(params, recipes, tmp_path):
     model = params.model.model_copy(update={"matryoshka": [48], "max_tokens": 1024})
 
     def run(name, folder):
-        convert.run(name, recipes[name], model, folder, tmp_path / name)
+        convert.run(name, recipes[name], model, folder, tmp_path / name, cache=tmp_path / "cache")
         return tmp_path / name
 
     return run
@@ -55,7 +55,7 @@ def test_int8_vector_does_not_depend_on_its_neighbours(converted, probes):
     assert np.abs(mixed - alone).max() < 1e-5
 
 
-def test_int8_reports_cut_texts_by_their_position(converted):
+def test_int8_reports_truncated_texts_by_their_position(converted):
     encoder = open_variant(converted("torch_int8"), 2)
     with pytest.warns(TruncationWarning, match=r"2 of 5 texts exceed 256 tokens and were cut \(first: text 1\)"):
         encoder.encode(["short", "long " * 400, "short", "medium " * 40, "longer " * 500])
@@ -75,7 +75,7 @@ def test_int8_keeps_windows_and_heads_of_gemma3(make, gemma):
     )
 
 
-def test_fp16_that_overflows_is_told_why_and_passes_no_gate(make, gemma, tmp_path, params):
+def test_fp16_that_overflows_says_why_and_passes_no_gate(make, gemma, tmp_path, params):
     loud = tmp_path / "loud"
     tiny_gemma.copy_with_loud_tokens(gemma, loud)
     with pytest.warns(UserWarning, match=r"convert@fp16: .* not finite .* fp16 ends at 65504; in fp32 this model"):

@@ -10,12 +10,12 @@ from stages.common.sources import aws, corpus
 
 @pytest.fixture(scope="module")
 def sentences() -> list[str]:
-    return corpus.texts(None, 3000)
+    return corpus.sample_texts(None, 3000)
 
 
 def test_texts_are_sentences_of_two_sources_and_the_same_each_time(sentences):
     assert len(set(sentences)) == len(sentences) == 3000
-    assert corpus.texts(None, 3000) == sentences
+    assert corpus.sample_texts(None, 3000) == sentences
     documented = " ".join(" ".join(text.split()) for text in aws.load_parameter_texts())
     share = sum(text in documented for text in sentences) / len(sentences)
     assert 0.3 < share < 0.4
@@ -34,8 +34,8 @@ def test_a_users_file(tmp_path):
     path = tmp_path / "mine.jsonl"
     mine = [f"This is sentence number {number} of mine." for number in range(9)]
     path.write_text("".join(json.dumps({"text": f"{sentence} "}) + "\n" for sentence in mine))
-    assert sorted(corpus.texts(path, 100)) == mine
-    assert len(corpus.texts(path, 3)) == 3
+    assert sorted(corpus.sample_texts(path, 100)) == mine
+    assert len(corpus.sample_texts(path, 3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_a_wrong_users_file_is_refused(tmp_path, name, content, why):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=why):
-        corpus.texts(tmp_path / name, 10)
+        corpus.sample_texts(tmp_path / name, 10)

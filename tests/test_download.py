@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from stages import download
 from stages.common import config
 from support import tiny_model
-from support.tiny_model import dump, edited, take, with_module, write
+from support.tiny_model import add_module, dump, edit_json, run_download, write
 
 WEIGHTS = "model.safetensors"
 
@@ -51,7 +51,7 @@ def test_package_files_that_are_not_configured_are_never_taken(package, tmp_path
 
 
 def test_code_in_a_package_is_refused_too(package, tmp_path):
-    contents = tiny_model.files() | {"config.json": edited("config.json", auto_map={"AutoModel": "modeling.Mine"})}
+    contents = tiny_model.files() | {"config.json": edit_json("config.json", auto_map={"AutoModel": "modeling.Mine"})}
     write(package, contents)
     with pytest.raises(IntegrityError, match=r"config.json: unexpected code: the key 'auto_map'"):
         download.run(tiny_model.config(contents, source="package", package="tiny_package"), tmp_path / "base")
@@ -79,13 +79,13 @@ def test_package_that_is_absent_or_incomplete_is_an_input_error(package, tmp_pat
 
 def test_every_source_gives_the_same_folder(package, folder, tmp_path):
     download.run(tiny_model.config(source="package", package="tiny_package"), tmp_path / "a")
-    take(folder, tmp_path / "b", pinned=True)
+    run_download(folder, tmp_path / "b", pinned=True)
     assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "b/manifest.json").read_bytes()
 
 
 def test_folder_without_pins_is_taken_and_recorded_as_unverified(folder, tmp_path):
     write(folder, {"README.md": b"mine"})
-    report = take(folder, tmp_path / "base", files=dict.fromkeys([*tiny_model.files(), "vocab.txt"]))
+    report = run_download(folder, tmp_path / "base", files=dict.fromkeys([*tiny_model.files(), "vocab.txt"]))
     assert report.unverified == tuple(sorted(tiny_model.files()))
     assert report.absent == ("vocab.txt",)
     assert manifest.files_of(tmp_path / "base") == sorted(tiny_model.files())
@@ -97,7 +97,7 @@ def test_folder_without_pins_is_taken_and_recorded_as_unverified(folder, tmp_pat
 def test_folder_that_is_absent_or_empty_is_an_input_error(tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=f"model.folder .*{path}"):
-        take(tmp_path / path, tmp_path / "base")
+        run_download(tmp_path / path, tmp_path / "base")
 
 
 MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
@@ -110,9 +110,9 @@ MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
     "bad tokenizer": ({}, {"tokenizer.json": b"{}"}, IntegrityError, "tokenizer.json: does not load"),
     "bad json": ({}, {"config.json": b"{"}, IntegrityError, "config.json: is not JSON"),
     "json list": ({}, {"config.json": b"[]"}, IntegrityError, "config.json: expected a JSON object"),
-    "module path": ({}, {"modules.json": with_module(path="../x", type="sentence_transformers.models.Normalize")},
+    "module path": ({}, {"modules.json": add_module(path="../x", type="sentence_transformers.models.Normalize")},
                     IntegrityError, "leaves the model folder"),
-    "module widths": ({}, {"2_Dense/config.json": edited("2_Dense/config.json", in_features=9)},
+    "module widths": ({}, {"2_Dense/config.json": edit_json("2_Dense/config.json", in_features=9)},
                       IntegrityError, "takes vectors of 9, the module before makes 8"),
     "shards": ({}, {"model.safetensors.index.json": dump({"weight_map": {"a": "../../x.safetensors"}})},
                IntegrityError, "x.safetensors are missing"),
@@ -126,21 +126,21 @@ def test_files_that_are_not_the_configured_model_are_refused(folder, tmp_path, c
         (folder / name).unlink() if data is None else write(folder, {name: data})
     files = dict.fromkeys([*tiny_model.files(), *changes])
     with pytest.raises(error, match=expected):
-        take(folder, tmp_path / "base", files=files, **settings)
+        run_download(folder, tmp_path / "base", files=files, **settings)
     assert not (tmp_path / "base").exists()
 
 
 def test_folder_that_differs_from_a_pin_says_how_to_take_it_anyway(folder, tmp_path):
     write(folder, {WEIGHTS: save({"embeddings": np.ones((40, 8), np.float32)})})
     with pytest.raises(IntegrityError, match=f"{WEIGHTS}: has sha256 .* write null for its pin"):
-        take(folder, tmp_path / "base", pinned=True)
-    take(folder, tmp_path / "base")
+        run_download(folder, tmp_path / "base", pinned=True)
+    run_download(folder, tmp_path / "base")
 
 
 def test_joined_pooling_modes_add_up(folder, tmp_path):
     write(folder, {"1_Pooling/config.json": dump({"embedding_dimension": 8, "pooling_mode": ["mean", "cls"]})})
     with pytest.raises(IntegrityError, match="takes vectors of 8, the module before makes 16"):
-        take(folder, tmp_path / "base")
+        run_download(folder, tmp_path / "base")
 
 
 @pytest.mark.parametrize(

@@ -242,10 +242,14 @@ def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, 
     assert report["parity"] >= 0.99999
     folder = tmp_path / "out" / "model"
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float32}
-    variant = convert.run("onnx_int8", recipes["onnx_int8"], model(params), folder, tmp_path / "onnx_int8")
+    variant = convert.run(
+        "onnx_int8", recipes["onnx_int8"], model(params), folder, tmp_path / "onnx_int8", cache=tmp_path / "cache"
+    )
     assert variant.parity["cosine_min"] > 0.95
-    assert Variant.load(tmp_path / "onnx_int8").space_id == convert.space_id(folder, model(params), None)
-    assert variant.space_id != convert.space_id(place / "base", model(params), None), "another space than the base's"
+    assert Variant.load(tmp_path / "onnx_int8").space_id == convert.compute_space_id(folder, model(params), None)
+    assert variant.space_id != convert.compute_space_id(place / "base", model(params), None), (
+        "another space than the base's"
+    )
 
 
 def test_heads_full_checkpointing_and_mined_negatives(tune, place, tmp_path):

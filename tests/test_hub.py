@@ -55,7 +55,7 @@ def test_fetches_upstreams_bytes_and_sends_the_token_to_the_hub_only(hub, fetch,
 
 
 def test_writes_the_same_folder_as_other_sources(fetch, tmp_path):
-    tiny_model.take(tiny_model.write(tmp_path / "mine"), tmp_path / "other", pinned=True)
+    tiny_model.run_download(tiny_model.write(tmp_path / "mine"), tmp_path / "other", pinned=True)
     assert (fetch() / manifest.NAME).read_bytes() == (tmp_path / "other" / manifest.NAME).read_bytes()
 
 

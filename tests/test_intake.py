@@ -10,7 +10,7 @@ from embed_foundry.errors import IntegrityError
 from safetensors.numpy import save
 
 from support import tiny_model
-from support.tiny_model import dump, edited, take, with_module, write
+from support.tiny_model import add_module, dump, edit_json, run_download, write
 
 WEIGHTS = "model.safetensors"
 
@@ -36,14 +36,14 @@ UNEXPECTED = {
     "python file below": ("deep/er/Helper.PY", b""),
     "pickled weights": ("pytorch_model.bin", b""),
     "keras weights": ("tf_model.h5", b""),
-    "auto_map": ("config.json", edited("config.json", auto_map={"AutoModel": "modeling.Mine"})),
-    "auto_map, nested": ("config.json", edited("config.json", text_config={"auto_map": {"AutoModel": "a.B"}})),
+    "auto_map": ("config.json", edit_json("config.json", auto_map={"AutoModel": "modeling.Mine"})),
+    "auto_map, nested": ("config.json", edit_json("config.json", text_config={"auto_map": {"AutoModel": "a.B"}})),
     "auto_map, tokenizer": ("tokenizer_config.json", dump({"auto_map": {"AutoTokenizer": ["a.B", None]}})),
     "auto_map, not taken": ("0_Other/config.json", dump({"auto_map": {"AutoModel": "a.B"}})),
     "trust": ("sentence_bert_config.json", dump({"model_args": {"trust_remote_code": True}})),
-    "module type": ("modules.json", with_module(type="custom_st.Mine")),
-    "module type, disguised": ("modules.json", with_module(type="sentence_transformers_evil.models.Pooling")),
-    "activation": ("2_Dense/config.json", edited("2_Dense/config.json", activation_function="os.system")),
+    "module type": ("modules.json", add_module(type="custom_st.Mine")),
+    "module type, disguised": ("modules.json", add_module(type="sentence_transformers_evil.models.Pooling")),
+    "activation": ("2_Dense/config.json", edit_json("2_Dense/config.json", activation_function="os.system")),
 }
 
 
@@ -52,7 +52,7 @@ def test_unexpected_code_in_a_folder_is_refused_by_name(folder, tmp_path, case):
     name, data = UNEXPECTED[case]
     write(folder, {name: data})
     with pytest.raises(IntegrityError, match=f"{name}: unexpected code.*safetensors.*new folder"):
-        take(folder, tmp_path / "base")
+        run_download(folder, tmp_path / "base")
     assert not (tmp_path / "base").exists()
 
 
@@ -62,10 +62,10 @@ def test_pickle_under_another_name_never_runs(folder, tmp_path, name, protocol):
     write(folder, {name: pickle.dumps(Payload(tmp_path / "canary"), protocol=protocol)})
     files = dict.fromkeys([*tiny_model.files(), name])
     if (name, protocol) in {("vocab.txt", 0), ("vocab.txt", 1)}:  # plain text, and text is all it is ever read as
-        take(folder, tmp_path / "base", files=files)
+        run_download(folder, tmp_path / "base", files=files)
     else:
         with pytest.raises(IntegrityError, match=name):
-            take(folder, tmp_path / "base", files=files)
+            run_download(folder, tmp_path / "base", files=files)
     assert not (tmp_path / "canary").exists()
 
 
@@ -75,7 +75,7 @@ def test_link_out_of_the_folder_is_refused(folder, tmp_path, name):
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(tmp_path / "secret")
     with pytest.raises(IntegrityError, match=f"{name}: is a link that leaves"):
-        take(folder, tmp_path / "base")
+        run_download(folder, tmp_path / "base")
 
 
 def tensors(header: bytes | dict, data: bytes, length: int | None = None) -> bytes:
@@ -102,7 +102,7 @@ BROKEN_WEIGHTS = {
 def test_broken_safetensors_is_refused_by_name(folder, tmp_path, case):
     write(folder, {WEIGHTS: BROKEN_WEIGHTS[case]})
     with pytest.raises(IntegrityError, match=f"{WEIGHTS}: .*(not a whole safetensors file|duplicate key 'a')"):
-        take(folder, tmp_path / "base")
+        run_download(folder, tmp_path / "base")
 
 
 @pytest.mark.parametrize("length", [0x280, 0x480])
@@ -111,4 +111,4 @@ def test_header_length_that_looks_like_a_pickle_is_no_pickle(folder, tmp_path, l
     padding = length - int.from_bytes(data[:8], "little")
     write(folder, {WEIGHTS: save({"a": np.zeros(1, np.float32)}, {"note": "x" * (100 + padding)})})
     assert (folder / WEIGHTS).read_bytes()[:2] == length.to_bytes(2, "little")
-    take(folder, tmp_path / "base")
+    run_download(folder, tmp_path / "base")

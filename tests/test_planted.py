@@ -163,20 +163,20 @@ def test_wrong_modules_show_in_parity(params, recipes, base, tmp_path, monkeypat
 
     sound = room.convert
 
-    def faulty(source, recipe, work):
-        draft = sound(source, recipe, work)
+    def faulty(folders, recipe):
+        draft = sound(folders, recipe)
         if change:
-            path = work / "model" / module / "config.json"
+            path = folders.work / "model" / module / "config.json"
             path.write_text(json.dumps(json.loads(path.read_text()) | change))
         else:
-            path = work / "model" / "modules.json"
+            path = folders.work / "model" / "modules.json"
             kept = [entry for entry in json.loads(path.read_text()) if not entry["path"].startswith(("2_", "3_"))]
             path.write_text(json.dumps(kept))
             draft = replace(draft, dimensions=64)
         return draft
 
     monkeypatch.setattr(room, "convert", faulty)
-    convert.run("fp32", recipes["fp32"], model, gemma, tmp_path / "fp32")
+    convert.run("fp32", recipes["fp32"], model, gemma, tmp_path / "fp32", cache=tmp_path / "cache")
     parity = Variant.load(tmp_path / "fp32").parity
     if change:
         assert parity["cosine_min"] < 0.9

@@ -139,7 +139,7 @@ def _write_probes(work: Path, order: list[str], model: Model, threads: int) -> N
     """Write the probe texts, the longest first (short after long is where state leaks), and each variant's vectors."""
     from safetensors.numpy import save_file
 
-    chosen = sorted(probe_texts.texts()[::PROBE_STEP], key=len, reverse=True)
+    chosen = sorted(probe_texts.read_texts()[::PROBE_STEP], key=len, reverse=True)
     probes: list[dict[str, str | None]] = [{"text": text, "prompt": None} for text in chosen]
     probes += [{"text": chosen[0], "prompt": prompt} for prompt in sorted(model.prompts)]
     golden = {}

@@ -16,7 +16,7 @@ def _main() -> None:
     if name not in params.variants:
         raise InputError(f"convert: expected one of {sorted(params.variants)}, got {sys.argv[1:]}.")
     weights = Path(params.finetune.weights)
-    convert.run(name, params.variants[name], params.model, weights, Path("variants", name))
+    convert.run(name, params.variants[name], params.model, weights, Path("variants", name), cache=convert.CACHE)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,48 @@
-"""What every conversion room has: its signature, its result, and its number of threads."""
+"""What all conversions share: their signature, folders and result, and their number of threads."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-# Threads during conversion and parity. Sums depend on how they are split, so this is fixed, not the host's number.
+from stages.common.config.variant import Recipe
+
+# Threads during conversion and parity. Sums depend on how they are split, so the number is the same on every host.
 THREADS = 2
 
 
 @dataclass(frozen=True)
+class Folders:
+    """Where a conversion reads and writes.
+
+    Attributes:
+        base: the verified SentenceTransformer folder.
+        work: the folder that becomes the variant's.
+        cache: intermediate results that later conversions reuse; safe to delete.
+    """
+
+    base: Path
+    work: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
 class ConversionResult:
-    """What a family's conversion reports about the files it wrote.
+    """What a conversion reports about the files it wrote.
 
     Attributes:
         files: role to file name, as the encoder of the kind expects.
         dimensions: length of a full vector.
-        facts: further facts for variant.json's recipe.
+        recipe_entries: values to add to the recipe in variant.json.
         own_space: the vectors cannot be compared with the base model's.
         batching: which texts may share a call, as in the variant's record.
-        caveat: what speaks against the conversion of this model; told if its encoder fails.
-        fault: what the conversion itself found wrong with its files; no gate lets such a variant pass.
+        caveat: what makes the conversion risky for this model; added to the error if its encoder fails.
+        fault: an error that the conversion found in its own files; the gate then never passes the variant.
         max_tokens: longest input that the files take; None if the model's own limit holds.
     """
 
     files: dict[str, str]
     dimensions: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    recipe_entries: dict[str, object] = field(default_factory=dict)
     own_space: bool = False
     batching: str = "padded"
     caveat: str = ""
@@ -34,7 +51,7 @@ class ConversionResult:
 
 
 class Converter(Protocol):
-    """A conversion room."""
+    """A module that converts one kind of variant."""
 
-    def convert(self, base: Path, recipe: Any, work: Path) -> ConversionResult:  # noqa: ANN401 - each family has its recipe class
-        """Write the variant's files into `work`."""
+    def convert(self, folders: Folders, recipe: Recipe) -> ConversionResult:
+        """Write the variant's files into `folders.work`; the recipe is of the module's own kind."""

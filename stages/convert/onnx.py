@@ -4,13 +4,17 @@ import math
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.common.config.variant import Blocks, OnnxQuantize, OnnxRecipe
 from stages.common.contract.progress import bar
-from stages.convert import calibrate, graph, rounding
-from stages.convert.conversion import ConversionResult
+from stages.convert import calibration, graph
+from stages.convert.conversion import ConversionResult, Folders
+from stages.convert.rounding import blocks
 from stages.convert.tokenizer import copy_tokenizer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
 
 GRAPH = "model.onnx"
 # Tables with fewer weights stay fp32: positions and token types are small and every token passes through them.
@@ -18,62 +22,59 @@ EMBEDDING_WEIGHTS = 1_000_000
 # Weights that share a scale in the 8-bit matrices of a 4-bit variant. Not more: from 128 on, onnxruntime 1.31 computes
 # one text and several by different kernels, and vectors move with the batch.
 KEPT_BLOCK = 32
-# Operators of onnxruntime's own, and the level at which MatMulNBits computes: 4 is with 8-bit activations.
+# The domain of onnxruntime's own operators, and the level at which MatMulNBits computes: 4 is with 8-bit activations.
 DOMAIN, ACCURACY = "com.microsoft", 4
 
 
-def convert(base: Path, recipe: OnnxRecipe, work: Path) -> ConversionResult:
+def convert(folders: Folders, recipe: OnnxRecipe) -> ConversionResult:
     """Export the SentenceTransformer to one graph: int64 input_ids, attention_mask [b, s] -> two named float32 outputs.
 
     Raises:
         InputError: the architecture cannot be exported; the message carries the exporter's reason.
     """
-    exported = graph.export(base, recipe.opset)
-    dimensions = graph.dimensions(exported)
+    base, work = folders.base, folders.work
+    model = graph.export(base, recipe.opset)
+    dimensions = graph.read_dimensions(model)
     if recipe.quantize:
-        exported = quantize(exported, recipe.quantize, base, work)
-    files = graph.save(exported, work / GRAPH)
+        model = _quantize(model, recipe.quantize, base, work)
+    files = graph.save(model, work / GRAPH)
     return ConversionResult(
-        files=files | copy_tokenizer(base, work), dimensions=dimensions, batching=batching(recipe.quantize)
+        files=files | copy_tokenizer(base, work), dimensions=dimensions, batching=_choose_batching(recipe.quantize)
     )
 
 
-def batching(settings: OnnxQuantize | None) -> str:
+def _choose_batching(settings: OnnxQuantize | None) -> str:
     """Return which texts may share a call, so that no vector depends on the others in it."""
     if settings is None:
         return "padded"
     return "single" if settings.dynamic else "equal_length"
 
 
-def quantize(exported: Any, settings: OnnxQuantize, base: Path, work: Path) -> Any:  # noqa: ANN401 - onnx has no types
-    """Return the graph with 8- or 4-bit weights; see conf/variant for what each setting does.
-
-    Args:
-        exported: the fp32 graph; it is changed.
-        settings: the recipe.
-        base: the base model's folder, for its tokenizer and prompts.
-        work: a folder for scratch files.
-    """
+def _quantize(model: "ModelProto", settings: OnnxQuantize, base: Path, work: Path) -> "ModelProto":
+    """Return the fp32 model, which is changed, with 8- or 4-bit weights; conf/variant says what each setting does."""
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         if settings.weights.bits == 4:
-            _four_bit(exported, settings, base, Path(scratch))
-        _embedding(exported, settings.embedding)
-        if dynamic := _matrices(exported, settings.dynamic):
-            exported = _dynamic(exported, [node.name for node in dynamic], settings.reduce_range, Path(scratch))
-        return _eight_bit(exported, settings.weights.block_size if settings.weights.bits == 8 else KEPT_BLOCK)
+            _round_to_4_bits(model, settings, base, Path(scratch))
+        _quantize_embedding(model, settings.embedding)
+        if dynamic := _find_matrices(model, settings.dynamic):
+            names = [node.name for node in dynamic]
+            model = _quantize_dynamically(model, names, settings.reduce_range, Path(scratch))
+        return _quantize_to_8_bits(model, settings.weights.block_size if settings.weights.bits == 8 else KEPT_BLOCK)
 
 
-def _matrices(exported: Any, patterns: list[str]) -> list[Any]:  # noqa: ANN401
+def _find_matrices(model: "ModelProto", patterns: list[str]) -> "list[NodeProto]":
     """Return the products with a weight matrix whose names match a pattern."""
-    weights = {item.name for item in exported.graph.initializer}
+    weights = {tensor.name for tensor in model.graph.initializer}
     return [
         node
-        for node in exported.graph.node
-        if node.op_type == "MatMul" and node.input[1] in weights and any(re.search(one, node.name) for one in patterns)
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+        and node.input[1] in weights
+        and any(re.search(pattern, node.name) for pattern in patterns)
     ]
 
 
-def _embedding(exported: Any, blocks: Blocks) -> None:  # noqa: ANN401
+def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
     """Replace the lookup of token embeddings by one in a table of integers, in place.
 
     The operator is onnxruntime's GatherBlockQuantized. Its own quantizer writes 4-bit tables only, with fp32 scales: a
@@ -81,54 +82,65 @@ def _embedding(exported: Any, blocks: Blocks) -> None:  # noqa: ANN401
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    tables = {item.name: item for item in exported.graph.initializer}
-    for at, node in enumerate(exported.graph.node):
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or table.data_type != TensorProto.FLOAT or math.prod(table.dims) < EMBEDDING_WEIGHTS:
+    for index, node in enumerate(model.graph.node):
+        if (table := _find_embedding(model, node)) is None:
             continue
-        name, block = table.name, math.gcd(table.dims[1], blocks.block_size)
-        codes, scales = rounding.table(numpy_helper.to_array(table), blocks.bits, block)
-        exported.graph.initializer.remove(table)
-        exported.graph.initializer.append(numpy_helper.from_array(codes, f"{name}.codes"))
-        exported.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
+        name, block = table.name, math.gcd(table.dims[1], settings.block_size)
+        codes, scales = blocks.round_embedding(numpy_helper.to_array(table), settings.bits, block)
+        model.graph.initializer.remove(table)
+        model.graph.initializer.append(numpy_helper.from_array(codes, f"{name}.codes"))
+        model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
         lookup = helper.make_node(
             "GatherBlockQuantized",
             [f"{name}.codes", node.input[1], f"{name}.scales"],
             [f"{name}.fp16"],
             name=f"{name}/lookup",
             domain=DOMAIN,
-            bits=blocks.bits,
+            bits=settings.bits,
             block_size=block,
             gather_axis=0,
             quantize_axis=1,
         )
         cast = helper.make_node("Cast", [f"{name}.fp16"], list(node.output), name=f"{name}/cast", to=TensorProto.FLOAT)
-        exported.graph.node.remove(node)
-        exported.graph.node.insert(at, cast)
-        exported.graph.node.insert(at, lookup)
-        _import_domain(exported)
+        model.graph.node.remove(node)
+        model.graph.node.insert(index, cast)
+        model.graph.node.insert(index, lookup)
+        _import_domain(model)
         return
 
 
-def _four_bit(exported: Any, settings: OnnxQuantize, base: Path, scratch: Path) -> None:  # noqa: ANN401
+def _find_embedding(model: "ModelProto", node: "NodeProto") -> "TensorProto | None":
+    """Return the table of token embeddings, if that is what a node looks up in."""
+    from onnx import TensorProto
+
+    if node.op_type != "Gather":
+        return None
+    for table in model.graph.initializer:
+        if table.name == node.input[0]:
+            large = math.prod(table.dims) >= EMBEDDING_WEIGHTS
+            return table if large and table.data_type == TensorProto.FLOAT else None
+    return None
+
+
+def _round_to_4_bits(model: "ModelProto", settings: OnnxQuantize, base: Path, scratch: Path) -> None:
     """Round all matrices but `keep_8_bit` to 4 bits by GPTQ, in place."""
     from onnx import helper, numpy_helper
 
-    kept = {node.name for node in _matrices(exported, settings.keep_8_bit)}
-    nodes = [node for node in _matrices(exported, [""]) if node.name not in kept]
+    kept = {node.name for node in _find_matrices(model, settings.keep_8_bit)}
+    nodes = [node for node in _find_matrices(model, [""]) if node.name not in kept]
     tensors = sorted({node.input[0] for node in nodes})
-    seen = calibrate.hessians(exported, tensors, calibrate.token_ids(base), scratch)
-    weights = {item.name: item for item in exported.graph.initializer}
-    with bar("GPTQ", len(nodes)) as progress:
+    hessians = calibration.compute_hessians(model, tensors, calibration.load_token_ids(base), scratch)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    with bar("convert: GPTQ", len(nodes)) as progress:
         for node in nodes:
             weight = weights[node.input[1]]
             matrix = numpy_helper.to_array(weight)
             block = math.gcd(len(matrix), settings.weights.block_size)
-            codes, scales = rounding.gptq(matrix, seen[node.input[0]].copy(), block)
+            codes, scales = blocks.round_matrix(matrix, hessians[node.input[0]], block)
             name = weight.name
-            exported.graph.initializer.append(numpy_helper.from_array(rounding.packed(codes, 4), f"{name}.codes"))
-            exported.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
-            exported.graph.initializer.remove(weight)
+            model.graph.initializer.append(numpy_helper.from_array(blocks.pack(codes, 4), f"{name}.codes"))
+            model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
+            model.graph.initializer.remove(weight)
             rounded = helper.make_node(
                 "MatMulNBits",
                 [node.input[0], f"{name}.codes", f"{name}.scales"],
@@ -143,16 +155,16 @@ def _four_bit(exported: Any, settings: OnnxQuantize, base: Path, scratch: Path) 
             )
             node.CopyFrom(rounded)
             progress.update(1)
-    _import_domain(exported)
+    _import_domain(model)
 
 
-def _dynamic(exported: Any, nodes: list[str], reduce_range: bool, scratch: Path) -> Any:  # noqa: ANN401
-    """Quantise these MatMuls' weights a channel and, at run time, their activations a tensor."""
+def _quantize_dynamically(model: "ModelProto", nodes: list[str], reduce_range: bool, scratch: Path) -> "ModelProto":
+    """Quantise these MatMuls' weights by channel and, at run time, their activations by tensor."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     source, target = scratch / "fp32.onnx", scratch / "dynamic.onnx"
-    graph.save(exported, source)
+    graph.save(model, source)
     quantize_dynamic(
         source,
         target,
@@ -165,18 +177,19 @@ def _dynamic(exported: Any, nodes: list[str], reduce_range: bool, scratch: Path)
     return onnx.load(target)
 
 
-def _eight_bit(exported: Any, block_size: int) -> Any:  # noqa: ANN401
+def _quantize_to_8_bits(model: "ModelProto", block_size: int) -> "ModelProto":
     """Quantise the remaining matrices to nearest; the kernel rounds activations to 8 bits, a scale a block."""
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=block_size, is_symmetric=True, accuracy_level=ACCURACY)
-    quantizer = MatMulNBitsQuantizer(exported, algo_config=settings)
+    quantizer = MatMulNBitsQuantizer(model, algo_config=settings)
     quantizer.process()
     return quantizer.model.model
 
 
-def _import_domain(exported: Any) -> None:  # noqa: ANN401
+def _import_domain(model: "ModelProto") -> None:
+    """Declare that the model uses onnxruntime's own operators."""
     from onnx import helper
 
-    if not any(item.domain == DOMAIN for item in exported.opset_import):
-        exported.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    if not any(imported.domain == DOMAIN for imported in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

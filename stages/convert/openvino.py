@@ -4,12 +4,15 @@ import logging
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.common.config.variant import OpenvinoCompress, OpenvinoRecipe
 from stages.convert import graph
-from stages.convert.conversion import ConversionResult
+from stages.convert.conversion import ConversionResult, Folders
 from stages.convert.tokenizer import copy_tokenizer
+
+if TYPE_CHECKING:
+    from openvino import Model
 
 GRAPH = "model.xml"
 WEIGHTS = "model.bin"
@@ -17,7 +20,7 @@ WEIGHTS = "model.bin"
 EMBEDDING_GROUP = 32
 
 
-def convert(base: Path, recipe: OpenvinoRecipe, work: Path) -> ConversionResult:
+def convert(folders: Folders, recipe: OpenvinoRecipe) -> ConversionResult:
     """Write the graph as IR, with the inputs and outputs of the ONNX graph it is read from.
 
     Raises:
@@ -25,15 +28,16 @@ def convert(base: Path, recipe: OpenvinoRecipe, work: Path) -> ConversionResult:
     """
     import openvino
 
+    base, work = folders.base, folders.work
     exported = graph.export(base, recipe.opset)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         source = Path(scratch, "model.onnx")
         graph.save(exported, source)
-        dimensions = graph.dimensions(exported)
+        dimensions = graph.read_dimensions(exported)
         del exported  # gigabytes
         model = openvino.Core().read_model(source)
         if recipe.compress:
-            model = compress(model, recipe.compress)
+            model = _compress(model, recipe.compress)
         openvino.save_model(model, work / GRAPH, compress_to_fp16=False)
         del model  # it maps the scratch file
     _number_layers(work / GRAPH)
@@ -45,15 +49,13 @@ def convert(base: Path, recipe: OpenvinoRecipe, work: Path) -> ConversionResult:
     )
 
 
-def compress(model: Any, settings: OpenvinoCompress) -> Any:  # noqa: ANN401 - openvino has no types for this
+def _compress(model: "Model", settings: OpenvinoCompress) -> "Model":
     """Return the model with integer weights: no calibration data, one scale an output channel or an embedding group."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    body = {
-        "int8_asym": nncf.CompressWeightsMode.INT8_ASYM,
-        "int8_sym": nncf.CompressWeightsMode.INT8_SYM,
-    }[settings.weights]
+    modes = {"int8_asym": nncf.CompressWeightsMode.INT8_ASYM, "int8_sym": nncf.CompressWeightsMode.INT8_SYM}
+    mode = modes[settings.weights]
     lookups = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "Gather"]
     if settings.embedding_bits == 4:
         matrices = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"]
@@ -64,12 +66,12 @@ def compress(model: Any, settings: OpenvinoCompress) -> Any:  # noqa: ANN401 - o
             all_layers=True,
             ignored_scope=nncf.IgnoredScope(names=matrices),
         )
-        return nncf.compress_weights(model, mode=body, ignored_scope=nncf.IgnoredScope(names=lookups))
-    return nncf.compress_weights(model, mode=body)
+        return nncf.compress_weights(model, mode=mode, ignored_scope=nncf.IgnoredScope(names=lookups))
+    return nncf.compress_weights(model, mode=mode)
 
 
 def _number_layers(path: Path) -> None:
-    """Name unnamed layers by their position: OpenVINO counts them over a process, so bytes would differ."""
+    """Name unnamed layers by their position: OpenVINO numbers them across a process, so bytes would differ."""
     unnamed = re.compile(r'<layer id="(\d+)" name="([A-Z][A-Za-z]*)(?:_\d+)+"')
     text = path.read_text(encoding="utf-8")
     path.write_text(unnamed.sub(r'<layer id="\1" name="\2_\1"', text), encoding="utf-8")

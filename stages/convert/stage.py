@@ -3,11 +3,10 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from embed_foundry import Variant, manifest
 from embed_foundry.variant import NAME as VARIANT_JSON
@@ -15,73 +14,16 @@ from embed_foundry.variant import NAME as VARIANT_JSON
 from stages.common.config import Model
 from stages.common.config.variant import Recipe
 from stages.common.contract.output import folder_size, stage_output
-from stages.convert.conversion import Converter
+from stages.common.records.base import Failure
+from stages.common.records.parity import Parity
+from stages.convert.conversion import ConversionResult, Folders
+from stages.convert.converters import CONVERTERS
 
-# kind -> the room that converts it, and the distributions whose versions shape its bytes.
-FAMILIES = {
-    "torch": ("stages.convert.torch", ("safetensors", "sentence-transformers", "torch", "transformers")),
-    "onnx": (
-        "stages.convert.onnx",
-        (
-            "onnx",
-            "onnxruntime",
-            "onnxscript",
-            "optimum",
-            "optimum-onnx",
-            "sentence-transformers",
-            "torch",
-            "transformers",
-        ),
-    ),
-    "openvino": (
-        "stages.convert.openvino",
-        (
-            "nncf",
-            "onnx",
-            "onnxscript",
-            "openvino",
-            "optimum",
-            "optimum-onnx",
-            "sentence-transformers",
-            "torch",
-            "transformers",
-        ),
-    ),
-    "static": (
-        "stages.convert.static",
-        (
-            "model2vec",
-            "onnx",
-            "onnxruntime",
-            "onnxscript",
-            "optimum",
-            "optimum-onnx",
-            "scikit-learn",
-            "sentence-transformers",
-            "tokenizers",
-            "torch",
-            "transformers",
-        ),
-    ),
-    "tflite": (
-        "stages.convert.tflite",
-        (
-            "ai-edge-litert",
-            "ai-edge-quantizer",
-            "litert-converter",
-            "litert-torch",
-            "sentence-transformers",
-            "sentencepiece",
-            "torch",
-            "transformers",
-        ),
-    ),
-}
-# What of the model's configuration shapes a variant; dvc.yaml names the same as parameters of the stage.
-USED = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
+# Where `cache` is in a build.
+CACHE = Path(".cache/static")
 
 
-def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Variant:
+def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path, *, cache: Path) -> Variant:
     """Convert one variant and return its record.
 
     Args:
@@ -90,55 +32,65 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path) -> Varia
         model: the base model's configuration.
         base: verified SentenceTransformer folder.
         out: the variant folder.
+        cache: a folder for intermediate results that later conversions reuse; safe to delete.
 
     Raises:
         InputError: the base model cannot be converted this way.
         IntegrityError: `base` differs from its manifest.
         RetryableError: another process converts this variant, or the disk is too small.
     """
-    from stages.convert import parity
-
-    module, libraries = FAMILIES[recipe.kind]
-    family: Converter = import_module(module)
-    settings = recipe.model_dump(mode="json")
-    parameters = {"variant": settings, "model": model.model_dump(mode="json", include=USED)}
+    converter = CONVERTERS[recipe.kind]
     with stage_output(
         out,
         stage=f"convert@{name}",
-        parameters=parameters,
+        parameters={"variant": recipe.model_dump(mode="json"), "model": model.vector_settings()},
         inputs={"base": base},
-        libraries=libraries,
+        libraries=converter.libraries,
         needs_bytes=3 * folder_size(base),  # the exported graph, its quantised copy, room for a temporary one
     ) as work:
-        with _quiet():
-            draft = family.convert(base, recipe, work)
-        variant = Variant(
-            name=name,
-            kind=recipe.kind,
-            precision=recipe.precision,
-            model=origin(base, model),
-            space_id=space_id(base, model, settings if draft.own_space else None),
-            dimensions=draft.dimensions,
-            matryoshka=tuple(sorted({draft.dimensions, *(d for d in model.matryoshka if d < draft.dimensions)})[::-1]),
-            max_tokens=draft.max_tokens or model.max_tokens,
-            prompts=model.prompts,
-            files=draft.files,
-            recipe=settings | draft.facts,
-            batching=draft.batching,
-        )
+        with _silence_logs():
+            result = converter.load().convert(Folders(base=base, work=work, cache=cache), recipe)
+        variant = _describe(name, recipe, model, base, result)
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
-        figures = {"error": draft.fault} if draft.fault else parity.measure(base, work, own_space=draft.own_space)
-        if "error" in figures:
-            figures["error"] = f"{figures['error']} {draft.caveat}".rstrip()
-            warnings.warn(f"convert@{name}: {figures['error']} No gate lets this variant pass.", stacklevel=2)
-        record.write_bytes(manifest.canonical(variant.to_json() | {"parity": figures}))
+        parity = _compare(base, work, result)
+        if isinstance(parity, Failure):
+            warnings.warn(f"convert@{name}: {parity.error} No gate lets this variant pass.", stacklevel=2)
+        record.write_bytes(manifest.canonical(replace(variant, parity=parity.model_dump(mode="json")).to_json()))
         return Variant.load(work)
 
 
+def _describe(name: str, recipe: Recipe, model: Model, base: Path, result: ConversionResult) -> Variant:
+    """Return the variant's record, without its parity."""
+    settings = recipe.model_dump(mode="json")
+    shorter = {dimensions for dimensions in model.matryoshka if dimensions < result.dimensions}
+    return Variant(
+        name=name,
+        kind=recipe.kind,
+        precision=recipe.precision,
+        model=describe_origin(base, model),
+        space_id=compute_space_id(base, model, settings if result.own_space else None),
+        dimensions=result.dimensions,
+        matryoshka=tuple(sorted({result.dimensions, *shorter}, reverse=True)),
+        max_tokens=result.max_tokens or model.max_tokens,
+        prompts=model.prompts,
+        files=result.files,
+        recipe=settings | result.recipe_entries,
+        batching=result.batching,
+    )
+
+
+def _compare(base: Path, work: Path, result: ConversionResult) -> Parity | Failure:
+    """Return the parity of the files in `work`, or why there is none, the conversion's own caveat included."""
+    from stages.convert.parity import measure_parity
+
+    parity = Failure(error=result.fault) if result.fault else measure_parity(base, work, own_space=result.own_space)
+    return Failure(error=f"{parity.error} {result.caveat}".rstrip()) if isinstance(parity, Failure) else parity
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what exporters and quantizers log: thousands of lines, a few for every node."""
+def _silence_logs() -> Iterator[None]:
+    """Drop what exporters and quantizers log: thousands of lines, a few for every node."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -146,20 +98,20 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def origin(base: Path, model: Model) -> str:
+def describe_origin(base: Path, model: Model) -> str:
     """Return what a variant is made of: repository and commit, and the fine-tuning stage that came between, if any."""
     stage = str(manifest.read(base).stage)
     return f"{model.repo}@{model.revision}" + (f"+{stage}" if stage.startswith("finetune@") else "")
 
 
-def space_id(base: Path, model: Model, own: dict[str, Any] | None) -> str:
+def compute_space_id(base: Path, model: Model, own_recipe: Mapping[str, object] | None) -> str:
     """Return the digest of what defines a vector space: weights, modules, prompts, unit norm, and a recipe of its own.
 
     Args:
         base: the base model's folder.
         model: its configuration.
-        own: the settings of a conversion that leaves the base model's space, else None.
+        own_recipe: the recipe of a conversion that leaves the base model's space, else None.
     """
     files = manifest.read(base).hashes
-    space = {"files": files, "prompts": model.prompts, "unit_norm": True, "own": own}
+    space = {"files": files, "prompts": model.prompts, "unit_norm": True, "own": own_recipe}
     return hashlib.sha256(manifest.canonical(space)).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""PyTorch reference variants: the base model's own files, with the weights cast or rounded as the precision asks.
+"""PyTorch reference variants: the base model's own files, with the weights cast or rounded to the recipe's precision.
 
-Nothing else is loaded into transformers and saved again: re-saving changes configurations silently (Gemma3's
-sliding_window shrinks at every round).
+The model is never loaded into transformers and saved again: saving changes configurations silently (Gemma3's
+sliding_window shrinks every time).
 """
 
 import shutil
@@ -12,33 +12,34 @@ from embed_foundry import manifest
 from stages.common.config.variant import TorchRecipe
 from stages.common.sources import probe_texts
 from stages.common.sources.intake import read_object
-from stages.convert.conversion import THREADS, ConversionResult
+from stages.convert.conversion import THREADS, ConversionResult, Folders
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
 
 WEIGHTS = ".safetensors"
 CONFIG = "config.json"
-# Inputs that the fast tokenizer in tokenizer.json makes needless; an 8-bit variant is about size.
+# torch's name of each precision that weights are cast to.
+CASTS = {"bf16": "bfloat16", "fp16": "float16"}
+# Files that the fast tokenizer in tokenizer.json replaces; an 8-bit variant is made for its size.
 SLOW_TOKENIZERS = {"tokenizer.model", "vocab.txt", TOKENIZER}
 
 
-def convert(base: Path, recipe: TorchRecipe, work: Path) -> ConversionResult:
+def convert(folders: Folders, recipe: TorchRecipe) -> ConversionResult:
     """Copy the base model byte for byte, except for its weights."""
-    folder = work / "model"
+    base, copy = folders.base, folders.work / "model"
     if recipe.precision == "int8":
-        return _to_int8(base, folder)
-    casts = {"bf16": "bfloat16", "fp16": "float16"}
+        return _quantize_weights(base, copy)
     for name in manifest.files_of(base):
-        target = folder / name
+        target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if recipe.precision in casts and name.endswith(WEIGHTS):
-            _cast(base / name, target, casts[recipe.precision])
+        if recipe.precision in CASTS and name.endswith(WEIGHTS):
+            _cast_weights(base / name, target, CASTS[recipe.precision])
         else:
             shutil.copyfile(base / name, target)
-    caveat = _peak(base) if recipe.precision == "fp16" else ""
-    return ConversionResult(files={"model": "model"}, dimensions=_dimensions(folder), caveat=caveat)
+    caveat = _describe_overflow(base) if recipe.precision == "fp16" else ""
+    return ConversionResult(files={"model": "model"}, dimensions=_read_dimensions(copy), caveat=caveat)
 
 
-def _cast(source: Path, target: Path, dtype: str) -> None:
+def _cast_weights(source: Path, target: Path, dtype: str) -> None:
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -52,7 +53,7 @@ def _cast(source: Path, target: Path, dtype: str) -> None:
     save_file(tensors, target, metadata)
 
 
-def _to_int8(base: Path, folder: Path) -> ConversionResult:
+def _quantize_weights(base: Path, copy: Path) -> ConversionResult:
     """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
     from embed_foundry.torch_int8 import METHOD, swap
     from safetensors.torch import save_file
@@ -63,46 +64,46 @@ def _to_int8(base: Path, folder: Path) -> ConversionResult:
     swap(transformer, fill=True)
     for name in manifest.files_of(base):
         if name not in SLOW_TOKENIZERS:
-            target = folder / name
+            target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target)
-    copy_tokenizer(base, folder)
+    copy_tokenizer(base, copy)
     save_file(
         {name: tensor.contiguous() for name, tensor in transformer.state_dict().items()},
-        folder / f"model{WEIGHTS}",
+        copy / f"model{WEIGHTS}",
         {"format": "pt"},
     )
     config = read_object(base / CONFIG)
-    (folder / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
+    (copy / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
     return ConversionResult(
         files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length"
     )
 
 
-def _peak(base: Path) -> str:
-    """Say where the base model's values are largest, in fp32 over the parity texts, and where fp16 ends."""
+def _describe_overflow(base: Path) -> str:
+    """Return where fp16 ends, and where the base model's fp32 values are largest over the probe texts."""
     import torch
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(THREADS)
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
-    peak, where = 0.0, ""
+    peak, peak_module = 0.0, ""
 
-    def note(name: str, output: object) -> None:
-        nonlocal peak, where
+    def record_peak(module: str, output: object) -> None:
+        nonlocal peak, peak_module
         value = output[0] if isinstance(output, tuple) else output
         if isinstance(value, torch.Tensor) and value.is_floating_point() and (top := float(value.abs().max())) > peak:
-            peak, where = top, name
+            peak, peak_module = top, module
 
     for name, module in model.named_modules():
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
-    for text in probe_texts.texts():
+        module.register_forward_hook(lambda _module, _input, output, name=name: record_peak(name, output))
+    for text in probe_texts.read_texts():
         model.encode([text], show_progress_bar=False)
     end = torch.finfo(torch.float16).max
-    return f"fp16 ends at {end:.0f}; in fp32 this model reaches {peak:.3g} ({where}). Use fp32 or bf16 instead."
+    return f"fp16 ends at {end:.0f}; in fp32 this model reaches {peak:.3g} ({peak_module}). Use fp32 or bf16 instead."
 
 
-def _dimensions(folder: Path) -> int:
+def _read_dimensions(folder: Path) -> int:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)

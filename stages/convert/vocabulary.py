@@ -1,50 +1,25 @@
-"""Which of a tokenizer's tokens get a row in a static table, and the tokenizer that knows just these.
+"""Which of a tokenizer's tokens get a row in a static table, and the tokenizer that has only these.
 
-A multilingual vocabulary is larger than a small table. Tokens stay by how often the texts have them, then by their id,
-which follows their rank in what the tokenizer was trained on. Characters and bytes always stay: no text loses more than
-the joints of its rarer words.
+A multilingual vocabulary is larger than a small table. Tokens are kept by their count in the texts, then by their id,
+which follows their rank in what the tokenizer was trained on. Characters and bytes are always kept, so every text can
+still be written: rarer words only fall into more pieces.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
 
 from embed_foundry.errors import InputError
 
 from stages.common.config.variant import StaticVocabulary
-from stages.common.sources.intake import read_object
+from stages.convert.tokenizer_json import BYTE, SPACE, TokenizerJson
 
-# What SentencePiece writes for a space, and tokenizers that do so without one before a text's first word.
-SPACE = "\u2581"
-SPACED = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-# They hand over whole texts, though no token goes past a space. Cut there, words can be remembered; in lower case, with
-# a space before the first one, and one at most between two, a word has the same tokens wherever it stands.
-APART = {
-    "normalizer": {
-        "type": "Sequence",
-        "normalizers": [
-            {"type": "Lowercase"},
-            {"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""},
-            {"type": "Replace", "pattern": {"Regex": " +"}, "content": SPACE},
-            {"type": "Prepend", "prepend": SPACE},
-        ],
-    },
-    "pre_tokenizer": {
-        "type": "Split",
-        "pattern": {"String": SPACE},
-        "behavior": "MergedWithNext",
-        "invert": False,
-    },
-}
-STRIPPED = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 # One character, also within a word as WordPiece writes it, or one byte as SentencePiece does.
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-LETTER = re.compile(rf"(?:##)?.|{BYTE.pattern}", re.DOTALL)
+CHARACTER = re.compile(rf"(?:##)?.|{BYTE.pattern}", re.DOTALL)
 UNUSED = re.compile(r"[\[<]unused\d+[\]>]")
 
 
@@ -53,90 +28,88 @@ class Vocabulary:
     """A smaller tokenizer.
 
     Attributes:
-        tokenizer: its tokenizer.json; it adds no special tokens.
+        tokenizer: the text of its tokenizer.json; it adds no special tokens.
         kept: the base tokenizer's id of each of its tokens, by their new ids.
         unknown: the new id of what it does not know; None if there is none.
         by_word: a text's tokens are those of the words between its spaces, each tokenized alone.
     """
 
-    tokenizer: dict[str, Any]
+    tokenizer: str
     kept: list[int]
     unknown: int | None
     by_word: bool
 
 
-def pruned(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Vocabulary:
+def prune_vocabulary(path: Path, settings: StaticVocabulary, texts: Sequence[str]) -> Vocabulary:
     """Return the tokenizer in a file with as many tokens as the settings allow.
 
     Args:
         path: the base model's tokenizer.json.
         settings: how many tokens, in which scripts.
-        texts: what is to be tokenized well.
+        texts: texts whose tokens are kept first.
 
     Raises:
-        InputError: a kind of tokenizer that cannot be pruned here, an unknown script, or fewer tokens than characters.
+        InputError: a tokenizer that cannot be pruned here, an unknown script, or fewer tokens than characters.
     """
-    described = read_object(path)
-    model = described["model"]
-    if model.get("type") not in FAMILIES:
-        raise InputError(f"{path}: is of type {model.get('type')}; static takes {sorted(FAMILIES)}. Leave static out.")
-    special = {token["content"] for token in described["added_tokens"] if token["special"]}
-    base = _ids(model)
-    ids = {token: at for token, at in base.items() if token not in special and not UNUSED.fullmatch(token)}
-    if _spaced(described):
-        ids = {token: at for token, at in ids.items() if token == token.lower() or BYTE.fullmatch(token)}
+    tokenizer = TokenizerJson.load(path)
+    if tokenizer.algorithm not in REQUIREMENTS:
+        raise InputError(
+            f"{path}: is of type {tokenizer.algorithm}; static takes {sorted(REQUIREMENTS)}. Leave static out."
+        )
+    ids = _select_by_script(_select_usable(tokenizer), settings.scripts)
+    if tokenizer.writes_spaces:
         texts = [text.lower() for text in texts]
-    ids = _written(ids, settings.scripts)
-    kept = {token for token in ids if LETTER.fullmatch(token)}
-    most = settings.tokens or len(ids)
-    if len(kept) > most:
-        raise InputError(f"static: vocabulary.tokens {most} is less than {path}'s {len(kept)} characters. Raise it.")
-    needed = FAMILIES[model["type"]](described)
-    for token in _ranked(path, ids, texts):
-        if len(more := needed(token) - kept) <= most - len(kept):
-            kept |= more
-    unknown = _unknown(model)
-    return _rebuilt(described, base, kept | ({unknown} & base.keys()), unknown)
+    kept = {token for token in ids if CHARACTER.fullmatch(token)}
+    limit = settings.tokens or len(ids)
+    if len(kept) > limit:
+        raise InputError(f"static: vocabulary.tokens {limit} is less than {path}'s {len(kept)} characters. Raise it.")
+    find_required = REQUIREMENTS[tokenizer.algorithm](tokenizer)
+    for token in _rank_tokens(path, ids, texts):
+        missing = find_required(token) - kept
+        if len(missing) <= limit - len(kept):
+            kept |= missing
+    unknown = tokenizer.unknown_token
+    tokens = sorted(kept | ({unknown} & tokenizer.ids.keys()), key=tokenizer.ids.__getitem__)
+    return Vocabulary(
+        tokenizer=tokenizer.keep(tokens),
+        kept=[tokenizer.ids[token] for token in tokens],
+        unknown=tokens.index(unknown) if unknown in tokens else None,
+        by_word=tokenizer.splits_at_spaces,
+    )
 
 
-def _spaced(described: Mapping[str, Any]) -> bool:
-    """Return whether a tokenizer is a BPE that writes spaces as SentencePiece does."""
-    return (described["model"]["type"], described["normalizer"]) == ("BPE", SPACED)
+def _select_usable(tokenizer: TokenizerJson) -> dict[str, int]:
+    """Return token -> id of the tokens that a text of the pruned tokenizer can have."""
+    special = tokenizer.special_tokens
+    ids = {token: number for token, number in tokenizer.ids.items() if token not in special}
+    ids = {token: number for token, number in ids.items() if not UNUSED.fullmatch(token)}
+    if tokenizer.writes_spaces:  # and then pruned to lower case
+        ids = {token: number for token, number in ids.items() if token == token.lower() or BYTE.fullmatch(token)}
+    return ids
 
 
-def _unknown(model: Mapping[str, Any]) -> str:
-    """Return the token for what a tokenizer does not know; empty if it has none."""
-    at = model.get("unk_id")
-    return str(model["vocab"][at][0] if at is not None else model.get("unk_token") or "")
-
-
-def _ids(model: Mapping[str, Any]) -> dict[str, int]:
-    """Return token -> id."""
-    vocab = model["vocab"]
-    return dict(vocab) if isinstance(vocab, dict) else {token: at for at, (token, _) in enumerate(vocab)}
-
-
-def _written(ids: dict[str, int], scripts: list[str] | None) -> dict[str, int]:
+def _select_by_script(ids: dict[str, int], scripts: list[str] | None) -> dict[str, int]:
     """Return the tokens that are bytes, or whose letters are all of these scripts.
 
     A letter's script is the first word of its Unicode name: LATIN SMALL LETTER A, CJK UNIFIED IDEOGRAPH-4E16.
     """
     if scripts is None:
         return ids
-    of = {letter: unicodedata.name(letter, "").partition(" ")[0] for letter in set("".join(ids)) if letter.isalpha()}
-    wanted = {script.upper() for script in scripts}
-    if unknown := wanted - set(of.values()):
+    letters = {letter for letter in set("".join(ids)) if letter.isalpha()}
+    script_of = {letter: unicodedata.name(letter, "").partition(" ")[0] for letter in letters}
+    selected = {script.upper() for script in scripts}
+    if unknown := selected - set(script_of.values()):
         raise InputError(
-            f"static: no token is of vocabulary.scripts {sorted(unknown)}; there are {sorted(set(of.values()))}."
+            f"static: no token is of vocabulary.scripts {sorted(unknown)}; there are {sorted(set(script_of.values()))}."
         )
     return {
-        token: at
-        for token, at in ids.items()
-        if BYTE.fullmatch(token) or {of[one] for one in token if one in of} <= wanted
+        token: number
+        for token, number in ids.items()
+        if BYTE.fullmatch(token) or {script_of[letter] for letter in token if letter in script_of} <= selected
     }
 
 
-def _ranked(path: Path, ids: Mapping[str, int], texts: Sequence[str]) -> Iterator[str]:
+def _rank_tokens(path: Path, ids: Mapping[str, int], texts: Sequence[str]) -> Iterator[str]:
     """Yield tokens, the most useful first."""
     from tokenizers import Tokenizer
 
@@ -144,68 +117,40 @@ def _ranked(path: Path, ids: Mapping[str, int], texts: Sequence[str]) -> Iterato
     tokenizer.no_padding()
     tokenizer.no_truncation()
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    counts = Counter(chain.from_iterable(item.ids for item in encodings))
+    counts = Counter(chain.from_iterable(encoding.ids for encoding in encodings))
     yield from sorted(ids, key=lambda token: (-counts[ids[token]], ids[token]))
 
 
-def _alone(_: Mapping[str, Any]) -> Callable[[str], set[str]]:
-    """Return what a token needs where the longest known piece, or the likeliest, is taken: nothing else."""
+def _require_token_alone(_: TokenizerJson) -> Callable[[str], set[str]]:
+    """Return the function for tokenizers that take the longest piece, or the likeliest: a token needs no other."""
     return lambda token: {token}
 
 
-def _merged(described: Mapping[str, Any]) -> Callable[[str], set[str]]:
-    """Return what a BPE token needs: what is merged on the way to it; none, if merging never gives it.
+def _require_merged_parts(tokenizer: TokenizerJson) -> Callable[[str], set[str]]:
+    """Return the function for a BPE: a token needs what is merged on the way to it. Empty if no merging gives it.
 
-    A merge is never undone, so in any text a token comes about just as it does alone. A text whose tokens are all kept
-    hence keeps its tokens.
+    A merge is never undone, so a token is merged in any text just as it is alone. A text whose tokens are all kept
+    therefore keeps its tokens.
     """
-    ranks = {pair: at for at, pair in enumerate(_merges(described["model"]))}
-    spaced = _spaced(described)
+    ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
+    unmergeable, writes_spaces = len(ranks), tokenizer.writes_spaces
 
-    def needed(token: str) -> set[str]:
-        parts, found = list(token), {token}
+    def find_required(token: str) -> set[str]:
+        parts, required = list(token), {token}
         while len(parts) > 1:
-            rank, at = min((ranks.get(pair, len(ranks)), at) for at, pair in enumerate(pairwise(parts)))
-            if rank == len(ranks) or (spaced and SPACE in token[1:]):
+            rank, index = min((ranks.get(pair, unmergeable), index) for index, pair in enumerate(pairwise(parts)))
+            if rank == unmergeable or (writes_spaces and SPACE in token[1:]):
                 return set()
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-            found.add(parts[at])
-        return found
+            parts[index : index + 2] = [parts[index] + parts[index + 1]]
+            required.add(parts[index])
+        return required
 
-    return needed
-
-
-def _merges(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for pair in model["merges"]:  # older files have them as one string
-        left, right = pair.split(" ") if isinstance(pair, str) else pair
-        yield left, right
+    return find_required
 
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any]], Callable[[str], set[str]]]] = {
-    "BPE": _merged,
-    "Unigram": _alone,
-    "WordPiece": _alone,
+# A tokenizer's algorithm -> what makes the function from a token to all that must be kept with it, itself included.
+REQUIREMENTS: Mapping[str, Callable[[TokenizerJson], Callable[[str], set[str]]]] = {
+    "BPE": _require_merged_parts,
+    "Unigram": _require_token_alone,
+    "WordPiece": _require_token_alone,
 }
-
-
-def _rebuilt(described: dict[str, Any], base: Mapping[str, int], kept: Iterable[str], unknown: str) -> Vocabulary:
-    """Return the tokenizer with its kept tokens numbered anew, in the order of their ids in the base tokenizer."""
-    model = described["model"]
-    tokens = sorted(kept, key=base.__getitem__)
-    ids = {token: at for at, token in enumerate(tokens)}
-    smaller: dict[str, Any] = {"vocab": ids}
-    if model["type"] == "Unigram":
-        smaller = {"vocab": [model["vocab"][base[token]] for token in tokens], "unk_id": ids.get(unknown)}
-    if model["type"] == "BPE":
-        pairs = _merges(model)
-        smaller["merges"] = [pair for pair in pairs if all(part in ids for part in (*pair, "".join(pair)))]
-    decoders = [*(described.get("decoder") or {}).get("decoders", []), STRIPPED]
-    apart = APART | {"decoder": {"type": "Sequence", "decoders": decoders}}
-    words = (described["normalizer"] or {}).get("type"), (described["pre_tokenizer"] or {}).get("type")
-    bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None, "model": model | smaller}
-    return Vocabulary(
-        tokenizer=described | bare | (apart if _spaced(described) else {}),
-        kept=[base[token] for token in tokens],
-        unknown=ids.get(unknown),
-        by_word=_spaced(described) or words == ("BertNormalizer", "BertPreTokenizer"),
-    )

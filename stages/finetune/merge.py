@@ -47,7 +47,7 @@ def run(config: Training, base: Path, adapter: Path, out: Path) -> tuple[Sentenc
         InputError: a trained tensor has no place in the base model's files.
         IntegrityError: the parity is below PARITY_MIN.
     """
-    model, probes = load(base), probe_texts.texts()
+    model, probes = load(base), probe_texts.read_texts()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for name in (HEADS, TRAINED):
         if (adapter / name).exists():

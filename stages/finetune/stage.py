@@ -14,8 +14,6 @@ from stages.common.config.finetune import Training
 from stages.common.contract.output import folder_size, library_versions, stage_output
 
 LIBRARIES = ("accelerate", "botocore", "datasets", "gensim", "peft", "sentence-transformers", "torch", "transformers")
-# What of the model's configuration shapes the outcome; dvc.yaml names the same as parameters of the stage.
-USED = {"repo", "revision", "dimensions", "matryoshka", "max_tokens", "prompts"}
 SCRATCH = Path(".cache/finetune")
 
 
@@ -38,7 +36,7 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
     """
     config = config.model_copy(update={"processes": _processes(config)})
     settings = config.model_dump(mode="json")
-    parameters = {"finetune": settings, "model": model.model_dump(mode="json", include=USED)}
+    parameters = {"finetune": settings, "model": model.vector_settings() | {"dimensions": model.dimensions}}
     libraries = (*LIBRARIES, "bitsandbytes") if config.method == "qlora" else LIBRARIES
     stage = f"finetune@{config.method}"
     with stage_output(

@@ -67,7 +67,7 @@ def write(folder: Path, tokenizer: Path, **changes: Any) -> Path:
 
 
 def copy_with_loud_tokens(folder: Path, out: Path) -> None:
-    """Copy a model, with token vectors that fp16 still holds, and whose scaled copies inside the model it does not."""
+    """Copy a model with token vectors that fit into fp16, but whose scaled copies inside the model overflow it."""
     shutil.copytree(folder, out)
     path = out / "model.safetensors"
     weights = load_file(path)

@@ -72,17 +72,17 @@ def write(folder: Path, contents: dict[str, bytes] | None = None) -> Path:
     return folder
 
 
-def take(folder: Path, out: Path, *, pinned: bool = False, **changes: Any) -> download.DownloadReport:
+def run_download(folder: Path, out: Path, *, pinned: bool = False, **changes: Any) -> download.DownloadReport:
     """Run the stage with source=folder."""
     return download.run(config(source="folder", folder=str(folder), pinned=pinned, **changes), out)
 
 
-def edited(name: str, **changes: Any) -> bytes:
+def edit_json(name: str, **changes: Any) -> bytes:
     """Return one of the model's JSON objects with keys changed."""
     return dump(json.loads(files()[name]) | changes)
 
 
-def with_module(**entry: Any) -> bytes:
+def add_module(**entry: Any) -> bytes:
     """Return modules.json with one more module."""
     return dump([*json.loads(files()["modules.json"]), {"idx": 4, "name": "4", "path": "", **entry}])
 

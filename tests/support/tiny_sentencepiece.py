@@ -43,9 +43,9 @@ def write(folder: Path, donor: Path, rows: int = PIECES) -> Path:
         minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()
-    shutil.copy(folder / "tokenizer.model", folder / "kept.model")
+    shutil.copy(folder / "tokenizer.model", folder / "original.model")
     GemmaTokenizerFast(str(folder / "tokenizer.model"), add_eos_token=True).save_pretrained(folder)
-    shutil.move(folder / "kept.model", folder / "tokenizer.model")
+    shutil.move(folder / "original.model", folder / "tokenizer.model")
     assert "byte_fallback" in json.loads((folder / "tokenizer.json").read_text())["model"]
     manifest.write(folder, {"stage": "download"})
     return folder

@@ -36,7 +36,7 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     folders = {name: out / "variants" / name for name in recipes}
     for name, folder in folders.items():
         if not _is_converted(folder, recipes[name], base):
-            convert.run(name, recipes[name], params.model, base, folder)
+            convert.run(name, recipes[name], params.model, base, folder, cache=convert.CACHE)
     settings = params.latency.model_copy(
         update={"lengths": search.lengths, "rounds": search.rounds, "cold_starts": 1, "batch_rounds": 6}
     )

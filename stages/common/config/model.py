@@ -26,6 +26,8 @@ def _model_file(value: str) -> str:
 
 # What a base model's files may be: data formats that nothing executes or unpickles.
 MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
+# What shapes vectors beside a model's files; dvc.yaml names the same keys as parameters of the stages.
+VECTOR_SETTINGS = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, AfterValidator(_commit)]
 ModelFile = Annotated[str, AfterValidator(_model_file)]
@@ -54,6 +56,10 @@ class Model(Strict):
     matryoshka: list[int]
     max_tokens: int = Field(gt=0)
     prompts: dict[str, str]
+
+    def vector_settings(self) -> dict[str, object]:
+        """Return the settings that shape vectors, as JSON values for a stage's manifest."""
+        return self.model_dump(mode="json", include=VECTOR_SETTINGS)
 
     @model_validator(mode="after")
     def _sources(self) -> "Model":

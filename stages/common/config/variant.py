@@ -1,4 +1,4 @@
-"""The variants' recipes: one schema a kind; what each setting does stands in conf/variant."""
+"""The variants' recipes, one schema a kind. Comments in conf/variant say what each setting does."""
 
 import re
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stages.common.config.strict import Limit, Strict
 
 
-def _compiles(pattern: str) -> str:
+def _require_regex(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
@@ -16,7 +16,7 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
-Regex = Annotated[str, AfterValidator(_compiles)]
+Regex = Annotated[str, AfterValidator(_require_regex)]
 
 
 class TorchRecipe(Strict):
@@ -34,7 +34,7 @@ class Blocks(Strict):
 
 
 class OnnxQuantize(Strict):
-    """What of an ONNX graph becomes integers: the embedding, matrices with dynamic activations, all other matrices."""
+    """Which parts of an ONNX graph become integers: the embedding, matrices with dynamic activations, all others."""
 
     embedding: Blocks
     weights: Blocks
@@ -52,14 +52,14 @@ class OnnxRecipe(Strict):
     quantize: OnnxQuantize | None
 
     @model_validator(mode="after")
-    def _settings(self) -> "OnnxRecipe":
+    def _require_quantize(self) -> "OnnxRecipe":
         if (self.precision == "fp32") != (self.quantize is None):
             raise ValueError("quantize settings belong to every precision but fp32")
         return self
 
 
 class OpenvinoCompress(Strict):
-    """What of an OpenVINO graph becomes integers; activations follow at run time, `activation_group` by scale."""
+    """Which parts of an OpenVINO graph become integers; activations follow at run time, `activation_group` a scale."""
 
     weights: Literal["int8_asym", "int8_sym"]
     embedding_bits: Literal[4, 8]
@@ -76,14 +76,14 @@ class OpenvinoRecipe(Strict):
     compress: OpenvinoCompress | None
 
     @model_validator(mode="after")
-    def _settings(self) -> "OpenvinoRecipe":
+    def _require_compress(self) -> "OpenvinoRecipe":
         if (self.precision == "fp32") != (self.compress is None):
             raise ValueError("compress settings belong to every precision but fp32")
         return self
 
 
 class StaticFit(Strict):
-    """Texts that a token table is fitted to the model's vectors of, and how far it may go from its distilled rows."""
+    """The texts whose vectors by the model a token table is fitted to, and how far its rows may move for them."""
 
     file: str | None
     texts: int = Field(ge=100)
@@ -110,7 +110,7 @@ class StaticRecipe(Strict):
 
 
 class TfliteRule(Strict):
-    """Which operations of a LiteRT graph get integer weights, and how; of two that match, the later one holds."""
+    """Which operations of a LiteRT graph get integer weights, and how; where several rules match, the last holds."""
 
     regex: Regex
     operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
@@ -120,7 +120,7 @@ class TfliteRule(Strict):
 
 
 class TfliteRounding(Strict):
-    """Linear layers that GPTQ puts on a 4-bit grid before export; the transformer's others go on an 8-bit one.
+    """The linear layers that GPTQ rounds to 4 bits before export; the transformer's others are rounded to 8 bits.
 
     Models of another architecture (transformers' model_type) are not rounded before export.
     """
@@ -139,7 +139,7 @@ class TfliteRecipe(Strict):
     rounding: TfliteRounding | None = None
 
     @model_validator(mode="after")
-    def _settings(self) -> "TfliteRecipe":
+    def _require_consistency(self) -> "TfliteRecipe":
         recovered = any(rule.algorithm == "dequantized_weight_recovery" for rule in self.rules)
         if recovered != (self.rounding is not None):
             raise ValueError("rounding and rules of dequantized_weight_recovery need each other")

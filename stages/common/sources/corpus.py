@@ -20,48 +20,51 @@ SHORTEST, LONGEST = 25, 300
 SEED = 0
 
 
-def texts(file: Path | None, how_many: int) -> list[str]:
-    """Return at most so many different sentences, in a fixed order that mixes them.
+def sample_texts(file: Path | None, count: int) -> list[str]:
+    """Return at most `count` different sentences, in a fixed order that mixes their sources.
 
     Args:
         file: CSV, JSON lines or Parquet with a column `text`; None takes the packages' text.
-        how_many: sentences wanted.
+        count: sentences wanted.
 
     Raises:
         InputError: the file is missing, unreadable, or has no such column, or no sentence in it.
     """
     if file is not None:
-        if not (found := _drawn(_column(file), how_many)):
+        if not (sentences := _sample(_read_column(file), count)):
             raise InputError(f"{file}: has no sentence of {SHORTEST} to {LONGEST} characters. Choose other texts.")
-        return found
-    evaluated = _sentences(text for one in aws.load_operations() for text in (one.summary, one.details))
-    third = how_many // 3
-    mixed = _drawn(aws.load_parameter_texts(), third, evaluated) + _drawn(_wikipedia(), how_many - third)
-    random.Random(SEED).shuffle(mixed)  # noqa: S311 - an order, not a secret
-    return mixed
+        return sentences
+    evaluated = _split_into_sentences(text for item in aws.load_operations() for text in (item.summary, item.details))
+    third = count // 3
+    sentences = _sample(aws.load_parameter_texts(), third, evaluated) + _sample(_read_wikipedia(), count - third)
+    random.Random(SEED).shuffle(sentences)  # noqa: S311 - an order, not a secret
+    return sentences
 
 
-def _drawn(paragraphs: Iterable[str], how_many: int, without: Set[str] = frozenset()) -> list[str]:
+def _sample(paragraphs: Iterable[str], count: int, excluded: Set[str] = frozenset()) -> list[str]:
     """Return a seeded sample of the sentences of paragraphs."""
-    kept = sorted(_sentences(paragraphs) - without)
-    return random.Random(SEED).sample(kept, min(how_many, len(kept)))  # noqa: S311
+    sentences = sorted(_split_into_sentences(paragraphs) - excluded)
+    return random.Random(SEED).sample(sentences, min(count, len(sentences)))  # noqa: S311
 
 
-def _sentences(paragraphs: Iterable[str]) -> set[str]:
+def _split_into_sentences(paragraphs: Iterable[str]) -> set[str]:
+    """Return the sentences of a usable length, white space normalised."""
     pieces = (piece for text in paragraphs for piece in aws.SENTENCE_END.split(" ".join(text.split())))
     return {piece for piece in pieces if SHORTEST <= len(piece) <= LONGEST}
 
 
-def _column(file: Path) -> list[str]:
+def _read_column(file: Path) -> list[str]:
+    """Return the column `text` of a user's file, empty values left out."""
     if not file.is_file() or file.suffix not in rows.FORMATS:
         raise InputError(f"{file}: no such file of texts; expected one of {', '.join(rows.FORMATS)}. Correct the path.")
-    found = rows.read(file)
-    if "text" not in found[0]:
-        raise InputError(f"{file}: has columns {sorted(found[0])}, expected one named text. Rename it.")
-    return [str(row["text"]) for row in found if row.get("text")]
+    records = rows.read(file)
+    if "text" not in records[0]:
+        raise InputError(f"{file}: has columns {sorted(records[0])}, expected one named text. Rename it.")
+    return [str(record["text"]) for record in records if record.get("text")]
 
 
-def _wikipedia() -> Iterator[str]:
+def _read_wikipedia() -> Iterator[str]:
+    """Yield the paragraphs of the articles in gensim's wheel, without titles, tables and other markup."""
     import gensim
     from gensim.corpora.wikicorpus import extract_pages, filter_wiki
 

@@ -1,30 +1,36 @@
 """A SentenceTransformer as one torch module of one length, which litert-torch traces: ids and mask in, unit vector out.
 
-transformers' own modules run inside, so that operations bear their names, which the rules of a recipe match. For Gemma3
-they attend by a function of this room. litert-torch 0.10 emits transformers' own, which copies keys for every query
-head, with keys reshaped where they should be transposed: it converts without an error and computes other vectors.
+transformers' own modules run inside, so operations are named after them, and a recipe's rules match those names. Gemma3
+attends by a function of this module: litert-torch 0.10 exports transformers' own, which copies keys for every query
+head, with keys reshaped instead of transposed. It reports no error, and the graph computes other vectors.
+
+litert-torch writes the names of this module and of `Fixed` into tensor names: another name gives files of other bytes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from embed_foundry.errors import InputError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.convert.graph.gemma3 import MASKED, reach
-from stages.convert.graph.onnx_export import HEADS, SENTENCE
+from stages.convert.graph.gemma3 import MASKED, read_window_reach
+from stages.convert.graph.onnx_export import HEADS
+from stages.convert.graph.onnx_model import SENTENCE
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 ATTENTION = "embed_foundry_folded"
-# Query rows of a block of a sliding layer: rows of one block see its own keys and `reach` to either side.
+# Query rows of a block of a sliding layer: they see the block's own keys and those within the window's reach.
 BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Block:
-    """Query rows that see one range of keys.
+    """Query rows that attend to one range of keys.
 
     Attributes:
         rows: positions of the queries.
@@ -46,17 +52,17 @@ def attend(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attend block by block, the query heads that share a key/value head folded into its rows; no key is copied.
+    """Attend block by block, without copying keys: query heads that share a key/value head become rows of it.
 
     Args:
         query: [1, heads, length, width].
         key: [1, shared heads, length, width].
         value: as `key`.
-        attention_mask: the blocks; transformers hands them through.
+        attention_mask: the blocks, which transformers passes on unchanged.
         scaling: of the scores.
 
     Returns:
-        [1, length, heads, width], and no weights.
+        The outputs [1, length, heads, width], and None for the attention weights.
     """
     _, heads, _, width = query.shape
     shared = key.shape[1]
@@ -80,43 +86,43 @@ class Fixed(nn.Module):
         length: tokens of every input, padding included.
 
     Raises:
-        InputError: the model has modules beside a transformer, pooling, dense heads and normalisation.
+        InputError: the model has modules other than a transformer, pooling, dense heads and normalisation.
     """
 
-    def __init__(self, model: Any, length: int) -> None:  # noqa: ANN401 - sentence-transformers
+    def __init__(self, model: "SentenceTransformer", length: int) -> None:
         super().__init__()
-        names = [type(part).__name__ for part in [*model][1:]]
-        if unknown := sorted(set(names) - HEADS):
-            raise InputError(f"modules {unknown} cannot be converted to LiteRT yet. Leave tflite out of `variant`.")
+        names = {type(module).__name__ for module in [*model][1:]}
+        if unsupported := sorted(names - HEADS):
+            raise InputError(f"modules {unsupported} cannot be converted to LiteRT yet. Leave tflite out of `variant`.")
         self.encoder = model[0].auto_model
-        self.pooling = next(part for part in model if type(part).__name__ == "Pooling")
-        self.heads = nn.ModuleList(part for part in model if type(part).__name__ == "Dense")
+        self.pooling = next(module for module in model if type(module).__name__ == "Pooling")
+        self.heads = nn.ModuleList(module for module in model if type(module).__name__ == "Dense")
         self.length = length
         self.gemma = self.encoder.config.model_type == "gemma3_text"
         if self.gemma:
-            _register(self.encoder)
-            self.reach = reach(self.encoder.config)
+            _use_block_attention(self.encoder)
+            self.reach = read_window_reach(self.encoder.config)
             row, key = torch.arange(BLOCK)[:, None], torch.arange(BLOCK + 2 * self.reach)[None] - self.reach
             band = torch.where((row - key).abs() <= self.reach, 0.0, MASKED)
             self.register_buffer("band", band[None, None], persistent=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Return the unit vector: int32 [1, length], int32 [1, length] -> float32 [1, dimensions]."""
-        asked: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.gemma:
             padding = (1.0 - attention_mask.to(torch.float32))[:, None, None, :] * MASKED
-            everything = [Block(slice(0, self.length), slice(0, self.length), padding)]
-            windows = list(self._windows(padding)) if self.length > self.reach + 1 else everything
-            asked["attention_mask"] = {"full_attention": everything, "sliding_attention": windows}
-            asked |= {"position_ids": torch.arange(self.length)[None], "use_cache": False}
-        features = {"token_embeddings": self.encoder(**asked)[0], "attention_mask": attention_mask}
+            full = [Block(slice(0, self.length), slice(0, self.length), padding)]
+            windows = list(self._split_into_windows(padding)) if self.length > self.reach + 1 else full
+            inputs["attention_mask"] = {"full_attention": full, "sliding_attention": windows}
+            inputs |= {"position_ids": torch.arange(self.length)[None], "use_cache": False}
+        features = {"token_embeddings": self.encoder(**inputs)[0], "attention_mask": attention_mask}
         vector = self.pooling(features)[SENTENCE]
         for head in self.heads:
             vector = head.activation_function(head.linear(vector))
         return {SENTENCE: functional.normalize(vector, dim=-1)}
 
-    def _windows(self, padding: Tensor) -> Iterator[Block]:
-        """Yield the blocks of a sliding layer; their window masks are parts of one small table, whatever the length."""
+    def _split_into_windows(self, padding: Tensor) -> Iterator[Block]:
+        """Yield the blocks of a sliding layer; all window masks are slices of one small table, whatever the length."""
         for start in range(0, self.length, BLOCK):
             stop = min(start + BLOCK, self.length)
             first, last = max(0, start - self.reach), min(self.length, stop + self.reach)
@@ -125,7 +131,8 @@ class Fixed(nn.Module):
             yield Block(slice(start, stop), slice(first, last), near + padding[..., first:last])
 
 
-def _register(encoder: Any) -> None:  # noqa: ANN401
+def _use_block_attention(encoder: nn.Module) -> None:
+    """Make a transformers Gemma3 attend by `attend`, in place."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from stages import convert
 from stages.common.config import Model
 from stages.convert import graph
-from stages.convert.graph import onnx_export
+from stages.convert.graph import onnx_model
 from support import tiny_gemma
 
 TEXTS = ["cat", "Why is the sky blue?", *("the river " * n + f"ends after {n}" for n in (60, 125, 240, 300, 500))]
@@ -37,13 +37,13 @@ def expected(gemma) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def variant(gemma, model, recipes, tmp_path_factory):
+def variant(gemma, model, recipes, conversion_cache, tmp_path_factory):
     """Return a function that gives the folder of a variant of the small Gemma3."""
     out = tmp_path_factory.mktemp("gemma_variants")
 
     def folder(name: str) -> Path:
         if not (out / name).exists():
-            convert.run(name, recipes[name], model, gemma, out / name)
+            convert.run(name, recipes[name], model, gemma, out / name, cache=conversion_cache)
         return out / name
 
     return folder
@@ -60,8 +60,8 @@ def test_gives_the_original_vectors_from_one_token_to_the_limit(variant, expecte
     np.testing.assert_allclose(prompted, encoder.encode(["task: search result | query: cat"]), atol=1e-6)
 
 
-def test_a_long_text_tells_the_window_from_a_wrong_one(gemma, base, expected, tmp_path):
-    """So that the comparison above would see a window that shrank in a save and reload."""
+def test_a_long_text_shows_a_wrong_window(gemma, base, expected, tmp_path):
+    """The comparison above must see a window that shrank in a save and reload."""
     import json
 
     path = gemma / "config.json"
@@ -71,39 +71,39 @@ def test_a_long_text_tells_the_window_from_a_wrong_one(gemma, base, expected, tm
     reloaded = SentenceTransformer(str(tmp_path / "again"), device="cpu")
     cosines = (reloaded.encode(TEXTS, normalize_embeddings=True) * expected).sum(axis=1)
     assert cosines[1] > 0.99999
-    assert cosines[-1] < 0.999, "transformers saves the window it loads: restoring 512 is no longer needed"
+    assert cosines[-1] < 0.999, "transformers now saves the window it loads: stop restoring 512"
 
 
 def test_optimum_exports_the_same_vectors(gemma, expected, monkeypatch, tmp_path, params):
-    """The exporter that all other architectures take, on the architecture that has a room of its own."""
+    """The exporter of all other architectures, on the one that has a module of its own."""
     import onnxruntime
 
-    monkeypatch.setattr("stages.convert.graph.gemma3.fits", lambda config: False)
+    monkeypatch.setattr("stages.convert.graph.gemma3.supports", lambda config: False)
     files = graph.save(graph.export(gemma, 18), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / files["graph"]), providers=["CPUExecutionProvider"])
     tokenizer = SentenceTransformer(str(gemma), device="cpu").tokenizer
     for text, vector in zip(TEXTS, expected, strict=True):
         ids = np.array([tokenizer(text)["input_ids"]])
-        found = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
-        assert float((found[0] * vector).sum()) > 0.99999
+        exported = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+        assert float((exported[0] * vector).sum()) > 0.99999
 
 
 def test_nothing_in_a_graph_tells_where_it_was_made(variant):
-    made = [path for name in VARIANTS for path in variant(name).iterdir() if path.suffix in {".onnx", ".xml"}]
-    assert len(made) == len(VARIANTS)
-    for path in made:
+    graphs = [path for name in VARIANTS for path in variant(name).iterdir() if path.suffix in {".onnx", ".xml"}]
+    assert len(graphs) == len(VARIANTS)
+    for path in graphs:
         data = path.read_bytes()
         assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py")), path
 
 
 @pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
-def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, tmp_path, name):
-    convert.run(name, recipes[name], model, gemma, tmp_path / name)
+def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, conversion_cache, tmp_path, name):
+    convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=conversion_cache)
     assert (tmp_path / name / "manifest.json").read_bytes() == (variant(name) / "manifest.json").read_bytes()
 
 
 def test_weights_lie_beside_a_large_graph(monkeypatch, gemma, tmp_path):
-    monkeypatch.setattr(onnx_export, "EXTERNAL_BYTES", 1_000_000)
+    monkeypatch.setattr(onnx_model, "EXTERNAL_BYTES", 1_000_000)
     files = graph.save(graph.export(gemma, 20), tmp_path / "model.onnx")
     assert files == {"graph": "model.onnx", "weights": "model.onnx.data"}
     assert (tmp_path / "model.onnx").stat().st_size < 1_000_000 < (tmp_path / "model.onnx.data").stat().st_size

@@ -1,0 +1,57 @@
+"""What a graph's matrices are fed on real text: the statistics that GPTQ rounds by."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.contract.progress import bar
+from stages.convert import graph
+from stages.convert.tokenizer import read_prompts, tokenize
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+TEXTS = Path(__file__).with_name("calibration.txt")
+# Texts are truncated to this many tokens: more texts tell more than longer ones.
+MAX_TOKENS = 256
+
+
+def load_token_ids(base: Path) -> list[list[int]]:
+    """Return the token ids of the calibration texts: some without a prompt, the others with each prompt in turn."""
+    lines = TEXTS.read_text(encoding="utf-8").splitlines()
+    texts = [line for line in lines if not line.startswith("#")]
+    prompts = ["", *sorted(set(read_prompts(base).values()) - {""})]
+    prompted = [prompts[number % len(prompts)] + text for number, text in enumerate(texts)]
+    return tokenize(base, prompted, MAX_TOKENS)
+
+
+def compute_hessians(
+    model: "ModelProto", tensors: list[str], rows: list[list[int]], scratch: Path
+) -> dict[str, NDArray[np.float64]]:
+    """Return for each of a graph's tensors [.., width] the sum of its rows' outer products: [width, width].
+
+    Args:
+        model: the fp32 ONNX model.
+        tensors: their names.
+        rows: token ids of the texts, run one at a time.
+        scratch: a folder for the graph that is run.
+    """
+    from onnx import TensorProto, helper
+
+    observed = type(model)()
+    observed.CopyFrom(model)
+    outputs = {output.name for output in observed.graph.output}
+    observed.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in outputs
+    )
+    runner = graph.GraphRunner(observed, scratch)
+    hessians: dict[str, NDArray[np.float64]] = {}
+    with bar("convert: calibration texts", len(rows)) as progress:
+        for row in rows:
+            for name, value in zip(tensors, runner.run(tensors, [row]), strict=True):
+                inputs = value.reshape(-1, value.shape[-1])
+                hessians[name] = hessians.get(name, 0) + (inputs.T @ inputs).astype(np.float64)
+            progress.update(1)
+    return hessians

@@ -1,0 +1,36 @@
+"""The export to LiteRT (TFLite): a module of one length, traced by litert-torch."""
+
+import gc
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def export_litert(module: "nn.Module", length: int, path: Path) -> None:
+    """Trace a module and write its graph, inputs and output named.
+
+    Args:
+        module: from input_ids and attention_mask [1, length] to a dictionary of outputs, in evaluation mode.
+        length: tokens of every input.
+        path: the file.
+    """
+    import torch
+
+    # Silence what it prints to stderr at import, about kernels that no graph of ours uses, and while it works.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch
+
+    ids = torch.zeros((1, length), dtype=torch.int32)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about its own export
+        exported = litert_torch.convert(module, sample_kwargs=inputs)
+    exported.export(str(path))
+    path.chmod(0o644)
+    del exported
+    gc.collect()  # its gigabytes are in reference cycles

@@ -1,0 +1,134 @@
+"""The vectors that parity compares: the probe texts by a variant's encoder, and by the base model.
+
+The base model is run by sentence-transformers itself, not by an encoder of ours, so that a mistake in our encoders
+cannot cancel out.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from embed_foundry import Encoder, manifest, open_variant
+from embed_foundry.encoder import Vectors
+
+from stages.common.sources import probe_texts
+from stages.convert.conversion import THREADS
+
+# Every tenth text shares a batch with one at the token limit: six rows of 2048 tokens take long enough.
+PADDED_STEP = 10
+ONE_WORD = "cat"  # one token beside the special ones
+
+
+@dataclass(frozen=True)
+class LengthVectors:
+    """Vectors by the graph of one length.
+
+    Attributes:
+        length: tokens that the graph takes.
+        texts: texts that fit it; the last one fills it.
+        vectors: [n, d], each text encoded alone.
+    """
+
+    length: int
+    texts: list[str]
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class VariantVectors:
+    """Vectors by a variant's encoder.
+
+    Attributes:
+        texts: the probe texts.
+        longest: the longest text of whole words within the token limit.
+        alone: [n, d], each probe text encoded alone.
+        batched: [n, d], all in one batch.
+        padded: every `PADDED_STEP`-th of them, in one batch with `longest`.
+        edges: [2, d], `ONE_WORD` and `longest`.
+        lengths: for each length that has a graph of its own.
+        max_tokens: the token limit.
+    """
+
+    texts: list[str]
+    longest: str
+    alone: Vectors
+    batched: Vectors
+    padded: Vectors
+    edges: Vectors
+    lengths: list[LengthVectors]
+    max_tokens: int
+
+
+def encode_by_variant(folder: Path) -> VariantVectors:
+    """Encode the probe texts in every way that parity compares.
+
+    Raises:
+        FoundryError: the variant's encoder fails.
+    """
+    texts = probe_texts.read_texts()
+    encoder = open_variant(folder, THREADS)
+    longest = _build_longest_text(encoder, texts)
+    return VariantVectors(
+        texts=texts,
+        longest=longest,
+        alone=_encode_one_by_one(encoder, texts),
+        batched=encoder.encode(texts, batch_size=len(texts)),
+        padded=encoder.encode([*texts[::PADDED_STEP], longest], batch_size=len(texts))[:-1],
+        edges=_encode_one_by_one(encoder, [ONE_WORD, longest]),
+        lengths=[_encode_by_length(folder, length, texts) for length in encoder.lengths],
+        max_tokens=encoder.variant.max_tokens,
+    )
+
+
+def encode_by_base_model(base: Path, variant: VariantVectors) -> dict[str, Vectors]:
+    """Return text -> the base model's vector [d], for all texts that the variant encoded."""
+    by_length = (text for item in variant.lengths for text in item.texts)
+    texts = tuple(dict.fromkeys([*variant.texts, ONE_WORD, variant.longest, *by_length]))
+    rows = _run_base_model(base, manifest.read(base).digest, texts, variant.max_tokens)
+    return dict(zip(texts, rows, strict=True))
+
+
+def _encode_by_length(folder: Path, length: int, texts: list[str]) -> LengthVectors:
+    """Encode by the graph of one length: nine tokens, with and without a prompt, some texts, one that fills it."""
+    from embed_foundry.tflite import TfliteEncoder
+
+    encoder = TfliteEncoder(folder, THREADS)
+    encoder.only(length)
+    prompt = next(iter(encoder.variant.prompts.values()), "")
+    candidates = [probe_texts.SHORT, prompt + probe_texts.SHORT, *texts[::PADDED_STEP]]
+    counts = encoder.count_tokens(candidates)
+    fitting = [text for text, count in zip(candidates, counts, strict=True) if count <= length]
+    fitting.append(_build_longest_text(encoder, texts))
+    return LengthVectors(length, fitting, _encode_one_by_one(encoder, fitting))
+
+
+def _encode_one_by_one(encoder: Encoder, texts: list[str]) -> Vectors:
+    return np.concatenate([encoder.encode([text]) for text in texts])
+
+
+def _build_longest_text(encoder: Encoder, texts: list[str]) -> str:
+    """Return the longest text of whole words that fits the token limit, made of the probe texts repeated."""
+    limit = encoder.variant.max_tokens
+    words = " ".join(texts).split(" ")
+    words = words * (1 + limit // len(words))
+    fits, exceeds = 1, len(words)
+    while exceeds - fits > 1:
+        middle = (fits + exceeds) // 2
+        if encoder.count_tokens([" ".join(words[:middle])])[0] <= limit:
+            fits = middle
+        else:
+            exceeds = middle
+    return " ".join(words[:fits])
+
+
+@lru_cache(maxsize=1)  # half a minute for EmbeddingGemma; variants without graphs by length ask for the same texts
+def _run_base_model(base: Path, _digest: str, texts: tuple[str, ...], max_tokens: int) -> Vectors:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(THREADS)
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    model.max_seq_length = max_tokens
+    rows = [model.encode([text], normalize_embeddings=True, show_progress_bar=False) for text in texts]
+    return np.concatenate(rows).astype(np.float32)
