@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from embed_foundry import Encoder, InputError, IntegrityError, TruncationWarning, open_variant
-from embed_foundry.encoder import cut
+from embed_foundry.encoder import truncate
 
 KINDS = ["onnx_fp32", "onnx_int8", "openvino_int8", "static", "fp32"]
 # Inputs that a user sends sooner or later; each has a finite vector of unit norm.
@@ -115,12 +115,12 @@ def test_matryoshka_cuts_and_normalises_again(encoder, probes, name):
 def test_a_vector_without_a_direction_is_an_error_never_nan(row):
     good = [1.0] * len(row)
     with pytest.raises(IntegrityError, match=r"1 of 3 vectors .*first: row 1"):
-        cut(np.array([good, row, good], dtype=np.float32), 2)
+        truncate(np.array([good, row, good], dtype=np.float32), 2)
 
 
 def test_tiny_and_huge_vectors_keep_their_direction():
     for scale in (1e-30, 1e30):
-        np.testing.assert_allclose(cut(np.array([[3, 4]], dtype=np.float32) * np.float32(scale), 2), [[0.6, 0.8]])
+        np.testing.assert_allclose(truncate(np.array([[3, 4]], dtype=np.float32) * np.float32(scale), 2), [[0.6, 0.8]])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -132,7 +132,7 @@ def test_truncation_is_reported_once_and_equals_the_cut_text(encoder, name):
         warnings.simplefilter("error")
         at_limit = one.encode([fits])
     with pytest.warns(
-        TruncationWarning, match=r"2 of 4 texts exceed 256 tokens and were cut \(first: text 1\)"
+        TruncationWarning, match=r"2 of 4 texts exceed 256 tokens and were truncated \(first: text 1\)"
     ) as seen:
         vectors = one.encode(["short", fits + word, fits, fits * 3], batch_size=2)
     assert len(seen) == 1

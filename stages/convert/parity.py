@@ -91,7 +91,7 @@ def _through(folder: Path, length: int, texts: list[str]) -> tuple[int, list[str
     from embed_foundry.tflite import TfliteEncoder
 
     encoder = TfliteEncoder(folder, THREADS)
-    encoder.only(length)
+    encoder.use_graph(length)
     prompt = next(iter(encoder.variant.prompts.values()), "")
     asked = [probes.SHORT, prompt + probes.SHORT, *texts[::PADDED]]
     counts = encoder.count_tokens(asked)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from embed_foundry.errors import InputError
-from embed_foundry.tflite import Graph, Pieces, Words, open_tokenizer
+from embed_foundry.tflite import Graph, VariantTokenizer, open_tokenizer
 from numpy.typing import NDArray
 
 from stages.common.config.variant import TfliteRecipe, TfliteRule
@@ -151,7 +151,7 @@ def _tokenizer(base: Path, work: Path) -> dict[str, str]:
     return {"sentencepiece": PIECES}
 
 
-def _other_ids(base: Path, tokenizer: Pieces | Words, special: tuple[list[int], list[int]]) -> str:
+def _other_ids(base: Path, tokenizer: VariantTokenizer, special: tuple[list[int], list[int]]) -> str:
     """Return which parity text the variant's tokenizer gives other ids than the base model's; "" if none."""
     from tokenizers import Tokenizer
 
@@ -159,18 +159,18 @@ def _other_ids(base: Path, tokenizer: Pieces | Words, special: tuple[list[int], 
     whole.no_padding()
     whole.no_truncation()
     probes = probe_texts.texts()
-    for text, ids in zip(probes, tokenizer.ids(probes), strict=True):
+    for text, ids in zip(probes, tokenizer.encode(probes), strict=True):
         if [*special[0], *ids, *special[1]] != whole.encode(text).ids:
             return f"{PIECES} and {TOKENIZER} give different ids to {text!r}. Use the files of one model."
     return ""
 
 
-def _inputs(tokenizer: Pieces | Words, special: tuple[list[int], list[int]], length: int) -> list[list[int]]:
+def _inputs(tokenizer: VariantTokenizer, special: tuple[list[int], list[int]], length: int) -> list[list[int]]:
     """Return the rows of ids that a graph is compared on: a short one, one that fills it, several languages."""
     before, after = special
     probes = probe_texts.texts()
-    long = (tokenizer.ids([" ".join(probes)])[0] * length)[: length - len(before) - len(after)]
-    rows = [*tokenizer.ids([probe_texts.SHORT, *probes[::STEP]]), long]
+    long = (tokenizer.encode([" ".join(probes)])[0] * length)[: length - len(before) - len(after)]
+    rows = [*tokenizer.encode([probe_texts.SHORT, *probes[::STEP]]), long]
     return [[*before, *row[: length - len(before) - len(after)], *after] for row in rows]
 
 

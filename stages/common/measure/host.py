@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry import manifest
-from embed_foundry.cpus import PERIOD_V1, QUOTA_V1, QUOTA_V2, affinity_cpus, cpu_groups, cpu_mounts, quota_cpus, text
+from embed_foundry.cpus import (
+    PERIOD_V1,
+    QUOTA_V1,
+    QUOTA_V2,
+    affinity_cpus,
+    cpu_groups,
+    cpu_mounts,
+    quota_cpus,
+    read_text,
+)
 
 GIB = 1 << 30
 # Instruction sets that change which kernels the encoders' libraries take, by Linux' names.
@@ -103,7 +112,7 @@ def throttled_s(groups: list[Path]) -> float | None:
     """Return how long the given cgroup folders were held back by their quotas so far; None if none of them says."""
     seconds = []
     for group in groups:
-        stat = dict(line.split() for line in (text(group / STAT) or "").splitlines())
+        stat = dict(line.split() for line in (read_text(group / STAT) or "").splitlines())
         if "throttled_usec" in stat:  # version 2
             seconds.append(int(stat["throttled_usec"]) / 1e6)
         elif "throttled_time" in stat:  # version 1, nanoseconds
@@ -120,7 +129,7 @@ def cpu_controllers() -> list[tuple[Path, Callable[[int, int], dict[str, str]]]]
     for root, version in cpu_mounts():
         if version == 1:
             found.append((root, lambda quota, period: {PERIOD_V1: str(period), QUOTA_V1: str(quota)}))
-        elif "cpu" in (text(root / "cgroup.subtree_control") or "").split():
+        elif "cpu" in (read_text(root / "cgroup.subtree_control") or "").split():
             found.append((root, lambda quota, period: {QUOTA_V2: f"{quota} {period}"}))
     return found
 

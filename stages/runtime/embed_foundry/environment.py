@@ -45,8 +45,8 @@ class Environment:
         arch = platform.machine()
         return cls(
             arch=MACHINES.get(arch, arch),
-            flags=_flags(cpus.text(Path("/proc/cpuinfo"))),
-            memory_mb=_least(_physical_mb(), limit_mb(cpus.groups("memory"))),
+            flags=_flags(cpus.read_text(Path("/proc/cpuinfo"))),
+            memory_mb=_least(_physical_mb(), limit_mb(cpus.control_groups("memory"))),
             libraries=frozenset(kind.name for kind in KINDS.values() if _installed(kind.module)),
             railway=os.environ.get(RAILWAY, ""),
             cuda=_cuda(os.environ),
@@ -66,7 +66,7 @@ def limit_mb(groups: list[Path]) -> int | None:
     Args:
         groups: cgroup folders of version 2 (memory.max) or 1 (memory.limit_in_bytes).
     """
-    limits = [cpus.text(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
+    limits = [cpus.read_text(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
     found = [int(limit) for limit in limits if limit and limit != "max"]
     return min(found) // MIB if found and min(found) < UNLIMITED else None
 
