@@ -13,14 +13,7 @@ from embed_foundry.signer import Signer
 from stages.commands.promote.store import Store, signature_keys
 from stages.common.contract.output import atomic_folder
 
-SUFFIX = ".signature"
 FILE = re.compile(r"[\w-][\w.-]*")
-
-
-def beside(release: Path) -> Path:
-    """Return the folder of a release's signature, whether it is there or not."""
-    folder = release.resolve()
-    return folder.with_name(folder.name + SUFFIX)
 
 
 def publish(store: Store, digest: str, release: Path) -> bool:
@@ -29,7 +22,7 @@ def publish(store: Store, digest: str, release: Path) -> bool:
     Raises:
         RetryableError: another process publishes another signature of this release right now.
     """
-    folder = beside(release)
+    folder = signature.folder_of(release)
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     for path in files:
         key, data = signature_keys(digest) + path.name, path.read_bytes()
@@ -53,7 +46,7 @@ def fetch(store: Store, digest: str, release: Path, fetched: Path, signer: Signe
         IntegrityError: the store lists a file that would lie outside the signature's folder; or the release is unsigned
             or signed by another one.
     """
-    folder, prefix = beside(release), signature_keys(digest)
+    folder, prefix = signature.folder_of(release), signature_keys(digest)
     keys = store.keys(prefix)
     if signer is not None and not keys:
         raise IntegrityError(f"{store.where}: release {digest} is unsigned, expected it signed by {signer}. Sign it.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embed_foundry import Bundle, InputError, IntegrityError, RemoteError, manifest
 from embed_foundry.manifest import Manifest
+from embed_foundry.signature import folder_of
 from embed_foundry.signer import Signer
 
 from stages.commands.promote import releases, signature
@@ -62,7 +63,7 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
         sorted(name for name, _ in new.values()),
         new_bytes,
         len(files),
-        signature.beside(release).is_dir(),
+        folder_of(release).is_dir(),
     )
     if dry_run:
         return told
@@ -82,7 +83,7 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
 def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None, dry_run: bool = False) -> Manifest:
     """Download a release; `out` appears, or is replaced, when every byte was checked. Return its manifest.
 
-    Its signature, if it has one, comes to a folder beside: `signature.beside`.
+    Its signature, if it has one, comes to the folder beside it that `embed_foundry.signature.folder_of` names.
 
     Args:
         store: where from.

@@ -14,7 +14,15 @@ from typing import Any
 
 from embed_foundry import signature
 from embed_foundry.errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError
-from embed_foundry.signer import PROVENANCE, SIGNATURE, Identity, hashing, libraries, trust_config, trust_file
+from embed_foundry.signer import (
+    PROVENANCE,
+    SIGNATURE,
+    Identity,
+    hashing_config,
+    load_trust_config,
+    require_libraries,
+    trust_config_file,
+)
 
 from stages.commands.sign import provenance
 
@@ -46,14 +54,14 @@ class Keyless:
             RemoteError: the token's issuer refused.
             RetryableError: the issuer, or the instance's keys (TUF), cannot be reached.
         """
-        with libraries():
+        with require_libraries():
             import model_signing  # noqa: F401 - missing libraries are told before any work
             from sigstore import oidc
         with _answers():
             raw = oidc.detect_credential()
             if raw is None and not sys.stdin.isatty():
                 raise InputError(NO_CREDENTIAL)
-            trusted = trust_config(self.trust, refresh=True)
+            trusted = load_trust_config(self.trust, refresh=True)
             issuer = trusted.signing_config.get_oidc_url()
             token = oidc.IdentityToken(raw) if raw else oidc.Issuer(issuer).identity_token()
         return trusted, token
@@ -72,9 +80,9 @@ class Keyless:
         from sigstore.sign import SigningContext
 
         trusted, token = ready
-        with _answers(), trust_file(trusted) as file:
+        with _answers(), trust_config_file(trusted) as file:
             config = signing.Config().use_sigstore_signer(identity_token=str(token), trust_config=file)
-            config.set_hashing_config(hashing()).sign(bundle, folder / SIGNATURE)
+            config.set_hashing_config(hashing_config()).sign(bundle, folder / SIGNATURE)
             with SigningContext.from_trust_config(trusted).signer(token) as signer:
                 signed = signer.sign_dsse(Statement(provenance.payload(statement)))
         (folder / PROVENANCE).write_text(signed.to_json(), encoding="utf-8")

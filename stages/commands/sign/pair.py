@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry.errors import InputError
-from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing, libraries
+from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing_config, require_libraries
 
 from stages.commands.sign import provenance
 
@@ -29,7 +29,7 @@ class Pair:
         Raises:
             InputError: not the PEM of an elliptic curve's private key, or libraries are missing.
         """
-        with libraries():
+        with require_libraries():
             import model_signing  # noqa: F401 - missing libraries are told before any work
             from cryptography.hazmat.primitives.asymmetric import ec
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -49,7 +49,7 @@ class Pair:
         """Write signature and provenance of a bundle to a folder; `private` is what `prepare` gave."""
         from model_signing import signing
 
-        config = signing.Config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(hashing())
+        config = signing.Config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(hashing_config())
         config.sign(bundle, folder / SIGNATURE)
         (folder / PROVENANCE).write_bytes(provenance.envelope(statement, private))
 
@@ -63,7 +63,7 @@ def keygen(out: Path) -> tuple[Path, Path]:
     Raises:
         InputError: a file exists, or cannot be written.
     """
-    with libraries():
+    with require_libraries():
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from embed_foundry import Bundle, signature
 
+from stages.common.records.bundle import BundleRecord
+
 BUILD_TYPE = "urn:embed-foundry:dvc-repro:1"
 # A folder, by the digest that its manifest.json carries.
 MANIFEST = "urn:embed-foundry:manifest:"
@@ -22,23 +24,27 @@ def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[st
     from google.protobuf.json_format import ParseDict
     from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 
-    facts = bundle.facts
+    record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"model": facts["model"], "target": facts["target"], **facts["build"]["parameters"]},
+            "externalParameters": {
+                "model": record.model.model_dump(mode="json"),
+                "target": record.target.model_dump(mode="json"),
+                **record.build.parameters,
+            },
             "resolvedDependencies": [
                 {
                     "name": "source",
                     "digest": {"gitCommit": commit},
                     **({"uri": f"{remote}@{commit}"} if remote else {}),
                 },
-                {"name": "requirements.lock", "digest": {"sha256": facts["sources"]["requirements.lock"]}},
-                *_weights(facts),
-                {"name": "data", "uri": f"{MANIFEST}{facts['sources']['data']['digest']}"},
+                {"name": "requirements.lock", "digest": {"sha256": record.sources.requirements_lock}},
+                *_weights(record),
+                {"name": "data", "uri": f"{MANIFEST}{record.sources.data.digest}"},
                 *(
-                    {"name": item["name"], "uri": f"pkg:pypi/{item['name']}@{item['version']}"}
-                    for item in facts["build"]["libraries"]
+                    {"name": library.name, "uri": f"pkg:pypi/{library.name}@{library.version}"}
+                    for library in record.build.libraries
                 ),
             ],
         },
@@ -47,7 +53,7 @@ def statement(bundle: Bundle, commit: str, remote: str, builder: str) -> dict[st
     ParseDict(predicate, Provenance())  # raises on a field that SLSA does not know
     return {
         "_type": signature.STATEMENT,
-        "subject": signature.subject(bundle.folder),
+        "subject": signature.build_subject(bundle.folder),
         "predicateType": signature.PREDICATE,
         "predicate": predicate,
     }
@@ -68,14 +74,14 @@ def envelope(content: dict[str, Any], private: Any) -> bytes:  # noqa: ANN401 - 
     return json.dumps(signed.to_dict()).encode()
 
 
-def _weights(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    model, weights = facts["model"], facts["sources"]["weights"]
-    uri = f"pkg:huggingface/{model['repo']}@{model['revision']}"
+def _weights(record: BundleRecord) -> list[dict[str, Any]]:
+    model, weights = record.model, record.sources.weights
+    uri = f"pkg:huggingface/{model.repo}@{model.revision}"
     files = [
-        {"name": f"weights/{name}", "digest": {"sha256": digest}} for name, digest in sorted(weights["files"].items())
+        {"name": f"weights/{name}", "digest": {"sha256": digest}} for name, digest in sorted(weights.files.items())
     ]
     return [
-        {"name": "model", "uri": uri, "digest": {"gitCommit": model["revision"]}},
-        {"name": "weights", "uri": f"{MANIFEST}{weights['digest']}"},
+        {"name": "model", "uri": uri, "digest": {"gitCommit": model.revision}},
+        {"name": "weights", "uri": f"{MANIFEST}{weights.digest}"},
         *files,
     ]

@@ -12,6 +12,7 @@ from stages.commands.sign import provenance
 from stages.commands.sign.keyless import Keyless
 from stages.commands.sign.pair import Pair
 from stages.common.contract.output import stage_output
+from stages.common.records.bundle import BundleRecord
 
 # What shapes a bundle; results (dvc.lock, gate/) may differ from the commit, for they are committed afterwards.
 CODE = ("stages", "conf", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", "LICENSE")
@@ -65,10 +66,11 @@ def _commit(bundle: Bundle, root: Path) -> str:
             f"{root}: differs from its last commit, which the provenance would name:\n{changed}\n"
             "Commit, build, then sign."
         )
+    record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
     lock = manifest.sha256(root / "requirements.lock")
-    if lock != bundle.facts["sources"]["requirements.lock"]:
+    if lock != record.sources.requirements_lock:
         raise InputError(f"{bundle.folder}: was built with another requirements.lock than {root}'s. Build it again.")
-    with zipfile.ZipFile(bundle.folder / bundle.facts["runtime"]) as wheel:
+    with zipfile.ZipFile(bundle.folder / record.runtime) as wheel:
         for name in wheel.namelist():
             source = root / "stages" / "runtime" / name
             if name.startswith("embed_foundry/") and (not source.is_file() or source.read_bytes() != wheel.read(name)):
