@@ -8,8 +8,6 @@ from typing import Any
 from embed_foundry import Bundle, GateError, InputError, IntegrityError, manifest
 from embed_foundry.manifest import Manifest
 
-from stages.common.records.bundle import BundleRecord
-
 EVIDENCE = "evidence/verdict.json"
 # Folders that both the gate and the bundle stage read.
 JUDGED = ("catalog", "quality", "latency")
@@ -61,16 +59,14 @@ def _pairs(
     for name in JUDGED:
         yield name, body.inputs.get(name), gate.inputs.get(name)
     yield "catalog", verdict["catalog"], catalog.digest
-    record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
-    yield "target", record.target.model_dump(mode="json"), gate.parameters["target"]
+    yield "target", bundle.raw["target"], gate.parameters["target"]
     yield "order of variants", bundle.order, verdict["release"]["passing"]
     yield "variants/", sorted(path.name for path in (bundle.folder / "variants").iterdir()), sorted(bundle.order)
     for name in bundle.order:
         shipped = manifest.verify(bundle.folder / "variants" / name).digest
         yield f"variant {name}", shipped, catalog.inputs.get(name)
-        yield f"record of {name}", record.variants[name].digest, shipped
-        checks = [check.model_dump(mode="json") for check in record.variants[name].checks]
-        yield f"checks of {name}", checks, verdict["variants"][name]["checks"]
+        yield f"record of {name}", bundle.contract.variants[name].digest, shipped
+        yield f"checks of {name}", bundle.contract.variants[name].checks, verdict["variants"][name]["checks"]
 
 
 def _short(value: object) -> str:
