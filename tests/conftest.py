@@ -126,10 +126,10 @@ def make_release(released, tmp_path_factory) -> Callable[..., Path]:
         sources = tmp_path_factory.mktemp("release")
         copies = {name: sources / name for name in ("catalog", "quality", "latency", "gate", "report")}
         for name, copy in copies.items():
-            shutil.copytree(getattr(released.sources, name), copy)
+            shutil.copytree(getattr(released.inputs, name), copy)
         resources = released.target.resources.model_copy(update={"memory_mb": 1000 + number})
         target = released.target.model_copy(update={"candidates": list(candidates), "resources": resources})
-        build = small_release.Build(released.model, target, dataclasses.replace(released.sources, **copies))
+        build = small_release.Build(released.model, target, dataclasses.replace(released.inputs, **copies))
         build.judge()
         return build.release()
 

@@ -13,7 +13,7 @@ from embed_foundry import Bundle, InputError, IntegrityError, archive, cli, mani
 @pytest.fixture(scope="module")
 def packed(released, tmp_path_factory) -> Path:
     """Return the released bundle's tar."""
-    return archive.pack(Bundle.load(released.folder), tmp_path_factory.mktemp("packed") / "it.tar")
+    return archive.pack(Bundle.load(released.folder), tmp_path_factory.mktemp("packed") / "bundle.tar")
 
 
 def test_packs_the_same_bytes_in_another_folder_time_zone_and_umask(released, packed, tmp_path, elsewhere):
@@ -24,22 +24,24 @@ def test_packs_the_same_bytes_in_another_folder_time_zone_and_umask(released, pa
     assert manifest.sha256(again) == manifest.sha256(packed)
     with tarfile.open(packed) as tar:
         members = tar.getmembers()
-    assert [it.name for it in members] == sorted(it.name for it in members)
-    assert {(it.mtime, it.uid, it.gid, it.uname, it.gname, it.mode) for it in members} == {(0, 0, 0, "", "", 0o644)}
+    assert [info.name for info in members] == sorted(info.name for info in members)
+    assert {(info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode) for info in members} == {
+        (0, 0, 0, "", "", 0o644)
+    }
 
 
 def test_comes_out_as_it_went_in(released, packed, tmp_path, console):
     done = console("unpack", packed, "--into", tmp_path / "there")
     assert (done.returncode, done.stderr) == (0, "")
     bundle = Bundle.load(released.folder)
-    found = tmp_path / "there" / bundle.name
-    assert manifest.verify(found).digest == bundle.digest
+    unpacked = tmp_path / "there" / bundle.name
+    assert manifest.verify(unpacked).digest == bundle.digest
     assert "unsigned" in done.stdout
-    assert done.stdout.splitlines()[-1] == f"{found}: verified, digest {bundle.digest}"
+    assert done.stdout.splitlines()[-1] == f"{unpacked}: verified, digest {bundle.digest}"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [bundle.name]
     again = console("unpack", packed, "--into", tmp_path / "there")
     assert again.returncode == 2
-    assert f"{found}: exists" in again.stderr
+    assert f"{unpacked}: exists" in again.stderr
 
 
 def test_pack_names_its_tar_by_model_target_and_digest(released, tmp_path, monkeypatch, capsys):
@@ -54,15 +56,15 @@ def test_pack_names_its_tar_by_model_target_and_digest(released, tmp_path, monke
         Bundle.load(tmp_path / path)
 
 
-def test_a_place_that_cannot_be_written_is_told(released, tmp_path):
+def test_a_place_that_cannot_be_written_is_named(released, tmp_path):
     with pytest.raises(InputError, match=r"cannot be written .*--out"):
-        archive.pack(Bundle.load(released.folder), tmp_path / "none" / "it.tar")
+        archive.pack(Bundle.load(released.folder), tmp_path / "none" / "bundle.tar")
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname = kind, link
-    return made
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
 
 
 EVIL = {
@@ -77,6 +79,7 @@ EVIL = {
     "twice": [member("it/a"), member("it/a")],
     "two bundles": [member("it/a"), member("that/a")],
     "dot": [member("./it/a")],
+    "only a dot": [member("it/a"), member(".")],
 }
 
 
@@ -84,8 +87,8 @@ EVIL = {
 def test_what_pack_never_writes_is_refused_by_name(case, tmp_path):
     path, into = tmp_path / "evil.tar", tmp_path / "into"
     with tarfile.open(path, "w") as tar:
-        for made in EVIL[case]:
-            tar.addfile(made, io.BytesIO())
+        for info in EVIL[case]:
+            tar.addfile(info, io.BytesIO())
     with pytest.raises(IntegrityError, match="is not a plain file of one bundle; nothing was unpacked") as caught:
         archive.unpack(path, into)
     assert repr(EVIL[case][-1].name.rstrip("/")) in str(caught.value).replace("//", "/")
@@ -106,8 +109,8 @@ def test_a_changed_byte_leaves_nothing_behind(packed, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, None])
-def test_what_is_no_tar_is_told(packed, tmp_path, content):
-    path = tmp_path / "it.tar"
+def test_what_is_no_tar_is_refused(packed, tmp_path, content):
+    path = tmp_path / "bundle.tar"
     if content is None:
         path.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
     else:

@@ -1,4 +1,4 @@
-"""The release as the build assembles it: holds what was judged, in the same bytes anywhere, or is refused in words."""
+"""The release as the build assembles it: holds what was judged, in the same bytes anywhere, or is refused."""
 
 import dataclasses
 import json
@@ -9,25 +9,34 @@ from pathlib import Path
 
 import pytest
 from embed_foundry import Bundle, FoundryError, GateError, IntegrityError, contract, manifest
+from jsonschema import Draft202012Validator, ValidationError
 from safetensors.numpy import load_file
 
-from stages.bundle import card, facts, licences
+from stages.bundle import card, contents, licences
+from stages.common.records.bundle import BundleRecord
 from support import small_release
+from support.gate_facts import latency_report
 from support.small_release import ORDER
 
 
 @pytest.fixture
 def build(released, tmp_path) -> small_release.Build:
     """Return the build with copies of its measurements and verdict, which a test may change."""
-    sources = released.sources
+    inputs = released.inputs
     for name in ("catalog", "quality", "latency", "gate", "report"):
-        shutil.copytree(getattr(sources, name), tmp_path / name)
+        shutil.copytree(getattr(inputs, name), tmp_path / name)
     copies = {name: tmp_path / name for name in ("catalog", "quality", "latency", "gate", "report")}
-    return dataclasses.replace(released, sources=dataclasses.replace(sources, **copies))
+    return dataclasses.replace(released, inputs=dataclasses.replace(inputs, **copies))
+
+
+@pytest.fixture
+def record(released) -> BundleRecord:
+    """Return the release's bundle.json."""
+    return BundleRecord.load(released.folder / BundleRecord.FILE)
 
 
 def test_holds_what_is_needed_to_trust_and_run_it(released):
-    folder, sources = released.folder, released.sources
+    folder, inputs = released.folder, released.inputs
     names = set(manifest.files_of(folder))
     assert {
         "LICENSE",
@@ -40,13 +49,13 @@ def test_holds_what_is_needed_to_trust_and_run_it(released):
     assert {name.split("/")[1] for name in names if name.startswith("variants/")} == set(ORDER)
     for name in ORDER:
         shipped = manifest.verify(folder / "variants" / name)
-        assert shipped.digest == manifest.read(sources.variants / name).digest
-    for path in (sources.gate / "verdict.json", sources.quality / "scores.json", sources.latency / "latency.json"):
+        assert shipped.digest == manifest.read(inputs.variants / name).digest
+    for path in (inputs.gate / "verdict.json", inputs.quality / "scores.json", inputs.latency / "latency.json"):
         assert (folder / "evidence" / path.name).read_bytes() == path.read_bytes()
-    told = Bundle.load(folder).facts
-    assert told["selection"]["order"] == ORDER
-    assert told["model"]["revision"] == released.model.revision
-    assert all(check["passes"] for name in ORDER for check in told["variants"][name]["checks"])
+    raw = Bundle.load(folder).raw
+    assert raw["selection"]["order"] == ORDER
+    assert raw["model"]["revision"] == released.model.revision
+    assert all(check["passes"] for name in ORDER for check in raw["variants"][name]["checks"])
     notice = (folder / "NOTICE").read_text()
     assert released.model.license.name in notice
     assert released.model.license.url in notice
@@ -69,13 +78,13 @@ def test_sha256sum_agrees(released):
     command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     done = subprocess.run(command, cwd=released.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    listed = {line.split("  ", 1)[1] for line in (released.folder / "SHA256SUMS").read_text().splitlines()}
-    assert listed == set(manifest.files_of(released.folder)) - {"SHA256SUMS"}
+    names = {line.split("  ", 1)[1] for line in (released.folder / "SHA256SUMS").read_text().splitlines()}
+    assert names == set(manifest.files_of(released.folder)) - {"SHA256SUMS"}
 
 
 def refused(build: small_release.Build, error: type[FoundryError]) -> str:
     """Return the message with which the bundle stage refuses; nothing is published."""
-    out = build.sources.catalog.parent / "refused"
+    out = build.inputs.catalog.parent / "refused"
     with pytest.raises(error) as caught:
         build.release(out)
     assert not out.exists()
@@ -84,40 +93,38 @@ def refused(build: small_release.Build, error: type[FoundryError]) -> str:
 
 def test_a_failed_gate_ends_with_4_and_every_missed_limit(build):
     slow = {name: small_release.times(0.5) for name in small_release.NAMES}
-    small_release.write(build.sources.latency, "latency.json", small_release.MEASURED | {"variants": slow})
+    small_release.write(build.inputs.latency, "latency.json", latency_report(slow))
     build.judge()
-    said = refused(build, GateError)
+    message = refused(build, GateError)
     assert GateError.code == 4
-    assert f"no release for {build.target.name}: 0 candidates pass (1 required)" in said
+    assert f"no release for {build.target.name}: 0 candidates pass (1 required)" in message
     for name in set(build.target.candidates) & set(small_release.NAMES):
-        limits = build.target.limits[name].speedup_min
-        for tokens, limit in limits.items():
-            assert (
-                f"{name}: speedup_min {tokens} tokens: 0.5, between 0.5 and 0.5 by 60 samples, limit {limit:g}" in said
-            )
-    assert "Next: read gate/verdict.json" in said
+        for tokens, limit in build.target.limits[name].speedup_min.items():
+            reason = f"speedup_min {tokens} tokens: 0.5, between 0.5 and 0.5 by 60 samples, limit {limit:g}"
+            assert f"{name}: {reason}" in message
+    assert "Next: read gate/verdict.json" in message
 
 
 def test_a_candidate_that_failed_does_not_ship(build, tmp_path):
     times = {name: small_release.times() for name in small_release.NAMES} | {"onnx_int8": {"error": "its process died"}}
-    small_release.write(build.sources.latency, "latency.json", small_release.MEASURED | {"variants": times})
+    small_release.write(build.inputs.latency, "latency.json", latency_report(times))
     build.judge()
     assert Bundle.load(build.release(tmp_path / "release")).order == ["onnx_fp32", "static"]
 
 
 def test_an_edited_verdict_is_refused(build):
-    path = build.sources.gate / "verdict.json"
+    path = build.inputs.gate / "verdict.json"
     path.write_text(path.read_text().replace('"passes": true', '"passes": true '))
     assert "verdict.json: has" in refused(build, IntegrityError)
 
 
 @pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
 def test_a_verdict_about_other_inputs_is_refused(build, name):
-    folder = getattr(build.sources, name)
+    folder = getattr(build.inputs, name)
     small_release.refit(folder, parameters={"made": "again"})
-    said = refused(build, IntegrityError)
-    assert f"is about {name} " in said
-    assert "dvc repro gate" in said
+    message = refused(build, IntegrityError)
+    assert f"is about {name} " in message
+    assert "dvc repro gate" in message
 
 
 def test_a_verdict_by_other_limits_is_refused(build):
@@ -129,9 +136,9 @@ def test_a_variant_converted_again_since_the_catalog_is_refused(build, released,
     variants = tmp_path / "variants"
     for name in small_release.NAMES:
         (variants / name).mkdir(parents=True)
-        shutil.copy(released.sources.variants / name / manifest.NAME, variants / name)
+        shutil.copy(released.inputs.variants / name / manifest.NAME, variants / name)
     manifest.write(variants / "static", {"stage": "convert@static"})
-    changed = dataclasses.replace(build, sources=dataclasses.replace(build.sources, variants=variants))
+    changed = dataclasses.replace(build, inputs=dataclasses.replace(build.inputs, variants=variants))
     assert "dvc repro convert@static catalog" in refused(changed, IntegrityError)
 
 
@@ -143,55 +150,72 @@ def test_another_umask_time_zone_and_clone_give_the_same_bytes(released, root, t
     )
     for name in ("LICENSE", "pyproject.toml", "requirements.lock"):
         shutil.copyfile(root / name, project / name)
-    build = dataclasses.replace(released, sources=dataclasses.replace(released.sources, project=project))
+    build = dataclasses.replace(released, inputs=dataclasses.replace(released.inputs, project=project))
     again = build.release(tmp_path / "again")
     assert (again / manifest.NAME).read_bytes() == (released.folder / manifest.NAME).read_bytes()
 
 
 def test_bundle_json_is_what_its_schema_says_and_the_schema_says_no_less(released):
-    schema = (released.folder / contract.SCHEMA_FILE).read_bytes()
-    told = json.loads((released.folder / contract.NAME).read_text())
-    facts.validate(told, schema)
-    assert json.loads(schema)["properties"]["schema"]["const"] == contract.SCHEMA == told["schema"]
-    assert set(json.loads(schema)["properties"]) == set(told), "nothing is said that the contract does not know"
+    schema = json.loads((released.folder / contract.SCHEMA_FILE).read_text())
+    raw = json.loads((released.folder / contract.NAME).read_text())
+    Draft202012Validator(schema).validate(raw)
+    assert schema["properties"]["schema"]["const"] == contract.SCHEMA == raw["schema"]
+    assert set(schema["properties"]) == set(raw), "the contract describes every key"
     for broken in (
-        {key: value for key, value in told.items() if key != "content"},
-        told | {"more": 1},
-        told | {"selection": told["selection"] | {"order": []}},
-        told | {"variants": {"static": told["variants"]["static"] | {"bits": 7}}},
-        told | {"variants": {"static": told["variants"]["static"] | {"checks": [{"passes": False}]}}},
+        {key: value for key, value in raw.items() if key != "content"},
+        raw | {"more": 1},
+        raw | {"selection": raw["selection"] | {"order": []}},
+        raw | {"variants": {"static": raw["variants"]["static"] | {"bits": 7}}},
+        raw | {"variants": {"static": raw["variants"]["static"] | {"checks": [{"passes": False}]}}},
     ):
-        with pytest.raises(Exception, match="Failed validating"):
-            facts.validate(broken, schema)
+        with pytest.raises(ValidationError, match="Failed validating"):
+            Draft202012Validator(schema).validate(broken)
 
 
-def test_the_contract_tells_what_selection_weighs(released):
-    told = Bundle.load(released.folder).contract
-    assert {name: it.bits for name, it in told.variants.items()} == {"onnx_int8": 8, "onnx_fp32": 32, "static": 8}
-    assert told.variants["onnx_int8"].cpu_any == {"x86_64": frozenset(facts.VNNI)}
-    assert told.variants["onnx_fp32"].cpu_any == {}
-    assert told.variants["static"].peak_rss_mb == 100.0
-    assert told.variants["onnx_fp32"].space_id == told.variants["onnx_int8"].space_id
-    shared = told.variants["onnx_fp32"].space_id
-    alone = told.variants["static"].space_id
-    assert told.raw["selection"]["fallback"] == {shared: ["onnx_int8", "onnx_fp32"], alone: ["static"]}
-    measured = told.variants["onnx_fp32"].facts["measured"]
-    assert measured["quality"]["STSTask"] == {"type": "STS", "metric": "main_score", "score": 0.7, "of_baseline": 1.0}
-    assert measured["speedup"] == {"32": 50.0, "128": 50.0}
+def test_a_record_that_breaks_the_schema_is_a_fault_of_the_stage(released, record):
+    schema = (released.folder / contract.SCHEMA_FILE).read_bytes()
+    contents.require_schema(record, schema)
+    selection = record.selection.model_copy(update={"order": []})
+    with pytest.raises(ValidationError, match="Failed validating"):
+        contents.require_schema(record.model_copy(update={"selection": selection}), schema)
+
+
+def test_the_record_reads_back_as_it_was_written(released, record):
+    assert record.dump() == (released.folder / contract.NAME).read_bytes()
+
+
+def test_the_contract_says_what_selection_needs(released, record):
+    variants = Bundle.load(released.folder).contract.variants
+    assert {name: shipped.bits for name, shipped in variants.items()} == {"onnx_int8": 8, "onnx_fp32": 32, "static": 8}
+    assert variants["onnx_int8"].cpu_any == {"x86_64": frozenset(contents.VNNI)}
+    assert variants["onnx_fp32"].cpu_any == {}
+    assert variants["static"].peak_rss_mb == 100.0
+    assert variants["onnx_fp32"].speedup == {32: 50.0, 128: 50.0}
+    assert variants["onnx_fp32"].retention["STSTask"] == 1.0
+    shared, own = variants["onnx_fp32"].space_id, variants["static"].space_id
+    assert variants["onnx_int8"].space_id == shared
+    assert record.selection.fallback == {shared: ["onnx_int8", "onnx_fp32"], own: ["static"]}
+    assert record.variants["onnx_fp32"].measured.quality["STSTask"].model_dump() == {
+        "type": "STS",
+        "metric": "cosine_spearman",
+        "score": 0.7,
+        "of_baseline": 1.0,
+    }
 
 
 def test_the_card_is_one_that_the_hub_takes(released):
     from huggingface_hub import ModelCard
 
-    shown = ModelCard.load(released.folder / "README.md")
-    assert shown.data.license == "apache-2.0"
-    assert shown.data.base_model == released.model.repo
-    assert shown.data.base_model_relation == "quantized"
-    assert {(it.task_type, it.metric_value) for it in shown.data.eval_results} >= {("STS", 70.0), ("Retrieval", 60.0)}
+    model_card = ModelCard.load(released.folder / "README.md")
+    assert model_card.data.license == "apache-2.0"
+    assert model_card.data.base_model == released.model.repo
+    assert model_card.data.base_model_relation == "quantized"
+    results = {(result.task_type, result.metric_value) for result in model_card.data.eval_results}
+    assert results >= {("STS", 70.0), ("Retrieval", 60.0)}
     for name in ORDER:
-        assert f"| `{name}` |" in shown.text
-    header = next(line for line in shown.text.splitlines() if line.startswith("| variant"))
-    rows = [line for line in shown.text.splitlines() if line.startswith(("| `", "|---"))]
+        assert f"| `{name}` |" in model_card.text
+    header = next(line for line in model_card.text.splitlines() if line.startswith("| variant"))
+    rows = [line for line in model_card.text.splitlines() if line.startswith(("| `", "|---"))]
     assert {line.count("|") for line in rows} == {header.count("|")}
 
 
@@ -203,26 +227,27 @@ def test_the_bill_of_materials_is_valid_and_names_models_data_and_libraries(rele
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bom = json.loads(text)
     assert "timestamp" not in bom["metadata"]
-    parts = {item["bom-ref"]: item for item in bom["components"]}
-    assert parts["base"]["purl"] == f"pkg:huggingface/{released.model.repo}@{released.model.revision}"
-    weights = {item["name"]: item["hashes"][0]["content"] for item in parts["base"]["components"]}
+    components = {component["bom-ref"]: component for component in bom["components"]}
+    assert components["base"]["purl"] == f"pkg:huggingface/{released.model.repo}@{released.model.revision}"
+    weights = {file["name"]: file["hashes"][0]["content"] for file in components["base"]["components"]}
     assert weights["base/model.safetensors"] == released.model.files["model.safetensors"]
     for name in ORDER:
-        listed = {item["name"]: item["hashes"][0]["content"] for item in parts[f"variant:{name}"]["components"]}
-        files = manifest.read(released.folder).files
-        assert listed == {key: it.sha256 for key, it in files.items() if key.startswith(f"variants/{name}/")}
-    assert parts["data:STSTask"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
-    assert parts["pypi:botocore@1.40"]["scope"] == "excluded"
-    assert next(item for ref, item in parts.items() if ref.startswith("pypi:tokenizers@"))["scope"] == "required"
+        files = {file["name"]: file["hashes"][0]["content"] for file in components[f"variant:{name}"]["components"]}
+        hashes = manifest.read(released.folder).hashes
+        assert files == {path: digest for path, digest in hashes.items() if path.startswith(f"variants/{name}/")}
+    assert components["data:STSTask"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    assert components["pypi:botocore@1.40"]["scope"] == "excluded"
+    tokenizers = next(component for ref, component in components.items() if ref.startswith("pypi:tokenizers@"))
+    assert tokenizers["scope"] == "required"
 
 
 def test_content_is_what_two_builds_share_that_measured_other_times(build, released, tmp_path):
     times = {name: small_release.times(40.0) for name in small_release.NAMES}
-    small_release.write(build.sources.latency, "latency.json", small_release.MEASURED | {"variants": times})
+    small_release.write(build.inputs.latency, "latency.json", latency_report(times))
     build.judge()
     other, first = Bundle.load(build.release(tmp_path / "release")), Bundle.load(released.folder)
     assert other.digest != first.digest
-    assert other.facts["content"] == first.facts["content"]
+    assert other.contract.content == first.contract.content
 
 
 @pytest.mark.parametrize(("name", "words"), [("weights", "was not made from"), ("data", "was measured on data")])
@@ -230,7 +255,7 @@ def test_other_sources_than_the_variants_and_figures_are_refused(build, tmp_path
     other = tmp_path / "other"
     other.mkdir()
     manifest.write(other, {"stage": name})
-    changed = dataclasses.replace(build, sources=dataclasses.replace(build.sources, **{name: other}))
+    changed = dataclasses.replace(build, inputs=dataclasses.replace(build.inputs, **{name: other}))
     assert words in refused(changed, IntegrityError)
 
 
@@ -242,25 +267,27 @@ def test_other_sources_than_the_variants_and_figures_are_refused(build, tmp_path
         ("Some Terms", "Some Terms", {"license": "other", "license_name": "Some Terms", "license_link": "https://it"}),
     ],
 )
-def test_terms_are_handed_on(released, tmp_path, licence, words, hub):
+def test_terms_are_handed_on(released, record, tmp_path, licence, words, hub):
     from huggingface_hub import ModelCard
 
     terms = released.model.license.model_copy(update={"name": licence, "url": "https://it"})
-    licences.write(tmp_path, released.model.model_copy(update={"license": terms}), released.sources.project)
+    licences.write(tmp_path, released.model.model_copy(update={"license": terms}), released.inputs.project)
     assert words in (tmp_path / "NOTICE").read_text()
-    assert (tmp_path / "LICENSE").read_bytes() == (released.sources.project / "LICENSE").read_bytes()
-    told = Bundle.load(released.folder).facts
-    told["model"]["license"] |= {"name": licence, "url": "https://it"}
-    assert hub.items() <= ModelCard(card.render(told)).data.to_dict().items()
+    assert (tmp_path / "LICENSE").read_bytes() == (released.inputs.project / "LICENSE").read_bytes()
+    changed = record.model_copy(update={"model": record.model.model_copy(update={"license": terms})})
+    assert hub.items() <= ModelCard(card.render(changed)).data.to_dict().items()
 
 
-def test_the_card_says_what_it_is_to_its_base_model(released):
+def test_the_card_says_what_it_is_to_its_base_model(record):
     from huggingface_hub import ModelCard
 
-    told = Bundle.load(released.folder).facts
-    relation = lambda: ModelCard(card.render(told)).data.to_dict().get("base_model_relation")  # noqa: E731
-    assert relation() == "quantized"
-    told["selection"]["order"] = ["onnx_fp32"]
-    assert relation() is None
-    told["sources"]["weights"]["stage"] = "finetune@lora"
-    assert relation() == "finetune"
+    def relation(changed: BundleRecord) -> str | None:
+        return ModelCard(card.render(changed)).data.to_dict().get("base_model_relation")
+
+    assert relation(record) == "quantized"
+    selection = record.selection.model_copy(update={"order": ["onnx_fp32"]})
+    plain = record.model_copy(update={"selection": selection})
+    assert relation(plain) is None
+    weights = record.sources.weights.model_copy(update={"made_by": "finetune@lora"})
+    sources = record.sources.model_copy(update={"weights": weights})
+    assert relation(plain.model_copy(update={"sources": sources})) == "finetune"

@@ -20,7 +20,7 @@ from support.small_release import ORDER
 @pytest.fixture(autouse=True)
 def _capable(monkeypatch):
     """Let this CPU have what the figures ask for, so that the choice is the same on every host that runs the tests."""
-    monkeypatch.setattr(environment, "_flags", lambda cpuinfo: frozenset({"avx512_vnni"}))
+    monkeypatch.setattr(environment, "_parse_flags", lambda cpuinfo: frozenset({"avx512_vnni"}))
 
 
 def test_open_takes_the_targets_first_choice_or_the_one_asked_for(released, probes):
@@ -36,7 +36,7 @@ def test_open_takes_the_targets_first_choice_or_the_one_asked_for(released, prob
 
 
 def spoil(folder: Path, released: Path, *names: str) -> Path:
-    """Return a whole bundle in whose record some variants encoded differently, as if this host computed wrongly."""
+    """Return a whole bundle with other golden vectors for some variants, as if this host computed wrongly."""
     shutil.copytree(released, folder)
     golden = load_file(folder / "probes" / "golden.safetensors")
     wrong = {name: np.roll(rows, 1, axis=0) if name in names else rows for name, rows in golden.items()}
@@ -89,7 +89,7 @@ def test_encode_refuses_bad_calls_in_one_line(released, console, case):
 
 
 def test_the_wheel_holds_the_runtime_and_nothing_else(released):
-    wheel = released.folder / Bundle.load(released.folder).facts["runtime"]
+    wheel = released.folder / Bundle.load(released.folder).raw["runtime"]
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
@@ -120,9 +120,9 @@ def empty_python(released, tmp_path_factory) -> Path:
     """Return the Python of a new environment that holds the bundle's wheel and what that asks for, no more."""
     folder = tmp_path_factory.mktemp("venv")
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder / "it"], check=True)
-    python = folder / "it" / "bin" / "python"
-    wheel = released.folder / Bundle.load(released.folder).facts["runtime"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    wheel = released.folder / Bundle.load(released.folder).raw["runtime"]
     install = [*uv, "pip", "install", "--quiet", "--python", python, wheel]
     for attempt in ([*install, "--offline"], install):  # uv's cache first: no network needed where it is warm
         done = subprocess.run(attempt, capture_output=True, text=True, timeout=300, check=False)
@@ -133,18 +133,18 @@ def empty_python(released, tmp_path_factory) -> Path:
 
 def test_the_wheel_alone_encodes_every_shipped_variant(released, empty_python, probes, reference, tmp_path):
     (tmp_path / "texts").write_text("\0".join(probes), encoding="utf-8")
-    program = [empty_python, "-c", ALONE, released.folder, tmp_path / "texts", tmp_path / "found.npz", *ORDER]
+    program = [empty_python, "-c", ALONE, released.folder, tmp_path / "texts", tmp_path / "vectors.npz", *ORDER]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(program, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = np.load(tmp_path / "found.npz")
-    assert (found["onnx_fp32"] * reference).sum(axis=1).min() >= 0.9999
+    vectors = np.load(tmp_path / "vectors.npz")
+    assert (vectors["onnx_fp32"] * reference).sum(axis=1).min() >= 0.9999
     for name in ORDER:
-        here = open_bundle(released.folder, name, threads=2)
-        expected = np.concatenate([here.encode([text]) for text in probes])
-        assert (found[name] * expected).sum(axis=1).min() >= 0.999, name
+        encoder = open_bundle(released.folder, name, threads=2)
+        expected = np.concatenate([encoder.encode([text]) for text in probes])
+        assert (vectors[name] * expected).sum(axis=1).min() >= 0.999, name
     console = empty_python.with_name("embed-foundry")
     assert subprocess.run([console, "verify", released.folder], cwd=tmp_path, env=clean, check=False).returncode == 0
-    told = subprocess.run([console, "--help"], env=clean, capture_output=True, text=True, check=True).stdout
-    assert "verify" in told
-    assert "compose" not in told, "a build's command where there is no clone"
+    usage = subprocess.run([console, "--help"], env=clean, capture_output=True, text=True, check=True).stdout
+    assert "verify" in usage
+    assert "compose" not in usage, "a build's command where there is no clone"

@@ -13,9 +13,9 @@ from support.small_release import ORDER
 
 
 @pytest.fixture(scope="module")
-def mine(released, tmp_path_factory) -> Path:
+def copy(released, tmp_path_factory) -> Path:
     """Return a copy of the bundle that a test may change if it changes it back."""
-    return shutil.copytree(released.folder, tmp_path_factory.mktemp("mine") / "release")
+    return shutil.copytree(released.folder, tmp_path_factory.mktemp("copy") / "release")
 
 
 def verify(folder: Path, capsys) -> tuple[int, str]:
@@ -25,7 +25,7 @@ def verify(folder: Path, capsys) -> tuple[int, str]:
     return ended.value.code, capsys.readouterr().err
 
 
-def test_verify_passes_and_tells_the_self_tests(released, console):
+def test_verify_passes_and_prints_the_self_tests(released, console):
     done = console("verify", released.folder)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -35,70 +35,70 @@ def test_verify_passes_and_tells_the_self_tests(released, console):
     assert lines[-1] == f"{released.folder}: verified, digest {manifest.read(released.folder).digest}"
 
 
-def flip(path: Path, at: int) -> None:
+def flip(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
-        file.seek(at)
+        file.seek(offset)
         byte = file.read(1)[0]
-        file.seek(at)
+        file.seek(offset)
         file.write(bytes([byte ^ 0x10]))
 
 
-def test_one_flipped_byte_in_any_file_is_found_and_named(mine, capsys):
-    names = [*manifest.files_of(mine), manifest.NAME]
+def test_one_flipped_byte_in_any_file_is_found_and_named(copy, capsys):
+    names = [*manifest.files_of(copy), manifest.NAME]
     assert len(names) > 20
     for name in names:
-        size = (mine / name).stat().st_size
-        for at in {0, size // 2, size - 1}:
-            flip(mine / name, at)
-            code, said = verify(mine, capsys)
-            assert (code, str(mine / name) in said) == (3, True), f"{name} at {at}: {said}"
-            flip(mine / name, at)
-    assert verify(mine, capsys)[0] == 0
+        size = (copy / name).stat().st_size
+        for offset in {0, size // 2, size - 1}:
+            flip(copy / name, offset)
+            code, message = verify(copy, capsys)
+            assert (code, str(copy / name) in message) == (3, True), f"{name} at {offset}: {message}"
+            flip(copy / name, offset)
+    assert verify(copy, capsys)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "variants/onnx_int8/model.onnx", "evidence/verdict.json"])
-def test_the_console_script_ends_with_3_and_names_the_file(mine, console, name):
-    flip(mine / name, 20)
-    done = console("verify", mine)
-    flip(mine / name, 20)
+def test_the_console_script_ends_with_3_and_names_the_file(copy, console, name):
+    flip(copy / name, 20)
+    done = console("verify", copy)
+    flip(copy / name, 20)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"error: {mine / name}: has sha256")
+    assert done.stderr.startswith(f"error: {copy / name}: has sha256")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_added_removed_or_linked_file_is_found(mine, capsys, tmp_path):
-    (mine / "variants" / "static" / "more.txt").write_text("")
-    code, said = verify(mine, capsys)
+def test_an_added_removed_or_linked_file_is_found(copy, capsys, tmp_path):
+    (copy / "variants" / "static" / "more.txt").write_text("")
+    code, message = verify(copy, capsys)
     assert code == 3
-    assert "variants/static/more.txt: not listed in the manifest" in said
-    (mine / "variants" / "static" / "more.txt").unlink()
-    weights = mine / "variants" / "static" / "table.safetensors"
+    assert "variants/static/more.txt: not listed in the manifest" in message
+    (copy / "variants" / "static" / "more.txt").unlink()
+    weights = copy / "variants" / "static" / "table.safetensors"
     weights.rename(tmp_path / "table")
-    code, said = verify(mine, capsys)
+    code, message = verify(copy, capsys)
     assert code == 3
-    assert f"{weights}: missing, the manifest lists it" in said
+    assert f"{weights}: missing, the manifest lists it" in message
     weights.symlink_to(tmp_path / "table")
-    code, said = verify(mine, capsys)
+    code, message = verify(copy, capsys)
     assert code == 3
-    assert f"{weights}: is not a regular file" in said
+    assert f"{weights}: is not a regular file" in message
     weights.unlink()
     (tmp_path / "table").rename(weights)
-    assert verify(mine, capsys)[0] == 0
+    assert verify(copy, capsys)[0] == 0
 
 
 def test_what_is_no_bundle_is_refused(released, capsys, tmp_path):
     assert verify(tmp_path / "nowhere", capsys)[0] == 2
-    code, said = verify(tmp_path, capsys)
+    code, message = verify(tmp_path, capsys)
     assert code == 3
-    assert "manifest.json: missing" in said
-    code, said = verify(released.folder / "variants" / "static", capsys)  # whole, but only a variant
+    assert "manifest.json: missing" in message
+    code, message = verify(released.folder / "variants" / "static", capsys)  # whole, but only a variant
     assert code == 3
-    assert "this is no release bundle" in said
+    assert "this is no release bundle" in message
 
 
 def test_a_bundle_for_another_runtime_names_its_wheel(released, tmp_path):
-    facts = json.loads((released.folder / "bundle.json").read_text())
-    (tmp_path / "bundle.json").write_text(json.dumps(facts | {"schema": 3}))
+    raw = json.loads((released.folder / "bundle.json").read_text())
+    (tmp_path / "bundle.json").write_text(json.dumps(raw | {"schema": 3}))
     manifest.write(tmp_path, {"stage": "bundle"})
     with pytest.raises(IntegrityError, match=r"has schema 3, this runtime reads 2.*wheel"):
         Bundle.load(tmp_path)
@@ -112,23 +112,23 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 
 def other_verdict(folder: Path) -> None:
-    edit(folder / contract.VERDICT, lambda it: it.update(target="elsewhere"))
+    edit(folder / contract.VERDICT, lambda value: value.update(target="elsewhere"))
 
 
 def lenient_verdict(folder: Path) -> None:
-    edit(folder / contract.VERDICT, lambda it: it["variants"]["static"]["checks"][0].update(bound=1e9))
+    edit(folder / contract.VERDICT, lambda value: value["variants"]["static"]["checks"][0].update(bound=1e9))
 
 
 def more_passing(folder: Path) -> None:
-    edit(folder / contract.VERDICT, lambda it: it["release"]["passing"].append("fp32"))
+    edit(folder / contract.VERDICT, lambda value: value["release"]["passing"].append("fp32"))
 
 
 def failing_variant(folder: Path) -> None:
-    edit(folder / contract.VERDICT, lambda it: it["variants"]["static"].update(passes=False))
+    edit(folder / contract.VERDICT, lambda value: value["variants"]["static"].update(passes=False))
 
 
 def other_catalog(folder: Path) -> None:
-    edit(folder / contract.CATALOG / "catalog.json", lambda it: it.update(static="0" * 64))
+    edit(folder / contract.CATALOG / "catalog.json", lambda value: value.update(static="0" * 64))
     small_release.refit(folder / contract.CATALOG)
 
 
@@ -143,7 +143,7 @@ def other_weights(folder: Path) -> None:
 
 
 def one_space(folder: Path) -> None:
-    edit(folder / contract.NAME, lambda it: it["variants"]["static"].update(it["variants"]["static"] | SHARED))
+    edit(folder / contract.NAME, lambda value: value["variants"]["static"].update(SHARED))
 
 
 def other_terms(folder: Path) -> None:
@@ -177,43 +177,43 @@ def test_parts_of_another_release_are_named_though_the_manifest_fits(released, t
     folder = shutil.copytree(released.folder, tmp_path / "release")
     swap(folder)
     small_release.refit(folder)
-    code, said = verify(folder, capsys)
+    code, message = verify(folder, capsys)
     assert code == 3
-    assert SWAPS[swap] in said
-    assert len(said.splitlines()) == 1
+    assert SWAPS[swap] in message
+    assert len(message.splitlines()) == 1
 
 
-def test_a_variant_that_is_not_the_one_told_is_named(released, tmp_path, capsys):
+def test_a_variant_with_another_digest_than_bundle_json_says_is_named(released, tmp_path, capsys):
     folder = shutil.copytree(released.folder, tmp_path / "release")
     other_weights(folder)
     small_release.seal(folder)
-    code, said = verify(folder, capsys)
-    assert (code, f"{folder / 'variants' / 'static'}: digest is" in said) == (3, True), said
+    code, message = verify(folder, capsys)
+    assert (code, f"{folder / 'variants' / 'static'}: digest is" in message) == (3, True), message
 
 
-def test_another_bundles_manifest_is_refused(mine, released, capsys, tmp_path):
-    shutil.copy(mine / "variants" / "static" / manifest.NAME, tmp_path / manifest.NAME)
-    shutil.copy(mine / manifest.NAME, tmp_path / "own")
-    shutil.copy(tmp_path / manifest.NAME, mine / manifest.NAME)
-    code, said = verify(mine, capsys)
-    shutil.copy(tmp_path / "own", mine / manifest.NAME)
+def test_another_bundles_manifest_is_refused(copy, released, capsys, tmp_path):
+    shutil.copy(copy / "variants" / "static" / manifest.NAME, tmp_path / manifest.NAME)
+    shutil.copy(copy / manifest.NAME, tmp_path / "own")
+    shutil.copy(tmp_path / manifest.NAME, copy / manifest.NAME)
+    code, message = verify(copy, capsys)
+    shutil.copy(tmp_path / "own", copy / manifest.NAME)
     assert code == 3
-    assert "not listed in the manifest" in said
+    assert "not listed in the manifest" in message
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda it: it.pop("variants"),
-        lambda it: it.update(variants=[]),
-        lambda it: it["selection"].update(order=["static"]),
-        lambda it: it["variants"]["static"].update(bits="many"),
-        lambda it: it["variants"]["static"].pop("measured"),
-        lambda it: it["target"].update(name="../elsewhere"),
-        lambda it: it["variants"].update({"../../static": it["variants"].pop("static")}),
+        lambda value: value.pop("variants"),
+        lambda value: value.update(variants=[]),
+        lambda value: value["selection"].update(order=["static"]),
+        lambda value: value["variants"]["static"].update(bits="many"),
+        lambda value: value["variants"]["static"].pop("measured"),
+        lambda value: value["target"].update(name="../elsewhere"),
+        lambda value: value["variants"].update({"../../static": value["variants"].pop("static")}),
     ],
 )
-def test_a_malformed_bundle_json_ends_in_words(released, tmp_path, change):
+def test_a_malformed_bundle_json_is_refused_with_a_reason(released, tmp_path, change):
     shutil.copy(released.folder / contract.NAME, tmp_path)
     edit(tmp_path / contract.NAME, change)
     manifest.write(tmp_path, {"stage": "bundle"})

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from embed_foundry import TruncationWarning, manifest, open_variant
-from embed_foundry.static import WORDS, Words
+from embed_foundry.static import CACHED_WORDS, TokenCache
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
@@ -126,10 +126,10 @@ def test_words_are_remembered_and_forgotten_without_a_change(converted):
         ids = whole.encode(text, add_special_tokens=False).ids
         assert encoder.count_tokens([text]) == [len(ids)]
         assert encoder._tokens(text) == ids
-    words = Words(whole)
+    words = TokenCache(whole)
     assert words["x" * 90] == tuple(whole.encode("x" * 90, add_special_tokens=False).ids)
     assert not words
-    for number in range(WORDS + 1):
+    for number in range(CACHED_WORDS + 1):
         assert words[str(number)]
     assert len(words) == 1
 

@@ -158,7 +158,7 @@ def read_four_bit_matrices(path: Path) -> list[np.ndarray]:
 def test_ids_are_those_of_the_base_model(variant, original, probes):
     encoder = open_variant(variant("tflite_fp32"), 2)
     for text in [*probes, *(text for text in ODD if "<bos>" not in text)]:
-        ids = [*encoder.before, *encoder.tokenizer.ids([text])[0], *encoder.after]
+        ids = [*encoder.settings.before, *encoder.tokenizer.encode([text])[0], *encoder.settings.after]
         assert ids == original.tokenizer(text)["input_ids"], text
     assert encoder.count_tokens([LONG]) == [len(original.tokenizer(LONG)["input_ids"])]
 
@@ -172,12 +172,12 @@ def test_truncation_warns_and_a_length_can_be_chosen(variant):
         both = encoder.encode(["cat", LONG], prompt="query", dimensions=16)
     np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
     short = open_variant(variant("tflite_fp32"), 2)
-    short.only(32)
+    short.use_graph(32)
     with pytest.warns(TruncationWarning, match="exceed 32 tokens"):
         short.encode([LONG])
     assert sorted(short.graphs) == [32]
     with pytest.raises(InputError, match=r"has graphs of \[32\] tokens"):
-        short.only(64)
+        short.use_graph(64)
 
 
 def test_converting_twice_gives_the_same_bytes_which_name_no_place(variant, gemma, model, recipe, tmp_path):

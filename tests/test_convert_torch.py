@@ -57,7 +57,7 @@ def test_int8_vector_does_not_depend_on_its_neighbours(converted, probes):
 
 def test_int8_reports_truncated_texts_by_their_position(converted):
     encoder = open_variant(converted("torch_int8"), 2)
-    with pytest.warns(TruncationWarning, match=r"2 of 5 texts exceed 256 tokens and were cut \(first: text 1\)"):
+    with pytest.warns(TruncationWarning, match=r"2 of 5 texts exceed 256 tokens and were truncated \(first: text 1\)"):
         encoder.encode(["short", "long " * 400, "short", "medium " * 40, "longer " * 500])
 
 

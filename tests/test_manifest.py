@@ -12,15 +12,15 @@ CONTENT = {"a.bin": bytes(range(256)), "deep/er/b.txt": b"text\n", "empty": b"",
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    where = tmp_path / "folder"
+    path = tmp_path / "folder"
     for name, data in CONTENT.items():
-        (where / name).parent.mkdir(parents=True, exist_ok=True)
-        (where / name).write_bytes(data)
-    manifest.write(where, {"stage": "convert@x", "parameters": {"seed": 10868376}})
-    return where
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    manifest.write(path, {"stage": "convert@x", "parameters": {"seed": 10868376}})
+    return path
 
 
-def test_intact_folder_verifies_and_tells_what_it_holds(folder):
+def test_intact_folder_verifies_and_lists_what_it_holds(folder):
     body = manifest.verify(folder)
     assert sorted(body.files) == sorted(CONTENT)
     assert body.files["a.bin"].size == 256
@@ -68,9 +68,9 @@ def test_every_changed_byte_of_the_manifest_itself_is_found(folder):
     path = folder / manifest.NAME
     whole = path.read_bytes()
     # One bit, all bits, and the bytes that JSON reads as something: 1e868376 for 10868376 is beyond floats.
-    for at, byte in enumerate(whole):
+    for offset, byte in enumerate(whole):
         for other in {byte ^ 1, byte ^ 0x80, byte ^ 0xFF, *b'0e"}, \\\n'} - {byte}:
-            path.write_bytes(whole[:at] + bytes([other]) + whole[at + 1 :])
+            path.write_bytes(whole[:offset] + bytes([other]) + whole[offset + 1 :])
             with pytest.raises(IntegrityError, match=r"manifest\.json: (changed|not a readable)"):
                 manifest.read(folder)
     path.write_bytes(whole)
@@ -104,7 +104,7 @@ def test_manifest_of_another_schema_names_both(folder):
     manifest.write(folder, {})
     body = json.loads((folder / manifest.NAME).read_bytes())
     later = {key: value for key, value in body.items() if key != "digest"} | {"schema": 99}
-    manifest.write(folder, later)  # facts come after the writer's own schema, so this is a whole manifest of schema 99
+    manifest.write(folder, later)  # fields come after the writer's own schema, so this is a whole manifest of schema 99
     with pytest.raises(IntegrityError, match="has manifest schema 99, this one reads 1"):
         manifest.verify(folder)
 

@@ -259,3 +259,14 @@ def test_no_file_is_too_long_to_read():
         for path in STAGES.rglob("*.py")
     }
     assert {name: count for name, count in lines.items() if count >= 300} == {}
+
+
+def test_no_function_is_too_long_to_read():
+    """From its first line to its last, docstring aside."""
+    lengths = {}
+    for path in STAGES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                lengths[f"{path.relative_to(ROOT)}:{node.name}"] = (node.end_lineno or 0) - first.lineno + 1
+    assert {name: length for name, length in lengths.items() if length > 60} == {}

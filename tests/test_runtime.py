@@ -1,4 +1,4 @@
-"""The encoders' contract: what goes in, what comes out, in which order, what is refused in words."""
+"""The encoders' contract: what goes in, what comes out, in which order, what is refused and why."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from embed_foundry import Encoder, InputError, IntegrityError, TruncationWarning, open_variant
-from embed_foundry.encoder import cut
+from embed_foundry.encoder import truncate
 
 KINDS = ["onnx_fp32", "onnx_int8", "openvino_int8", "static", "fp32"]
 # Inputs that a user sends sooner or later; each has a finite vector of unit norm.
@@ -42,13 +42,13 @@ def encoder(converted):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_gives_unit_float32_rows_in_the_order_of_the_texts(encoder, probes, name):
-    one = encoder(name)
-    vectors = one.encode(probes)
+    subject = encoder(name)
+    vectors = subject.encode(probes)
     assert vectors.dtype == np.float32
-    assert vectors.shape == (50, one.variant.dimensions)
+    assert vectors.shape == (50, subject.variant.dimensions)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     order = np.random.default_rng(0).permutation(50)
-    shuffled = one.encode([probes[at] for at in order], batch_size=7)
+    shuffled = subject.encode([probes[index] for index in order], batch_size=7)
     assert ((shuffled * vectors[order]).sum(axis=1) > 0.99999).all()
 
 
@@ -92,7 +92,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("name", ["onnx_int8", "static"])
-def test_bad_calls_are_refused_in_words(encoder, name, case):
+def test_bad_calls_are_refused_with_a_reason(encoder, name, case):
     texts, arguments, words = REFUSED[case]
     with pytest.raises(InputError) as caught:
         encoder(name).encode(texts, **arguments)
@@ -100,7 +100,7 @@ def test_bad_calls_are_refused_in_words(encoder, name, case):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_matryoshka_cuts_and_normalises_again(encoder, probes, name):
+def test_matryoshka_truncates_and_normalises_again(encoder, probes, name):
     full = encoder(name).encode(probes[:5])
     for length in (1, 64, 128, full.shape[1]):
         short = encoder(name).encode(probes[:5], dimensions=length)
@@ -110,34 +110,36 @@ def test_matryoshka_cuts_and_normalises_again(encoder, probes, name):
 
 
 @pytest.mark.parametrize(
-    "row", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0], [0.0, 0.0, 1.0]], ids=["zero", "nan", "inf", "zero after the cut"]
+    "row",
+    [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0], [0.0, 0.0, 1.0]],
+    ids=["zero", "nan", "inf", "zero after it"],
 )
 def test_a_vector_without_a_direction_is_an_error_never_nan(row):
     good = [1.0] * len(row)
     with pytest.raises(IntegrityError, match=r"1 of 3 vectors .*first: row 1"):
-        cut(np.array([good, row, good], dtype=np.float32), 2)
+        truncate(np.array([good, row, good], dtype=np.float32), 2)
 
 
 def test_tiny_and_huge_vectors_keep_their_direction():
     for scale in (1e-30, 1e30):
-        np.testing.assert_allclose(cut(np.array([[3, 4]], dtype=np.float32) * np.float32(scale), 2), [[0.6, 0.8]])
+        np.testing.assert_allclose(truncate(np.array([[3, 4]], dtype=np.float32) * np.float32(scale), 2), [[0.6, 0.8]])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_truncation_is_reported_once_and_equals_the_cut_text(encoder, name):
-    one, word = encoder(name), "cat "
+def test_truncation_is_reported_once_and_equals_the_truncated_text(encoder, name):
+    subject, word = encoder(name), "cat "
     special = 0 if name == "static" else 2
     fits = word * (256 - special)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        at_limit = one.encode([fits])
+        at_limit = subject.encode([fits])
     with pytest.warns(
-        TruncationWarning, match=r"2 of 4 texts exceed 256 tokens and were cut \(first: text 1\)"
-    ) as seen:
-        vectors = one.encode(["short", fits + word, fits, fits * 3], batch_size=2)
-    assert len(seen) == 1
+        TruncationWarning, match=r"2 of 4 texts exceed 256 tokens and were truncated \(first: text 1\)"
+    ) as warned:
+        vectors = subject.encode(["short", fits + word, fits, fits * 3], batch_size=2)
+    assert len(warned) == 1
     assert ((vectors[1:] @ at_limit[0]) > 0.9999).all()
-    assert one.count_tokens(["cat", fits, fits + word, fits * 3]) == [
+    assert subject.count_tokens(["cat", fits, fits + word, fits * 3]) == [
         1 + special,
         256,
         257,
@@ -146,32 +148,32 @@ def test_truncation_is_reported_once_and_equals_the_cut_text(encoder, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_encoder_opened_for_fewer_tokens_cuts_there(converted, encoder, name):
-    """The vector is that of the cut text, by the same tokenizer, and the cut is reported."""
-    one, special = encoder(name), encoder(name).count_tokens([""])[0]
+def test_an_encoder_opened_for_fewer_tokens_truncates_there(converted, encoder, name):
+    """The vector is that of the truncated text, by the same tokenizer, and the truncation is reported."""
+    subject, special = encoder(name), encoder(name).count_tokens([""])[0]
     short = open_variant(converted(name), 2, max_tokens=special + 3)
     with pytest.warns(TruncationWarning, match=f"exceed {special + 3} tokens"):
-        found = short.encode(["cat dog bird fish"])
-    assert (found @ one.encode(["cat dog bird"])[0] > 0.9999).all()
+        vectors = short.encode(["cat dog bird fish"])
+    assert (vectors @ subject.encode(["cat dog bird"])[0] > 0.9999).all()
     with pytest.raises(InputError, match="257 is out of range"):
         open_variant(converted(name), 2, max_tokens=257)
 
 
 @pytest.mark.parametrize("name", ["onnx_fp32", "static"])
 def test_threads_may_share_an_encoder(encoder, name):
-    """A service's threads: some texts are cut, others counted, at the same time."""
-    one, long = encoder(name), "cat " * 600
+    """A service's threads: some texts are truncated, others counted, at the same time."""
+    subject, long = encoder(name), "cat " * 600
     with pytest.warns(TruncationWarning):
-        expected = one.encode([long])
-    count = one.count_tokens([long])
+        expected = subject.encode([long])
+    count = subject.count_tokens([long])
     wrong: list[object] = []
 
     def use() -> None:
         try:
             for _ in range(12):
-                if not np.allclose(one.encode([long]), expected, atol=1e-5):
+                if not np.allclose(subject.encode([long]), expected, atol=1e-5):
                     wrong.append("another vector")
-                if one.count_tokens([long]) != count:
+                if subject.count_tokens([long]) != count:
                     wrong.append("another count")
         except Exception as error:
             wrong.append(error)

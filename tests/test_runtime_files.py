@@ -1,4 +1,4 @@
-"""A variant's files say what its encoder does; files that break the contract are named, never a wrong vector."""
+"""A variant's files say what its encoder does; a file that breaks the contract is named and gives no wrong vector."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import pytest
 from embed_foundry import InputError, IntegrityError, Variant, manifest, open_variant
 
 
-def altered(folder: Path, target: Path, **facts) -> Path:
+def altered(folder: Path, target: Path, **changes) -> Path:
     """Return a copy of a variant with keys of variant.json changed."""
     shutil.copytree(folder, target)
-    record = json.loads((target / "variant.json").read_text()) | facts
+    record = json.loads((target / "variant.json").read_text()) | changes
     (target / "variant.json").write_text(json.dumps(record))
     return target
 
@@ -61,8 +61,10 @@ def graph(folder: Path, nodes: list, outputs: list, initial: list = ()) -> None:
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in ("input_ids", "mask")]
     inputs[1].name = "attention_mask"
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-    made = helper.make_graph(nodes, "small", inputs, outputs, initializer=list(initial))
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    small = helper.make_graph(nodes, "small", inputs, outputs, initializer=list(initial))
+    onnx.save(
+        helper.make_model(small, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
 
 
 def constant(value: np.ndarray, name: str):

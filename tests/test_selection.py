@@ -1,4 +1,4 @@
-"""The choice of a variant: a pure function of the bundle's facts and the environment, and the words for it."""
+"""The choice of a variant: a pure function of a bundle's contract and the environment; how it is explained."""
 
 import dataclasses
 import importlib
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle, Environment, contract, encoder, environment
-from embed_foundry.contract import Contract, Shipped
-from embed_foundry.explain import lines
+from embed_foundry.contract import Contract, ShippedVariant
+from embed_foundry.explain import explain_choice
 from embed_foundry.kinds import KINDS
 from embed_foundry.selection import decide
 
@@ -22,7 +22,7 @@ VNNI = frozenset({"avx2", "avx512_vnni"})
 SERVER = Environment("x86_64", VNNI, 32_000, frozenset({"onnx", "openvino", "static"}))
 
 
-def shipped(kind: str, bits: int, peak: float | None = 100.0, **more: object) -> Shipped:
+def shipped(kind: str, bits: int, peak: float | None = 100.0, **changes: object) -> ShippedVariant:
     """Return a variant as a bundle might ship it."""
     entry = {
         "kind": kind,
@@ -33,8 +33,9 @@ def shipped(kind: str, bits: int, peak: float | None = 100.0, **more: object) ->
         "cpu_any": {},
         "size_mb": 10.0,
         "measured": {"peak_rss_mb": peak, "speedup": {"32": 2.0}, "quality": {}},
+        "checks": [],
     }
-    return Shipped.read(entry | more)
+    return ShippedVariant.parse(entry | changes)
 
 
 SATURATES = {"cpu_any": {"x86_64": ["avx512_vnni", "avx_vnni"]}}
@@ -47,14 +48,14 @@ VARIANTS = {
 }
 
 
-def facts(**variants: Shipped) -> Contract:
-    """Return facts whose order is the arguments'; none means VARIANTS."""
-    chosen = variants or VARIANTS
-    return Contract(tuple(chosen), chosen, {"measured_on": {"machine": None}})
+def contract_of(**variants: ShippedVariant) -> Contract:
+    """Return a contract whose order is the arguments'; none means VARIANTS."""
+    shipped = variants or VARIANTS
+    return Contract("model", "target", content="", order=tuple(shipped), variants=shipped)
 
 
-def order(where: Environment, **variants: Shipped) -> list[str]:
-    return decide(facts(**variants), where).order
+def order(environment: Environment, **variants: ShippedVariant) -> list[str]:
+    return decide(contract_of(**variants), environment).order
 
 
 INT8, ALL = ["openvino_int8", "onnx_int8"], ["openvino_int8", "onnx_int8", "onnx_fp32", "onnx_q4"]
@@ -79,15 +80,15 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_the_order_on(host):
-    where, expected = HOSTS[host]
-    assert order(where) == expected
+    environment, expected = HOSTS[host]
+    assert order(environment) == expected
 
 
-def test_only_what_comes_before_is_passed_over():
-    decision = decide(facts(), HOSTS["230 MB"][0])
-    assert [text.split(":")[0] for text in decision.passed_over()] == ["openvino_int8", "onnx_fp32"]
-    assert [text.split(":")[0] for text in decision.passed_over("onnx_int8")] == ["openvino_int8"]
-    assert decision.passed_over("onnx_q4") == []
+def test_only_what_comes_before_is_skipped():
+    decision = decide(contract_of(), HOSTS["230 MB"][0])
+    assert [text.split(":")[0] for text in decision.list_skipped()] == ["openvino_int8", "onnx_fp32"]
+    assert [text.split(":")[0] for text in decision.list_skipped("onnx_int8")] == ["openvino_int8"]
+    assert decision.list_skipped("onnx_q4") == []
 
 
 def test_everything_else_equal_the_targets_order_decides():
@@ -97,7 +98,7 @@ def test_everything_else_equal_the_targets_order_decides():
 
 
 def test_another_space_is_never_in_the_order_even_where_nothing_else_runs():
-    decision = decide(facts(), dataclasses.replace(SERVER, memory_mb=60))
+    decision = decide(contract_of(), dataclasses.replace(SERVER, memory_mb=60))
     assert decision.order == []
     assert {choice.name: choice.same_space for choice in decision.choices}["static"] is False
     assert {choice.name: choice.obstacles for choice in decision.choices}["static"] == ()
@@ -115,25 +116,30 @@ def test_a_tier_without_variants_takes_the_nearest():
 
 
 def test_memory_that_was_not_measured_excludes_nothing():
-    assert order(dataclasses.replace(SERVER, memory_mb=60), it=shipped("onnx", 8, None)) == ["it"]
+    assert order(dataclasses.replace(SERVER, memory_mb=60), onnx_int8=shipped("onnx", 8, None)) == ["onnx_int8"]
 
 
-def test_every_obstacle_is_told_with_its_next_step():
-    nowhere = Environment("x86_64", frozenset(), 60, frozenset())
-    choices = {choice.name: choice.obstacles for choice in decide(facts(), nowhere).choices}
-    said = "\n".join(choices["onnx_int8"])
-    assert "onnxruntime is not installed; pip install onnxruntime" in said
-    assert "this CPU has none of avx512_vnni avx_vnni" in said
-    assert "its peak memory 200 MB is over 90% of 60 MB" in said
-    assert decide(facts(new=shipped("coreml", 8)), SERVER).choices[0].obstacles[0].startswith("kind coreml is unknown")
+def test_every_obstacle_is_named_with_its_next_step():
+    bare = Environment("x86_64", frozenset(), 60, frozenset())
+    choices = {choice.name: choice.obstacles for choice in decide(contract_of(), bare).choices}
+    obstacles = "\n".join(choices["onnx_int8"])
+    assert "onnxruntime is not installed; pip install onnxruntime" in obstacles
+    assert "this CPU has none of avx512_vnni avx_vnni" in obstacles
+    assert "its peak memory of 200 MB is over 90% of 60 MB" in obstacles
+    assert (
+        decide(contract_of(new=shipped("coreml", 8)), SERVER)
+        .choices[0]
+        .obstacles[0]
+        .startswith("kind coreml is unknown")
+    )
 
 
 def test_it_is_pure(monkeypatch):
-    """The same facts and environment give the same answer, whatever this host is."""
-    before = decide(facts(), SERVER)
+    """The same contract and environment give the same answer, whatever this host is."""
+    before = decide(contract_of(), SERVER)
     monkeypatch.setenv("RAILWAY_ENVIRONMENT", "production")
-    monkeypatch.setattr(environment, "limit_mb", lambda groups: 1)
-    assert decide(facts(), SERVER) == before
+    monkeypatch.setattr(environment, "read_memory_limit_mb", lambda groups: 1)
+    assert decide(contract_of(), SERVER) == before
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -147,14 +153,14 @@ def test_a_kind_names_a_real_encoder_and_the_extra_that_brings_its_packages(kind
         assert brought == set(kind.packages)
 
 
-def test_this_host_is_seen(monkeypatch):
+def test_this_host_is_detected(monkeypatch):
     monkeypatch.setenv("RAILWAY_ENVIRONMENT", "staging")
-    here = Environment.here()
-    assert {"onnx", "openvino", "static"} <= here.libraries
-    assert here.railway == "staging"
-    assert here.memory_mb > 100
-    assert here.flags is None or {"avx2", "asimd"} & here.flags
-    assert "Railway staging" in here.words()
+    host = Environment.detect()
+    assert {"onnx", "openvino", "static"} <= host.libraries
+    assert host.railway == "staging"
+    assert host.memory_mb > 100
+    assert host.flags is None or {"avx2", "asimd"} & host.flags
+    assert "Railway staging" in host.describe()
 
 
 def test_memory_limits_of_both_versions_of_cgroups(tmp_path):
@@ -168,7 +174,7 @@ def test_memory_limits_of_both_versions_of_cgroups(tmp_path):
     for folder, (name, content) in contents.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(content + "\n")
-    limit = lambda *names: environment.limit_mb([tmp_path / name for name in names])  # noqa: E731
+    limit = lambda *names: environment.read_memory_limit_mb([tmp_path / name for name in names])  # noqa: E731
     assert limit() is limit("free2", "none") is limit("free1") is None
     assert limit("free2", "tight2", "none") == 512
     assert limit("tight1", "free1") == 1024
@@ -178,35 +184,38 @@ def test_memory_limits_of_both_versions_of_cgroups(tmp_path):
 def test_cuda_is_a_driver_that_is_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "NVIDIA_DRIVER", tmp_path / "version")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert not Environment.here().cuda
+    assert not Environment.detect().cuda
     (tmp_path / "version").write_text("NVRM version")
-    assert Environment.here().cuda
+    assert Environment.detect().cuda
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert not Environment.here().cuda
+        assert not Environment.detect().cuda
 
 
-def test_explain_says_what_is_taken_what_is_next_and_what_is_not(released):
+def test_explain_says_what_is_opened_what_is_next_and_what_is_not(released):
     bundle = Bundle.load(released.folder)
-    said = "\n".join(lines(bundle, dataclasses.replace(SERVER, memory_mb=1024, railway="production")))
-    assert "weights of at most 8 bits first (Railway shares its CPUs)" in said
-    assert "1. onnx_int8              taken" in said
-    assert "2. onnx_fp32              next, if onnx_int8 fails its self-test" in said
-    assert "-  static                 only by name: another space" in said
-    assert "peak 100 of 1024 MB; speed-up 50.00x at 32, 50.00x at 128 tokens; quality 100.0 %" in said
-    assert "no other space is taken unasked" in said
-    assert "CUDA: all run on the CPU" not in said
-    assert "CUDA: all run on the CPU" in "\n".join(lines(bundle, dataclasses.replace(SERVER, cuda=True)))
-    nothing = "\n".join(lines(bundle, dataclasses.replace(SERVER, memory_mb=64)))
-    assert "nothing of this space can run here: opening ends with exit 2" in nothing
+
+    def explanation(**changes: object) -> str:
+        return "\n".join(explain_choice(bundle, dataclasses.replace(SERVER, **changes)))
+
+    text = explanation(memory_mb=1024, railway="production")
+    assert "weights of at most 8 bits first (Railway shares its CPUs)" in text
+    assert "1. onnx_int8              opened first" in text
+    assert "2. onnx_fp32              opened if onnx_int8 fails its self-test" in text
+    assert "-  static                 opened only by name: it cannot search an index of onnx_int8" in text
+    assert "peak memory 100 of 1024 MB; speed-up 50.00x at 32, 50.00x at 128 tokens; at least 100.0 %" in text
+    assert "Another space is only opened by name." in text
+    assert "CUDA: all run on the CPU" not in text
+    assert "CUDA: all run on the CPU" in explanation(cuda=True)
+    assert "No variant of this space can run here: opening ends with exit 2." in explanation(memory_mb=64)
 
 
 def test_explain_for_another_host(released, console):
     done = console("explain", released.folder, "--memory-mb", "700", "--flags", "avx2", "--libraries", "onnx")
     assert (done.returncode, done.stderr) == (0, "")
     assert "700 MB" in done.stdout
-    assert "1. onnx_fp32              taken" in done.stdout
-    assert "onnx_int8              no: this CPU has none of" in done.stdout
+    assert "1. onnx_fp32              opened first" in done.stdout
+    assert "onnx_int8              cannot run here: this CPU has none of" in done.stdout
     assert "safetensors is not installed" in done.stdout
     assert "has instructions that this CPU lacks" not in done.stdout
 
@@ -219,9 +228,9 @@ def test_explain_to_a_reader_that_leaves_early_ends_quietly(released):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_opening_takes_what_explain_says(released):
+def test_opening_follows_what_explain_says(released):
     bundle = Bundle.load(released.folder)
-    plain = dataclasses.replace(Environment.here(), flags=frozenset({"avx2"}), arch="x86_64")
+    plain = dataclasses.replace(Environment.detect(), flags=frozenset({"avx2"}), arch="x86_64")
     with pytest.warns(match="using onnx_fp32; onnx_int8: this CPU has none of"):
         assert bundle.open(environment=plain).variant.name == decide(bundle.contract, plain).order[0] == "onnx_fp32"
     tight = dataclasses.replace(plain, memory_mb=64)
@@ -232,9 +241,9 @@ def test_opening_takes_what_explain_says(released):
 
 
 def test_nothing_is_chosen_by_a_file_or_variant_name(released, tmp_path):
-    """The same facts under other names give the same choice."""
-    told = json.loads((released.folder / contract.NAME).read_text())
-    renamed = {"zz": told["variants"]["onnx_int8"], "aa": told["variants"]["onnx_fp32"]}
+    """The same variants under other names give the same choice."""
+    raw = json.loads((released.folder / contract.NAME).read_text())
+    renamed = {"zz": raw["variants"]["onnx_int8"], "aa": raw["variants"]["onnx_fp32"]}
     path = Path(tmp_path) / contract.NAME
-    path.write_text(json.dumps(told | {"variants": renamed, "selection": {"order": ["zz", "aa"]}}))
+    path.write_text(json.dumps(raw | {"variants": renamed, "selection": {"order": ["zz", "aa"]}}))
     assert decide(Contract.load(tmp_path), SERVER).order == ["zz", "aa"]

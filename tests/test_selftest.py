@@ -15,28 +15,28 @@ def unit(rows: np.ndarray) -> np.ndarray:
 # Like real texts: a common direction, and neighbours.
 COMMON = unit(RNG.normal(size=(1, WIDTH)))
 GOLDEN = unit(0.45 * COMMON + unit(RNG.normal(size=(COUNT, WIDTH))))
-NAMES = [f"text {at}" for at in range(COUNT)]
+NAMES = [f"text {number}" for number in range(COUNT)]
 
 
-def faults(found: np.ndarray) -> list[str]:
-    return list(selftest.faults(found.astype(np.float32), GOLDEN, NAMES))
+def faults(vectors: np.ndarray) -> list[str]:
+    return list(selftest.find_faults(vectors.astype(np.float32), GOLDEN, NAMES))
 
 
-def swapped() -> np.ndarray:
-    """Each vector takes on a little of one that it is far from."""
-    away = np.argmin(GOLDEN @ GOLDEN.T, axis=1)
-    return unit(GOLDEN + 0.13 * GOLDEN[away])
+def swap_rankings() -> np.ndarray:
+    """Move each vector a little towards the one that is farthest from it."""
+    farthest = np.argmin(GOLDEN @ GOLDEN.T, axis=1)
+    return unit(GOLDEN + 0.13 * GOLDEN[farthest])
 
 
-def drawn() -> np.ndarray:
-    """All vectors draw together."""
+def collapse() -> np.ndarray:
+    """Move all vectors towards one another."""
     return unit(GOLDEN + 0.11 * COMMON)
 
 
-def with_row(at: int, row: np.ndarray) -> np.ndarray:
-    found = GOLDEN.copy()
-    found[at] = row
-    return found
+def with_row(index: int, row: np.ndarray) -> np.ndarray:
+    vectors = GOLDEN.copy()
+    vectors[index] = row
+    return vectors
 
 
 def test_the_same_vectors_pass():
@@ -50,23 +50,23 @@ WRONG = {
     "infinite": (with_row(4, np.full(WIDTH, np.inf)), "not finite for 'text 4'"),
     "length": (1.01 * GOLDEN, "length 1.0100"),
     "cosine": (with_row(5, unit(RNG.normal(size=(1, WIDTH)))[0]), "to the recorded vector for 'text 5'"),
-    "ranking": (swapped(), "rankings of probes changed"),
-    "collapse": (drawn(), "the space has collapsed"),
+    "ranking": (swap_rankings(), "rankings of probes changed"),
+    "collapse": (collapse(), "the space has collapsed"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_named(case):
-    found, words = WRONG[case]
-    assert any(words in fault for fault in faults(found)), faults(found)
+    vectors, words = WRONG[case]
+    assert any(words in fault for fault in faults(vectors)), faults(vectors)
 
 
 @pytest.mark.parametrize(("case", "blind"), [("ranking", "cosine"), ("collapse", "cosine"), ("length", "cosine")])
 def test_what_cosines_do_not_see(case, blind):
     """Vectors that pass one by one may still answer searches wrongly."""
-    found = WRONG[case][0]
-    assert (found * GOLDEN).sum(axis=1).min() >= selftest.COSINE
-    assert not any(blind in fault for fault in faults(found))
+    vectors = WRONG[case][0]
+    assert (vectors * GOLDEN).sum(axis=1).min() >= selftest.COSINE
+    assert not any(blind in fault for fault in faults(vectors))
 
 
 class Leaky:

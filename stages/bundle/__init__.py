@@ -6,6 +6,7 @@ README.md (the model card), bom.cdx.json, LICENSE, NOTICE, SHA256SUMS, manifest.
 Fails: 3 an input differs from its manifest or the verdict is about other bytes, 4 the gate did not pass.
 """
 
-from stages.bundle.stage import EVIDENCE, Sources, run
+from stages.bundle.inputs import EVIDENCE, BundleInputs
+from stages.bundle.stage import run
 
-__all__ = ["EVIDENCE", "Sources", "run"]
+__all__ = ["EVIDENCE", "BundleInputs", "run"]

@@ -10,8 +10,8 @@ from stages.common.contract.process import run_stage
 def _main() -> None:
     params = config.load()
     folders = {name: Path(name) for name in ("catalog", "variants", "data", *bundle.EVIDENCE)}
-    sources = bundle.Sources(**folders, weights=Path(params.finetune.weights), project=Path())
-    bundle.run(params.model, params.target, sources, Path("release"))
+    inputs = bundle.BundleInputs(**folders, weights=Path(params.finetune.weights), project=Path())
+    bundle.run(params.model, params.target, inputs, Path("release"))
 
 
 if __name__ == "__main__":

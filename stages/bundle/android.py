@@ -2,12 +2,102 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from embed_foundry import Variant, manifest
+from embed_foundry.manifest import Manifest
+from pydantic import Field
 
-NAME = "android.json"
-SCHEMA = 1
+from stages.common.records.base import AliasedRecord, Record
+
+RULE = "keep the first n values, divide by their norm"
+# What LiteRT says of a tensor; it has no types.
+TensorDetails = dict[str, Any]
+
+
+class BundledFile(Record):
+    """A file: its path in the bundle, and what it must be."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Tensor(Record):
+    """An input or output, as the graph names it; `type` is numpy's name of the type."""
+
+    name: str
+    type: str
+    shape: list[int]
+
+
+class Graph(BundledFile):
+    """The graph of one length.
+
+    Attributes:
+        tokens: the length.
+        signature: LiteRT's name of the function.
+        inputs: in the file's order.
+        outputs: likewise.
+    """
+
+    tokens: int
+    signature: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Tokenizer(BundledFile):
+    """The tokenizer.
+
+    Attributes:
+        type: "sentencepiece", or "tokenizer" (tokenizer.json of Hugging Face tokenizers).
+        before, after: ids of the special tokens around a text.
+        pad: id that fills a graph's input.
+        ids_below: rows of the model's embedding.
+    """
+
+    type: str
+    before: list[int]
+    after: list[int]
+    pad: int
+    ids_below: int
+
+
+class Matryoshka(Record):
+    """The lengths that vectors may be truncated to, and how."""
+
+    dimensions: list[int]
+    rule: str = RULE
+
+
+class AndroidVariant(Record):
+    """One tflite variant; see `embed_foundry.Variant`."""
+
+    precision: str
+    graphs: list[Graph]
+    tokenizer: Tokenizer
+    prompts: dict[str, str]
+    max_tokens: int
+    dimensions: int
+    matryoshka: Matryoshka
+    space_id: str
+
+
+class AndroidRecord(AliasedRecord):
+    """android.json.
+
+    Attributes:
+        schema_version: of this layout.
+        order: the variants in the target's order.
+        variants: name -> what an app must know.
+    """
+
+    FILE: ClassVar[str] = "android.json"
+    schema_version: int = Field(alias="schema", default=1)
+    order: list[str]
+    variants: dict[str, AndroidVariant]
 
 
 def write(work: Path, shipped: Mapping[str, Path]) -> None:
@@ -17,55 +107,65 @@ def write(work: Path, shipped: Mapping[str, Path]) -> None:
         work: the bundle.
         shipped: name -> folder of the shipped variants, in the target's order.
     """
-    variants = {name: Variant.load(folder) for name, folder in shipped.items()}
-    told = {name: _variant(shipped[name], variant) for name, variant in variants.items() if variant.kind == "tflite"}
-    if told:
-        (work / NAME).write_bytes(manifest.canonical({"schema": SCHEMA, "order": list(told), "variants": told}))
-
-
-def _variant(folder: Path, variant: Variant) -> dict[str, Any]:
-    files, facts = manifest.read(folder).files, variant.recipe
-
-    def file(role: str) -> dict[str, Any]:
-        name, entry = variant.files[role], files[variant.files[role]]
-        return {"file": f"variants/{folder.name}/{name}", "sha256": entry.sha256, "bytes": entry.size}
-
-    role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"
-    before, after = facts["special_ids"]
-    return {
-        "precision": variant.precision,
-        "graphs": [
-            {"tokens": tokens} | file(f"graph_{tokens}") | _signature(folder / variant.files[f"graph_{tokens}"])
-            for tokens in sorted(facts["lengths"])
-        ],
-        "tokenizer": {"type": role, "before": before, "after": after, "pad": variant.pad_id}
-        | {"ids_below": facts["vocabulary"]}
-        | file(role),
-        "prompts": variant.prompts,
-        "max_tokens": variant.max_tokens,
-        "dimensions": variant.dimensions,
-        "matryoshka": {"dimensions": list(variant.matryoshka), "rule": "keep the first n values, divide by their norm"},
-        "space_id": variant.space_id,
+    loaded = {name: Variant.load(folder) for name, folder in shipped.items()}
+    variants = {
+        name: _build_variant(shipped[name], variant) for name, variant in loaded.items() if variant.kind == "tflite"
     }
+    if variants:
+        (work / AndroidRecord.FILE).write_bytes(AndroidRecord(order=list(variants), variants=variants).dump())
 
 
-def _signature(path: Path) -> dict[str, Any]:
-    """Return a graph's signature and its tensors, as the file itself names them, inputs in the file's order."""
-    import numpy as np
+def _build_variant(folder: Path, variant: Variant) -> AndroidVariant:
+    from embed_foundry.tflite import TfliteSettings
+
+    body, settings = manifest.read(folder), TfliteSettings.of(variant)
+    role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"
+    return AndroidVariant(
+        precision=variant.precision,
+        graphs=[_build_graph(folder, variant.files[f"graph_{tokens}"], tokens, body) for tokens in settings.lengths],
+        tokenizer=Tokenizer(
+            type=role,
+            before=settings.before,
+            after=settings.after,
+            pad=variant.pad_id,
+            ids_below=settings.vocabulary,
+            **_locate(folder, variant.files[role], body).model_dump(),
+        ),
+        prompts=variant.prompts,
+        max_tokens=variant.max_tokens,
+        dimensions=variant.dimensions,
+        matryoshka=Matryoshka(dimensions=list(variant.matryoshka)),
+        space_id=variant.space_id,
+    )
+
+
+def _build_graph(folder: Path, name: str, tokens: int, body: Manifest) -> Graph:
+    """Return a graph with its signature and tensors as the file itself names them, inputs in the file's order."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # No delegate: nothing is computed, and XNNPACK would repack all weights.
-    kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    graph = Interpreter(model_path=str(path), experimental_op_resolver_type=kind)
-    key = next(iter(graph.get_signature_list()))
-    runner = graph.get_signature_runner(key)
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_path=str(folder / name), experimental_op_resolver_type=resolver)
+    signature = next(iter(interpreter.get_signature_list()))
+    runner = interpreter.get_signature_runner(signature)
+    order = [details["index"] for details in interpreter.get_input_details()]
+    inputs = dict(sorted(runner.get_input_details().items(), key=lambda entry: order.index(entry[1]["index"])))
+    return Graph(
+        **_locate(folder, name, body).model_dump(),
+        tokens=tokens,
+        signature=signature,
+        inputs=_list_tensors(inputs),
+        outputs=_list_tensors(runner.get_output_details()),
+    )
 
-    def tensors(named: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "type": np.dtype(item["dtype"]).name, "shape": [int(size) for size in item["shape"]]}
-            for name, item in named.items()
-        ]
 
-    order = [item["index"] for item in graph.get_input_details()]
-    inputs = dict(sorted(runner.get_input_details().items(), key=lambda item: order.index(item[1]["index"])))
-    return {"signature": key, "inputs": tensors(inputs), "outputs": tensors(runner.get_output_details())}
+def _list_tensors(details: Mapping[str, TensorDetails]) -> list[Tensor]:
+    return [
+        Tensor(name=name, type=np.dtype(tensor["dtype"]).name, shape=[int(size) for size in tensor["shape"]])
+        for name, tensor in details.items()
+    ]
+
+
+def _locate(folder: Path, name: str, body: Manifest) -> BundledFile:
+    entry = body.files[name]
+    return BundledFile(file=f"variants/{folder.name}/{name}", sha256=entry.sha256, bytes=entry.size)

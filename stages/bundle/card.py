@@ -1,11 +1,15 @@
 """The model card: the bundle's README.md, with the metadata that the Hugging Face hub reads."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from embed_foundry.kinds import KINDS
 
 from stages.bundle.licences import HUB
+from stages.common.records.bundle import BundleRecord, BundleVariant
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 # Which files a hub repository stores by LFS. Without this file the hub adds its own, which no manifest lists.
 ATTRIBUTES = "".join(
@@ -27,17 +31,18 @@ encoder = open_bundle(".")  # verifies every byte, picks a variant, self-tests i
 vectors = encoder.encode(["How do I list my buckets?"])  # float32 [1, {dimensions}], unit norm
 ```
 
-`embed-foundry explain .` says which variant is taken on your host and why; `embed-foundry verify . --key KEY` who made
-this.
+`embed-foundry explain .` says which variant is opened on your host and why; `embed-foundry verify . --key KEY` checks
+who signed this.
 
-| variant | weights | MB | vectors | peak MB | {lengths} | {tasks} |
+| variant | weights | MB | vectors | peak MB | {lengths} | {types} |
 |---|---|---|---|---|{rules}|
 {rows}
 
-Speed-ups are medians of paired ratios to `{baseline}` on {machine}, one text a call; quality is the score as a part of
-`{baseline}`'s, the least of each task type. Vectors of variants with one space id may meet in one index: {spaces}.
+Speed-ups are medians of paired ratios to `{baseline}` on {machine}, one text a call. Quality is the score as a part of
+`{baseline}`'s, the least of each task type. Only variants with the same space id may share an index: {spaces}.
 
-Texts over {max_tokens} tokens are cut, with a warning. Vectors may be cut to {matryoshka} dimensions and renormalised.
+Texts over {max_tokens} tokens are truncated, with a warning. Vectors may be truncated to {matryoshka} dimensions and
+renormalised.
 {prompts}
 
 Evidence: `evidence/` (scores, latency, the verdict with every limit and margin, mixed indexes, the report).
@@ -45,95 +50,92 @@ Materials: `bom.cdx.json`. Terms: `NOTICE` and `LICENSE`.
 """
 
 
-def render(told: Mapping[str, Any]) -> str:
-    """Return the card's text.
-
-    Args:
-        told: bundle.json's content.
-    """
+def render(record: BundleRecord) -> str:
+    """Return the card's text."""
     from huggingface_hub import ModelCard
 
-    head = f"---\n{_metadata(told).to_yaml()}\n---\n"
-    return str(ModelCard(head + _body(told)))
+    head = f"---\n{_build_metadata(record).to_yaml()}\n---\n"
+    return str(ModelCard(head + _render_body(record)))
 
 
-def _metadata(told: Mapping[str, Any]) -> Any:  # noqa: ANN401 - huggingface_hub.ModelCardData
-    """Return the metadata; its results are those of the target's first choice, which is what `open_bundle` gives."""
+def _build_metadata(record: BundleRecord) -> "ModelCardData":
+    """Return the metadata; its results are those of the target's first choice, which is what `open_bundle` opens."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    model, licence = told["model"], told["model"]["license"]
-    first = next(iter(told["selection"]["order"]))
-    entry = told["variants"][first]
-    known = HUB.get(licence["name"])
+    model, licence, first = record.model, record.model.license, record.first
+    hub_licence = HUB.get(licence.name)
     # The hub's word for what a variant is to its base model.
-    tuned = told["sources"]["weights"]["stage"].startswith("finetune")
-    relation = "finetune" if tuned else "quantized" if entry["bits"] < 16 else None
-    terms = {"license": known} if known else {"license": "other", "license_name": licence["name"]}
+    finetuned = record.sources.weights.made_by.startswith("finetune")
+    relation = "finetune" if finetuned else "quantized" if first.bits < 16 else None
+    terms = {"license": hub_licence} if hub_licence else {"license": "other", "license_name": licence.name}
     results = [
         EvalResult(
-            task_type=it["type"],
+            task_type=figure.type,
             dataset_type=task,
             dataset_name=task,
-            metric_type=it["metric"],
-            metric_value=round(100 * it["score"], 4),
+            metric_type=figure.metric,
+            metric_value=round(100 * figure.score, 4),
         )
-        for task, it in sorted(entry["measured"]["quality"].items())
+        for task, figure in sorted(first.measured.quality.items())
     ]
     return ModelCardData(
-        model_name=f"{model['name']}-{told['target']['name']}-{first}",
-        base_model=model["repo"],
+        model_name=f"{model.name}-{record.target.name}-{record.selection.order[0]}",
+        base_model=model.repo,
         base_model_relation=relation,
         pipeline_tag="sentence-similarity",
-        tags=sorted({"feature-extraction", "embeddings", *(it["kind"] for it in told["variants"].values())}),
+        tags=sorted({"feature-extraction", "embeddings", *(variant.kind for variant in record.variants.values())}),
         eval_results=results or None,
-        license_link=None if known == "apache-2.0" else licence["url"],
+        license_link=None if hub_licence == "apache-2.0" else licence.url,
         **terms,
     )
 
 
-def _body(told: Mapping[str, Any]) -> str:
-    model, variants = told["model"], told["variants"]
-    first = variants[told["selection"]["order"][0]]
-    lengths = sorted({tokens for entry in variants.values() for tokens in entry["measured"]["speedup"]}, key=int)
-    types = sorted({it["type"] for entry in variants.values() for it in entry["measured"]["quality"].values()})
-    machine = (told["measured_on"]["machine"] or {}).get("cpu", "a machine that was not recorded")
-    prompts = ", ".join(f"`{name}`" for name in sorted(first["prompts"]))
-    extras = sorted({KINDS[entry["kind"]].extra for entry in variants.values()} - {""})
+def _render_body(record: BundleRecord) -> str:
+    model, variants, first = record.model, record.variants, record.first
+    lengths = sorted({tokens for variant in variants.values() for tokens in variant.measured.speedup})
+    types = sorted({figure.type for variant in variants.values() for figure in variant.measured.quality.values()})
+    machine = record.measured_on.machine
+    prompts = ", ".join(f"`{name}`" for name in sorted(first.prompts))
+    extras = sorted({KINDS[variant.kind].extra for variant in variants.values()} - {""})
     return BODY.format(
-        model=model["name"],
-        target=told["target"]["name"],
-        repo=model["repo"],
-        revision=model["revision"],
+        model=model.name,
+        target=record.target.name,
+        repo=model.repo,
+        revision=model.revision,
         count=len(variants),
-        wheel=told["runtime"].partition("/")[2],
+        wheel=record.runtime.partition("/")[2],
         extras=f"[{','.join(extras)}]" if extras else "",
-        dimensions=first["dimensions"],
+        dimensions=first.dimensions,
         lengths=" | ".join(f"{tokens} tokens" for tokens in lengths) or "speed",
-        tasks=" | ".join(types) or "quality",
+        types=" | ".join(types) or "quality",
         rules="---|" * (max(1, len(lengths)) + max(1, len(types)) - 1) + "---",
-        rows="\n".join(f"| {' | '.join(_row(name, variants[name], lengths, types))} |" for name in variants),
-        baseline=told["baseline"],
-        machine=machine,
-        spaces="; ".join(f"`{space}`: {', '.join(names)}" for space, names in told["selection"]["fallback"].items()),
-        max_tokens=first["max_tokens"],
-        matryoshka=", ".join(map(str, first["matryoshka"])),
+        rows="\n".join(f"| {' | '.join(_cells(name, variants[name], lengths, types))} |" for name in variants),
+        baseline=record.baseline,
+        machine=machine.cpu if machine else "a machine that was not recorded",
+        spaces="; ".join(f"`{space}`: {', '.join(names)}" for space, names in record.selection.fallback.items()),
+        max_tokens=first.max_tokens,
+        matryoshka=", ".join(map(str, first.matryoshka)),
         prompts=f"Prompts: {prompts}." if prompts else "It has no prompts.",
     )
 
 
-def _row(name: str, entry: Mapping[str, Any], lengths: list[str], types: list[str]) -> Iterator[str]:
-    measured = entry["measured"]
+def _cells(name: str, variant: BundleVariant, lengths: list[int], types: list[str]) -> Iterator[str]:
+    """Yield the cells of a variant's row."""
+    measured = variant.measured
     yield f"`{name}`"
-    yield entry["precision"]
-    yield f"{entry['size_mb']:.1f}"
-    yield str(entry["dimensions"])
-    yield _told(measured["peak_rss_mb"], ".0f")
-    for tokens in lengths or [""]:
-        yield _told(measured["speedup"].get(tokens), ".2f", "x")
-    for kind in types or [""]:
-        kept = [it["of_baseline"] for it in measured["quality"].values() if it["type"] == kind and "of_baseline" in it]
-        yield _told(100 * min(kept) if kept else None, ".1f", " %")
+    yield variant.precision
+    yield f"{variant.size_mb:.1f}"
+    yield str(variant.dimensions)
+    yield _format(measured.peak_rss_mb, ".0f")
+    for tokens in lengths:
+        yield _format(measured.speedup.get(tokens), ".2f", "x")
+    if not lengths:
+        yield _format(None)
+    for task_type in types or [""]:
+        figures = [figure for figure in measured.quality.values() if figure.type == task_type]
+        ratios = [figure.of_baseline for figure in figures if figure.of_baseline is not None]
+        yield _format(100 * min(ratios) if ratios else None, ".1f", " %")
 
 
-def _told(value: float | None, form: str, unit: str = "") -> str:
+def _format(value: float | None, form: str = "", unit: str = "") -> str:
     return "-" if value is None else f"{value:{form}}{unit}"

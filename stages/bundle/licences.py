@@ -1,26 +1,26 @@
-"""Whose work a bundle holds, and under which terms it is handed on."""
+"""Whose work a bundle holds, and under which terms it may be handed on."""
 
 import shutil
 from pathlib import Path
 
 from stages.common.config import Model
 
-# Sentences that a licence wants handed on, word for word.
+# Sentences that a licence requires word for word.
 # Gemma Terms of Use, section 3.1: a "Notice" text file with this line accompanies every distribution.
 REQUIRED = {
     "Gemma Terms of Use": (
         "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
     )
 }
-# Licences by their names on the Hugging Face hub; all others are "other", with name and link.
+# A licence's name -> its id on the Hugging Face hub; all others are "other" there, with name and link.
 HUB = {"Apache-2.0": "apache-2.0", "MIT": "mit", "Gemma Terms of Use": "gemma"}
 
 
 def write(work: Path, model: Model, project: Path) -> None:
     """Write LICENSE (the runtime's, and the text of Apache-2.0 for models under it) and NOTICE."""
     shutil.copyfile(project / "LICENSE", work / "LICENSE")
-    own = model.license.name == "Apache-2.0"
-    text = "in LICENSE" if own else f"at {model.license.url}, which you must hand on with this bundle"
+    included = model.license.name == "Apache-2.0"
+    text = "in LICENSE" if included else f"at {model.license.url}, which you must hand on with this bundle"
     (work / "NOTICE").write_text(
         f"The variants in this bundle are derived from {model.repo} at revision {model.revision},\n"
         f"licensed under {model.license.name} ({model.license.url}); its text is {text}.\n"

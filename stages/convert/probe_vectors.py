@@ -94,7 +94,7 @@ def _encode_by_length(folder: Path, length: int, texts: list[str]) -> LengthVect
     from embed_foundry.tflite import TfliteEncoder
 
     encoder = TfliteEncoder(folder, THREADS)
-    encoder.only(length)
+    encoder.use_graph(length)
     prompt = next(iter(encoder.variant.prompts.values()), "")
     candidates = [probe_texts.SHORT, prompt + probe_texts.SHORT, *texts[::PADDED_STEP]]
     counts = encoder.count_tokens(candidates)

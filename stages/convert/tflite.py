@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry.encoder import Vectors
-from embed_foundry.tflite import Graph, Pieces, Words, open_tokenizer
+from embed_foundry.tflite import Graph, VariantTokenizer, open_tokenizer
 
 from stages.common.config.variant import TfliteRecipe
 from stages.common.contract.progress import bar
@@ -109,7 +109,7 @@ def _copy_tokenizer(base: Path, work: Path) -> dict[str, str]:
     return {"sentencepiece": PIECES}
 
 
-def _compare_tokenizers(base: Path, tokenizer: Pieces | Words, special: SpecialIds) -> str:
+def _compare_tokenizers(base: Path, tokenizer: VariantTokenizer, special: SpecialIds) -> str:
     """Return to which probe text the variant's tokenizer gives other ids than the base model's; "" if to none."""
     from tokenizers import Tokenizer
 
@@ -117,18 +117,18 @@ def _compare_tokenizers(base: Path, tokenizer: Pieces | Words, special: SpecialI
     original.no_padding()
     original.no_truncation()
     texts = probe_texts.read_texts()
-    for text, ids in zip(texts, tokenizer.ids(texts), strict=True):
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
         if special.wrap(ids) != original.encode(text).ids:
             return f"{PIECES} and {TOKENIZER} give different ids to {text!r}. Use the files of one model."
     return ""
 
 
-def _build_probes(tokenizer: Pieces | Words, special: SpecialIds, length: int) -> list[list[int]]:
+def _build_probes(tokenizer: VariantTokenizer, special: SpecialIds, length: int) -> list[list[int]]:
     """Return the rows of ids that a graph is compared on: a short one, one that fills it, several languages."""
     texts = probe_texts.read_texts()
     content = length - len(special.before) - len(special.after)
-    filling = tokenizer.ids([" ".join(texts)])[0] * length
-    rows = [*tokenizer.ids([probe_texts.SHORT, *texts[::PROBE_STEP]]), filling]
+    filling = tokenizer.encode([" ".join(texts)])[0] * length
+    rows = [*tokenizer.encode([probe_texts.SHORT, *texts[::PROBE_STEP]]), filling]
     return [special.wrap(row[:content]) for row in rows]
 
 

@@ -55,13 +55,13 @@ def _cast_weights(source: Path, target: Path, dtype: str) -> None:
 
 def _quantize_weights(base: Path, copy: Path) -> ConversionResult:
     """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
-    from embed_foundry.torch_int8 import METHOD, swap
+    from embed_foundry.torch_int8 import METHOD, replace_layers
     from safetensors.torch import save_file
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     transformer = model[0].auto_model
-    swap(transformer, fill=True)
+    replace_layers(transformer, fill=True)
     for name in manifest.files_of(base):
         if name not in SLOW_TOKENIZERS:
             target = copy / name

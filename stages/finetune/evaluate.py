@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from embed_foundry.encoder import Vectors, cut
+from embed_foundry.encoder import Vectors, truncate
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
@@ -58,7 +58,10 @@ class Retrieval(SentenceEvaluator):  # type: ignore[misc]  # no types
         documents = encode(model, self.corpus, self.prompts.get("positive"))
         if self.others:
             documents = np.concatenate([documents, encode(model, self.others, self.prompts.get("negative"))])
-        return {length: ndcg(cut(queries, length) @ cut(documents, length).T, self.right) for length in self.dimensions}
+        return {
+            length: ndcg(truncate(queries, length) @ truncate(documents, length).T, self.right)
+            for length in self.dimensions
+        }
 
 
 def ndcg(scores: Vectors, right: Sequence[Sequence[int]]) -> NDArray[np.float64]:

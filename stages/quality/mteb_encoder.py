@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from embed_foundry import Encoder
-from embed_foundry.encoder import Vectors, cut
+from embed_foundry.encoder import Vectors, truncate
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
@@ -84,4 +84,4 @@ class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb has no types
         return self._truncated_vectors(side.prompt, side.texts)
 
     def _truncated_vectors(self, prompt: str | None, texts: list[str]) -> Vectors:
-        return cut(np.stack([self._vectors[prompt, text] for text in texts]), self.dimensions)
+        return truncate(np.stack([self._vectors[prompt, text] for text in texts]), self.dimensions)

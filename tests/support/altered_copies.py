@@ -1,4 +1,4 @@
-"""Copies of real folders with one thing changed, and manifests that fit: only what they say is wrong."""
+"""Copies of real folders with one thing changed and manifests that fit: only their content is wrong."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 
 def broken(source, target, change):
-    """Return a copy of a static variant with its table changed; its manifest is right, only its vectors are not."""
+    """Return a copy of a static variant with its table changed; only its vectors are wrong, its manifest fits."""
     shutil.copytree(source, target)
     tensors = load_file(target / "table.safetensors")
     save_file(tensors | {"embeddings": change(tensors["embeddings"].astype(np.float32))}, target / "table.safetensors")

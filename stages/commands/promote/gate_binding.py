@@ -57,7 +57,7 @@ def _compare(
     for name in JUDGED:
         yield name, body.inputs.get(name), gate.inputs.get(name)
     yield "catalog", verdict.catalog, catalog.digest
-    yield "target", bundle.facts["target"], gate.parameters["target"]
+    yield "target", bundle.raw["target"], gate.parameters["target"]
     yield "order of variants", bundle.order, verdict.release.passing
     yield "variants/", sorted(path.name for path in variants.iterdir()), sorted(bundle.order)
     for name in bundle.order:
@@ -65,7 +65,7 @@ def _compare(
         yield f"variant {name}", shipped, catalog.inputs.get(name)
         yield f"record of {name}", bundle.contract.variants[name].digest, shipped
         checks = [check.model_dump(mode="json") for check in verdict.variants[name].checks]
-        yield f"checks of {name}", bundle.facts["variants"][name]["checks"], checks
+        yield f"checks of {name}", bundle.contract.variants[name].checks, checks
 
 
 def _shorten(value: object) -> str:

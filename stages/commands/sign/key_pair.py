@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry.errors import InputError
-from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing, libraries
+from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing_config, require_libraries
 
 from stages.commands.sign.provenance import Statement, build_envelope
 from stages.commands.sign.signing import WriteSignature
@@ -34,14 +34,14 @@ class KeyPairSigner:
         Raises:
             InputError: not the PEM of an elliptic-curve private key, or libraries are missing.
         """
-        with libraries():
+        with require_libraries():
             import model_signing  # noqa: F401 - missing libraries are reported before any work
         return partial(self._write, load_private_key(self.path))
 
     def _write(self, private: "EllipticCurvePrivateKey", bundle: Path, statement: Statement, folder: Path) -> None:
         from model_signing import signing
 
-        config = signing.Config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(hashing())
+        config = signing.Config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(hashing_config())
         config.sign(bundle, folder / SIGNATURE)
         (folder / PROVENANCE).write_bytes(build_envelope(statement, private))
 
@@ -52,7 +52,7 @@ def load_private_key(path: Path) -> "EllipticCurvePrivateKey":
     Raises:
         InputError: not the PEM of such a key, or libraries are missing.
     """
-    with libraries():
+    with require_libraries():
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     try:
@@ -75,7 +75,7 @@ def generate_key_pair(out: Path) -> tuple[Path, Path]:
     Raises:
         InputError: a file exists, or cannot be written.
     """
-    with libraries():
+    with require_libraries():
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from embed_foundry import signature
 from embed_foundry.errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError
-from embed_foundry.signer import PROVENANCE, SIGNATURE, Identity, hashing, libraries, trust_config, trust_file
+from embed_foundry.signer import (
+    PROVENANCE,
+    SIGNATURE,
+    Identity,
+    hashing_config,
+    load_trust_config,
+    require_libraries,
+    trust_config_file,
+)
 
 from stages.commands.sign.provenance import Statement, encode_statement
 from stages.commands.sign.signing import WriteSignature
@@ -56,14 +64,14 @@ class KeylessSigner:
             RemoteError: the token's issuer refused.
             RetryableError: the issuer, or the instance's keys (TUF), cannot be reached.
         """
-        with libraries():
+        with require_libraries():
             import model_signing  # noqa: F401 - missing libraries are reported before any work
             from sigstore import oidc
         with _translate_errors():
             raw_token = oidc.detect_credential()
             if raw_token is None and not sys.stdin.isatty():
                 raise InputError(WITHOUT_OIDC)
-            trusted = trust_config(self.trust, refresh=True)
+            trusted = load_trust_config(self.trust, refresh=True)
             issuer = trusted.signing_config.get_oidc_url()
             token = oidc.IdentityToken(raw_token) if raw_token else oidc.Issuer(issuer).identity_token()
         return partial(self._write, trusted, token)
@@ -76,9 +84,9 @@ class KeylessSigner:
         from sigstore.dsse import Statement as DsseStatement
         from sigstore.sign import SigningContext
 
-        with _translate_errors(), trust_file(trusted) as file:
+        with _translate_errors(), trust_config_file(trusted) as file:
             config = signing.Config().use_sigstore_signer(identity_token=str(token), trust_config=file)
-            config.set_hashing_config(hashing()).sign(bundle, folder / SIGNATURE)
+            config.set_hashing_config(hashing_config()).sign(bundle, folder / SIGNATURE)
             with SigningContext.from_trust_config(trusted).signer(token) as signer:
                 signed = signer.sign_dsse(DsseStatement(encode_statement(statement)))
         (folder / PROVENANCE).write_text(signed.to_json(), encoding="utf-8")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from embed_foundry import Bundle, signature
 
+from stages.common.records.bundle import BundleRecord
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -39,19 +41,23 @@ def build_statement(bundle: Bundle, commit: str, remote: str, builder: str) -> S
     from google.protobuf.json_format import ParseDict
     from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 
-    facts = bundle.facts
+    record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"model": facts["model"], "target": facts["target"], **facts["build"]["parameters"]},
-            "resolvedDependencies": _list_dependencies(bundle, commit, remote),
+            "externalParameters": {
+                "model": record.model.model_dump(mode="json"),
+                "target": record.target.model_dump(mode="json"),
+                **record.build.parameters,
+            },
+            "resolvedDependencies": _list_dependencies(record, commit, remote),
         },
         "runDetails": {"builder": {"id": builder}},
     }
     ParseDict(predicate, Provenance())  # raises on a field that SLSA does not know
     return {
         "_type": signature.STATEMENT,
-        "subject": signature.subject(bundle.folder),
+        "subject": signature.build_subject(bundle.folder),
         "predicateType": signature.PREDICATE,
         "predicate": predicate,
     }
@@ -72,28 +78,28 @@ def build_envelope(statement: Statement, private: "EllipticCurvePrivateKey") -> 
     return json.dumps(envelope.to_dict()).encode()
 
 
-def _list_dependencies(bundle: Bundle, commit: str, remote: str) -> list[ResourceDescriptor]:
+def _list_dependencies(record: BundleRecord, commit: str, remote: str) -> list[ResourceDescriptor]:
     """Return what the bundle was built from: commit, lock, base model and its files, data, libraries."""
-    model, sources = bundle.facts["model"], bundle.facts["sources"]
+    model, sources = record.model, record.sources
     source: ResourceDescriptor = {"name": "source", "digest": {"gitCommit": commit}}
     if remote:
         source["uri"] = f"{remote}@{commit}"
     return [
         source,
-        {"name": "requirements.lock", "digest": {"sha256": sources["requirements.lock"]}},
+        {"name": "requirements.lock", "digest": {"sha256": sources.requirements_lock}},
         {
             "name": "model",
-            "uri": f"pkg:huggingface/{model['repo']}@{model['revision']}",
-            "digest": {"gitCommit": model["revision"]},
+            "uri": f"pkg:huggingface/{model.repo}@{model.revision}",
+            "digest": {"gitCommit": model.revision},
         },
-        {"name": "weights", "uri": f"{MANIFEST}{sources['weights']['digest']}"},
+        {"name": "weights", "uri": f"{MANIFEST}{sources.weights.digest}"},
         *(
             ResourceDescriptor(name=f"weights/{name}", digest={"sha256": sha256})
-            for name, sha256 in sorted(sources["weights"]["files"].items())
+            for name, sha256 in sorted(sources.weights.files.items())
         ),
-        {"name": "data", "uri": f"{MANIFEST}{sources['data']['digest']}"},
+        {"name": "data", "uri": f"{MANIFEST}{sources.data.digest}"},
         *(
-            ResourceDescriptor(name=library["name"], uri=f"pkg:pypi/{library['name']}@{library['version']}")
-            for library in bundle.facts["build"]["libraries"]
+            ResourceDescriptor(name=library.name, uri=f"pkg:pypi/{library.name}@{library.version}")
+            for library in record.build.libraries
         ),
     ]

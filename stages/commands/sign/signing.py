@@ -12,6 +12,7 @@ from embed_foundry.errors import InputError
 
 from stages.commands.sign.provenance import Statement, build_statement
 from stages.common.contract.output import stage_output
+from stages.common.records.bundle import BundleRecord
 
 # What shapes a bundle. Results (dvc.lock, gate/) may differ from the commit, for they are committed afterwards.
 BUILD_SOURCES = ("stages", "conf", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", "LICENSE")
@@ -76,12 +77,12 @@ def _require_built_by(bundle: Bundle, checkout: Path) -> str:
             f"{checkout}: differs from its last commit, which the provenance would name:\n{changes}\n"
             "Commit, build, then sign."
         )
-    lock = manifest.sha256(checkout / "requirements.lock")
-    if lock != bundle.facts["sources"]["requirements.lock"]:
+    record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
+    if manifest.sha256(checkout / "requirements.lock") != record.sources.requirements_lock:
         raise InputError(
             f"{bundle.folder}: was built with another requirements.lock than {checkout}'s. Build it again."
         )
-    with zipfile.ZipFile(bundle.folder / bundle.facts["runtime"]) as wheel:
+    with zipfile.ZipFile(bundle.folder / record.runtime) as wheel:
         for name in wheel.namelist():
             source = checkout / "stages" / "runtime" / name
             if name.startswith("embed_foundry/") and (not source.is_file() or source.read_bytes() != wheel.read(name)):

@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed_foundry.cpus import PERIOD_V1, QUOTA_V1, QUOTA_V2, affinity_cpus, cpu_groups, cpu_mounts, quota_cpus, text
+from embed_foundry.cpus import (
+    PERIOD_V1,
+    QUOTA_V1,
+    QUOTA_V2,
+    affinity_cpus,
+    cpu_groups,
+    cpu_mounts,
+    quota_cpus,
+    read_text,
+)
 
 from stages.common.records.latency import HostLoad
 from stages.common.records.machine import Machine
@@ -124,7 +133,7 @@ def read_throttled_s(groups: Sequence[Path]) -> float | None:
     """
     seconds = []
     for group in groups:
-        stat = dict(line.split() for line in (text(group / STAT) or "").splitlines())
+        stat = dict(line.split() for line in (read_text(group / STAT) or "").splitlines())
         if "throttled_usec" in stat:  # version 2
             seconds.append(int(stat["throttled_usec"]) / 1e6)
         elif "throttled_time" in stat:  # version 1, nanoseconds
@@ -137,7 +146,7 @@ def list_cpu_controllers() -> list[CpuController]:
     return [
         CpuController(root, version)
         for root, version in cpu_mounts()
-        if version == 1 or "cpu" in (text(root / "cgroup.subtree_control") or "").split()
+        if version == 1 or "cpu" in (read_text(root / "cgroup.subtree_control") or "").split()
     ]
 
 

@@ -47,6 +47,12 @@ class Record(JsonFile, BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class AliasedRecord(Record):
+    """A record with keys that no Python field can have; fields name them by alias."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+
 class SparseRecord(Record):
     """A record whose missing figures are left out of the file: None has no key there, unless named in `nullable`."""
 

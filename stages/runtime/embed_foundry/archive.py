@@ -1,7 +1,7 @@
-"""A bundle as one file: a plain tar whose bytes depend on nothing but the bundle, and its careful opening.
+"""A bundle as one file: a plain tar whose bytes depend on nothing but the bundle, and how to unpack it safely.
 
-No compression: weights hardly shrink, and compressors' bytes change with their versions. Names come from the bundle's
-own facts, order from sorting; no clock, owner, mode or folder of the packing host enters.
+No compression: weights hardly shrink, and a compressor's output changes with its version. Names are the bundle's own,
+in sorted order; no time, owner, mode or folder of the packing host enters.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from .bundle import Bundle
 from .errors import InputError, IntegrityError, RetryableError
 from .signer import PROVENANCE, SIGNATURE, Signer
 
-MODE = 0o644
+MODE = 0o644  # of every file in a tar
 
 
 def pack(bundle: Bundle, out: Path | None = None) -> Path:
@@ -28,13 +28,13 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
         InputError: the tar cannot be written.
     """
     target = out or Path(f"{bundle.name}.tar")
-    beside = signature.folder_of(bundle.folder)
+    signature_folder = signature.folder_of(bundle.folder)
     files = {
         f"{bundle.name}/{name}": bundle.folder / name for name in (*manifest.files_of(bundle.folder), manifest.NAME)
     }
     for name in (SIGNATURE, PROVENANCE):
-        if (beside / name).is_file():
-            files[f"{bundle.name}{signature.SUFFIX}/{name}"] = beside / name
+        if (signature_folder / name).is_file():
+            files[f"{signature.folder_name(bundle.name)}/{name}"] = signature_folder / name
     work = target.with_name(f".{target.name}.partial")
     try:
         with tarfile.open(work, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -52,15 +52,15 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
 
 
 def unpack(archive: Path, into: Path, signer: Signer | None = None) -> Bundle:
-    """Open an archive into a folder and return the bundle, verified before it appears there.
+    """Unpack an archive into a folder and return the bundle, which is verified before it appears there.
 
     Args:
         archive: what `pack` wrote.
-        into: the folder that will hold the bundle's folder (and its signature's).
-        signer: who must have signed it; None accepts an unsigned bundle.
+        into: the folder that will hold the bundle's folder, and its signature's.
+        signer: who must have signed it; None checks no signature.
 
     Raises:
-        InputError: no readable tar, or the bundle's folder exists.
+        InputError: not a readable tar, or the bundle's folder exists.
         IntegrityError: a member is not a plain file inside the bundle, or the bundle does not verify.
         RetryableError: too little free disk.
     """
@@ -68,26 +68,27 @@ def unpack(archive: Path, into: Path, signer: Signer | None = None) -> Bundle:
     shutil.rmtree(work, ignore_errors=True)
     try:
         into.mkdir(parents=True, exist_ok=True)
-        top = _extract(archive, work)
-        found = Bundle.load(work / top, signer)
-        for name in (top, f"{top}{signature.SUFFIX}"):
-            if (into / name).exists():
-                raise InputError(f"{into / name}: exists. Remove it, or choose another folder with --into.")
-        # The signature first: a bundle that is there is whole.
-        for name in (f"{top}{signature.SUFFIX}", top):
-            if (work / name).exists():
-                (work / name).rename(into / name)
+        unpacked = _extract(archive, work)
+        bundle = Bundle.load(unpacked, signer)
+        # The signature is moved first, so that a bundle that is in place is complete.
+        folders = (signature.folder_of(unpacked), unpacked)
+        for folder in folders:
+            if (into / folder.name).exists():
+                raise InputError(f"{into / folder.name}: exists. Remove it, or choose another folder with --into.")
+        for folder in folders:
+            if folder.exists():
+                folder.rename(into / folder.name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return replace(found, folder=into / top)
+    return replace(bundle, folder=into / unpacked.name)
 
 
-def _extract(archive: Path, work: Path) -> str:
-    """Write the members of an archive under `work` and return the bundle's folder name."""
+def _extract(archive: Path, work: Path) -> Path:
+    """Write the members of an archive under `work` and return the bundle's folder."""
     try:
         with tarfile.open(archive, "r:") as tar:
             members = tar.getmembers()
-            top = _checked(archive, members)
+            bundle = _require_bundle(archive, members)
             needed, free = sum(member.size for member in members), shutil.disk_usage(work.parent).free
             if needed > free:
                 raise RetryableError(
@@ -103,23 +104,27 @@ def _extract(archive: Path, work: Path) -> str:
                     shutil.copyfileobj(source, file)
     except (OSError, tarfile.TarError) as error:
         raise InputError(f"{archive}: cannot be unpacked as a tar ({error}). Get it again.") from None
-    return top
+    return work / bundle
 
 
-def _checked(archive: Path, members: list[tarfile.TarInfo]) -> str:
-    """Refuse members that `pack` never writes: links, devices, sparse files, names that leave the bundle, repeats."""
-    tops = {PurePosixPath(member.name).parts[0] for member in members if member.name.strip("/.")}
-    top = min(tops, default="")
-    seen: set[str] = set()
+def _require_bundle(archive: Path, members: list[tarfile.TarInfo]) -> str:
+    """Return the name of the bundle's folder; refuse members that `pack` never writes.
+
+    These are links, devices, sparse files, names outside the bundle and its signature, and repeated names.
+    """
+    folders = {PurePosixPath(member.name).parts[0] for member in members if member.name.strip("/.")}
+    bundle = min(folders, default="")
+    allowed = ((bundle,), (signature.folder_name(bundle),))
+    names: set[str] = set()
     for member in members:
         path = PurePosixPath(member.name)
         plain = member.isreg() and not member.issparse()
         inside = not path.is_absolute() and ".." not in path.parts and path.as_posix() == member.name
-        if not plain or not inside or member.name in seen or path.parts[0] not in (top, f"{top}{signature.SUFFIX}"):
+        if not plain or not inside or member.name in names or path.parts[:1] not in allowed:
             raise IntegrityError(
                 f"{archive}: {member.name!r} is not a plain file of one bundle; nothing was unpacked. Do not use it."
             )
-        seen.add(member.name)
-    if not seen:
+        names.add(member.name)
+    if not names:
         raise IntegrityError(f"{archive}: is empty. Get it again.")
-    return top
+    return bundle

@@ -1,24 +1,24 @@
-"""A release bundle: verify it, choose a variant, prove that it still encodes as it did when released, encode."""
+"""A release bundle: verify it, choose a variant, prove that it still encodes as it did at release, encode."""
 
 import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
 from .encoder import Encoder, open_variant
 from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError
-from .signer import Signer, signer
+from .manifest import JsonObject
+from .signer import Signer, make_signer
 
 PROBES = "probes/probes.json"
 GOLDEN = "probes/golden.safetensors"
 
 
 class FallbackWarning(UserWarning):
-    """A variant cannot run here or failed its self-test, and the next one of the same space was taken."""
+    """A variant cannot run here or failed its self-test, and the next one of the same space was opened."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,19 @@ class Bundle:
 
     Attributes:
         folder: where it is.
-        facts: bundle.json: model, target, variants, figures, sources; bundle.schema.json says what is where.
-        contract: the same, as far as a runtime reads it, typed.
+        contract: what bundle.json says, as far as a runtime needs it.
         digest: the bundle's identity, the digest of its manifest and so of every file.
-        provenance: the signed in-toto statement, if who signed the bundle was checked.
+        provenance: the signed in-toto statement, if the signature was checked.
     """
 
     folder: Path
-    facts: dict[str, Any]
     contract: Contract
     digest: str
-    provenance: dict[str, Any] | None = None
+    provenance: JsonObject | None = None
 
     @classmethod
     def load(cls, folder: Path, signer: Signer | None = None) -> "Bundle":
-        """Verify a bundle: every file, its signature, and that its parts belong together; nothing is used before.
+        """Verify a bundle before anything of it is used: every file, its signature, and that its parts fit together.
 
         Args:
             folder: the bundle.
@@ -49,7 +47,7 @@ class Bundle:
 
         Raises:
             InputError: the folder does not exist, or the signer's key or trust cannot be used.
-            IntegrityError: a file is missing, added or changed; the bundle is unsigned or signed by another one; its
+            IntegrityError: a file is missing, added or changed; the bundle is unsigned or signed by somebody else; its
                 parts are about different releases; it needs another runtime version.
         """
         if folder.is_file():
@@ -58,9 +56,14 @@ class Bundle:
             raise InputError(f"{folder}: no such folder; expected a release bundle. Build one with `make`.")
         body = manifest.verify(folder)
         provenance = signature.verify(folder, signer) if signer else None
-        told = Contract.load(folder)
-        contract.check(folder, told, body.hashes)
-        return cls(folder, told.raw, told, body.digest, provenance)
+        terms = Contract.load(folder)
+        contract.require_consistent(folder, terms, body.hashes)
+        return cls(folder, terms, body.digest, provenance)
+
+    @property
+    def raw(self) -> JsonObject:
+        """All of bundle.json, as bundle.schema.json describes it."""
+        return manifest.read_object(self.folder / contract.NAME, contract.REFUSAL)
 
     @property
     def order(self) -> list[str]:
@@ -70,7 +73,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """A name for this very release: model, target and the digest's first 12 digits."""
-        return f"{self.facts['model']['name']}-{self.facts['target']['name']}-{self.digest[:12]}"
+        return f"{self.contract.model}-{self.contract.target}-{self.digest[:12]}"
 
     def open(
         self, variant: str | None = None, threads: int | None = None, environment: Environment | None = None
@@ -78,25 +81,25 @@ class Bundle:
         """Open one variant, self-tested on the bundle's probes.
 
         Args:
-            variant: a shipped variant's name; None takes the first that passes its self-test, in the order of
-                `selection.decide`, which `embed-foundry explain` prints. Only variants of one vector space are taken;
-                what was passed over is announced by a FallbackWarning.
+            variant: a shipped variant's name; None opens the first that passes its self-test, in the order of
+                `selection.decide`, which `embed-foundry explain` prints. All are of one vector space; a FallbackWarning
+                names those that were skipped.
             threads: CPU threads; None means all this process may use.
-            environment: what to choose by; None looks at this host.
+            environment: the host to choose for; None detects this one.
 
         Raises:
-            InputError: the variant is not in the bundle, or none of its first choice's space can run here.
+            InputError: the variant is not in the bundle, or no variant of the first choice's space can run here.
             IntegrityError: no eligible variant passes its self-test.
         """
         if variant is not None and variant not in self.order:
             raise InputError(f"variant {variant!r} is not in {self.folder}; it ships {self.order}.")
-        decision = selection.decide(self.contract, environment or Environment.here())
+        decision = selection.decide(self.contract, environment or Environment.detect())
         names = [variant] if variant else decision.order
         if not names:
             raise InputError(
                 f"{self.folder}: no variant of space {decision.space_id} can run here. "
-                f"{'; '.join(decision.passed_over())}. "
-                f"`embed-foundry explain {self.folder}` shows the others, which must be asked for by name."
+                f"{'; '.join(decision.list_skipped())}. "
+                f"`embed-foundry explain {self.folder}` shows the others, which are opened by name only."
             )
         failures: list[str] = []
         for name in names:
@@ -104,10 +107,10 @@ class Bundle:
                 encoder = open_variant(self.folder / "variants" / name, threads)
                 self.self_test(encoder)
             except FoundryError as error:
-                failures.append(f"{name}: {' '.join(str(error).split())}")  # libraries' reasons have many lines
+                failures.append(f"{name}: {' '.join(str(error).split())}")  # libraries' messages have many lines
                 continue
-            if told := ([] if variant else decision.passed_over(name)) + failures:
-                warnings.warn(f"using {name}; " + "; ".join(told), FallbackWarning, stacklevel=2)
+            if skipped := ([] if variant else decision.list_skipped(name)) + failures:
+                warnings.warn(f"using {name}; " + "; ".join(skipped), FallbackWarning, stacklevel=2)
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
 
@@ -115,11 +118,12 @@ class Bundle:
         """Encode the bundle's probes and return the least cosine to the vectors recorded at release.
 
         Raises:
-            IntegrityError: as `selftest.run`.
+            InputError: safetensors is not installed.
+            IntegrityError: see `selftest.run`.
         """
         try:
             from safetensors.numpy import load_file
-        except ImportError as error:  # a variant of its own needs less than a bundle
+        except ImportError as error:  # opening a variant by itself may need less than a bundle
             raise InputError(f"the self-test needs safetensors ({error}). Next: pip install safetensors") from None
         probes = json.loads((self.folder / PROBES).read_text(encoding="utf-8"))
         return selftest.run(encoder, probes, load_file(self.folder / GOLDEN)[encoder.variant.name])
@@ -141,9 +145,9 @@ def open_bundle(
         variant: see `Bundle.open`.
         threads: see `Bundle.open`.
         key: a public key (PEM) whose owner must have signed the bundle.
-        identity: or who must have signed it by Sigstore, see `Identity`; then `issuer` is needed too.
+        identity: or the identity that must have signed it by Sigstore, see `Identity`; this needs `issuer` too.
         issuer: the OIDC issuer that vouches for the identity.
         trust: the ClientTrustConfig (JSON) of a Sigstore instance other than the public one.
     """
-    by = signer(Path(key) if key else None, identity, issuer, Path(trust) if trust else None)
-    return Bundle.load(Path(path), by).open(variant, threads)
+    signer = make_signer(Path(key) if key else None, identity, issuer, Path(trust) if trust else None)
+    return Bundle.load(Path(path), signer).open(variant, threads)

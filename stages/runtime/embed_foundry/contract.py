@@ -1,6 +1,7 @@
 """bundle.json as a contract: its version, what a runtime reads from it, and what must agree with the rest of a bundle.
 
-bundle.schema.json, in this package and in every bundle, is the whole contract as JSON Schema; the build checks by it.
+bundle.schema.json, in this package and in every bundle, is the whole contract as JSON Schema; the build validates
+against it.
 """
 
 import hashlib
@@ -8,22 +9,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import manifest
 from .errors import IntegrityError
+from .manifest import JsonObject
 
 NAME = "bundle.json"
 SCHEMA = 2
 SCHEMA_FILE = "bundle.schema.json"
+# Names of models, targets and variants; they become parts of paths.
 NAMES = re.compile(r"\w[\w.-]*")
 # What a user of the bundle runs or must hand on; the rest is evidence, which is measured and differs between builds.
 CONTENT = ("variants/", "probes/", "runtime/", "licenses/", "LICENSE", "NOTICE", "android.json")
 VERDICT, CATALOG, BOM = "evidence/verdict.json", "evidence/catalog", "bom.cdx.json"
+REFUSAL = "Do not use this bundle."
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ShippedVariant:
     """What the contract says of one shipped variant.
 
     Attributes:
@@ -33,8 +36,11 @@ class Shipped:
         space_id: the vector space, as confirmed by mixed indexes.
         device: "cpu" or "cuda".
         cpu_any: architecture -> instruction sets of which the CPU needs one; absent where any CPU will do.
-        peak_rss_mb: measured peak memory of a process; None if it was not measured.
-        facts: everything that is recorded of it.
+        size_mb: of its files, in 10^6 bytes.
+        peak_rss_mb: measured peak memory of a process, in 10^6 bytes; None if it was not measured.
+        speedup: tokens -> measured speed-up over the baseline.
+        retention: task -> its score over the baseline's.
+        checks: every limit that it was judged by, as in verdict.json.
     """
 
     kind: str
@@ -43,13 +49,17 @@ class Shipped:
     space_id: str
     device: str
     cpu_any: dict[str, frozenset[str]]
+    size_mb: float
     peak_rss_mb: float | None
-    facts: dict[str, Any]
+    speedup: dict[int, float]
+    retention: dict[str, float]
+    checks: list[JsonObject]
 
     @classmethod
-    def read(cls, raw: dict[str, Any]) -> "Shipped":
-        """Read one entry of `variants`; a missing key raises KeyError, a wrong type TypeError or ValueError."""
-        peak = raw["measured"]["peak_rss_mb"]
+    def parse(cls, raw: JsonObject) -> "ShippedVariant":
+        """Return one entry of `variants`; a missing key raises KeyError, a wrong type TypeError or ValueError."""
+        measured = raw["measured"]
+        peak_rss_mb = measured["peak_rss_mb"]
         return cls(
             kind=str(raw["kind"]),
             digest=str(raw["digest"]),
@@ -57,8 +67,15 @@ class Shipped:
             space_id=str(raw["space_id"]),
             device=str(raw["device"]),
             cpu_any={str(arch): frozenset(flags) for arch, flags in raw["cpu_any"].items()},
-            peak_rss_mb=None if peak is None else float(peak),
-            facts=raw,
+            size_mb=float(raw["size_mb"]),
+            peak_rss_mb=None if peak_rss_mb is None else float(peak_rss_mb),
+            speedup={int(tokens): float(ratio) for tokens, ratio in measured["speedup"].items()},
+            retention={
+                str(task): float(score["of_baseline"])
+                for task, score in measured["quality"].items()
+                if "of_baseline" in score
+            },
+            checks=list(raw["checks"]),
         )
 
 
@@ -67,14 +84,22 @@ class Contract:
     """What a runtime reads from bundle.json.
 
     Attributes:
+        model: the base model's name.
+        target: the target's name.
+        content: digest of the files that a user runs or hands on.
         order: names of the shipped variants in the order in which the target wants them tried.
         variants: the same names -> what is said of them.
-        raw: the whole of bundle.json.
+        cpu: brand of the CPU that latency was measured on; "" if it was not recorded.
+        cpu_flags: its instruction sets.
     """
 
+    model: str
+    target: str
+    content: str
     order: tuple[str, ...]
-    variants: dict[str, Shipped]
-    raw: dict[str, Any]
+    variants: dict[str, ShippedVariant]
+    cpu: str = ""
+    cpu_flags: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":
@@ -85,81 +110,103 @@ class Contract:
         """
         path = folder / NAME
         raw = manifest.read_object(path, "Do not open it: this is no release bundle.")
-        found = raw.get("schema")
-        if found != SCHEMA:
+        schema = raw.get("schema")
+        if schema != SCHEMA:
             raise IntegrityError(
-                f"{path}: has schema {found}, this runtime reads {SCHEMA}. "
+                f"{path}: has schema {schema}, this runtime reads {SCHEMA}. "
                 "Install the wheel in the bundle's runtime/ folder."
             )
         try:
-            variants = {str(name): Shipped.read(entry) for name, entry in raw["variants"].items()}
-            order = tuple(map(str, raw["selection"]["order"]))
-            names = [*variants, str(raw["model"]["name"]), str(raw["target"]["name"])]
+            contract = cls._parse(raw)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(
-                f"{path}: not what {SCHEMA_FILE} says ({type(error).__name__} {error}). Do not use this bundle."
+                f"{path}: not what {SCHEMA_FILE} says ({type(error).__name__} {error}). {REFUSAL}"
             ) from None
-        # They become parts of paths.
-        if bad := [name for name in names if not NAMES.fullmatch(name)]:
+        for name in (*contract.variants, contract.model, contract.target):
+            if not NAMES.fullmatch(name):
+                raise IntegrityError(f"{path}: {name!r} cannot name a model, target or variant. {REFUSAL}")
+        if not contract.order or sorted(contract.order) != sorted(contract.variants):
             raise IntegrityError(
-                f"{path}: {bad[0]!r} is no name of a model, target or variant. Do not use this bundle."
+                f"{path}: order {list(contract.order)} is not its variants {sorted(contract.variants)}. {REFUSAL}"
             )
-        if not order or sorted(order) != sorted(variants):
-            raise IntegrityError(f"{path}: order {list(order)} is not its variants {sorted(variants)}. Do not use it.")
-        return cls(order, variants, raw)
+        return contract
+
+    @classmethod
+    def _parse(cls, raw: JsonObject) -> "Contract":
+        machine = raw["measured_on"]["machine"] or {}
+        return cls(
+            model=str(raw["model"]["name"]),
+            target=str(raw["target"]["name"]),
+            content=str(raw["content"]),
+            order=tuple(map(str, raw["selection"]["order"])),
+            variants={str(name): ShippedVariant.parse(entry) for name, entry in raw["variants"].items()},
+            cpu=str(machine.get("cpu", "")),
+            cpu_flags=frozenset(machine.get("flags", ())),
+        )
 
 
-def content(hashes: Mapping[str, str]) -> str:
+def digest_content(hashes: Mapping[str, str]) -> str:
     """Return the digest of a bundle's content: two builds on the same kind of CPU agree on it, whatever they measured.
 
     Args:
         hashes: file name -> SHA-256, as a manifest lists them.
     """
-    part = {name: digest for name, digest in hashes.items() if name.startswith(CONTENT)}
-    return hashlib.sha256(manifest.canonical(part)).hexdigest()
+    content = {name: digest for name, digest in hashes.items() if name.startswith(CONTENT)}
+    return hashlib.sha256(manifest.canonical(content)).hexdigest()
 
 
-def check(folder: Path, told: Contract, hashes: Mapping[str, str]) -> None:
-    """Check that a bundle's parts are about each other: variants, verdict, catalog, bill of materials.
+def require_consistent(folder: Path, contract: Contract, hashes: Mapping[str, str]) -> None:
+    """Check that a bundle's parts belong to one release: variants, verdict, catalog, bill of materials.
 
-    A manifest says that bytes are whole; this says that they belong together, and were judged together.
+    A manifest says that bytes are whole; this says that they belong together and were judged together.
 
     Args:
         folder: the bundle.
-        told: its bundle.json.
+        contract: its bundle.json.
         hashes: its files, already verified: name -> SHA-256.
 
     Raises:
         IntegrityError: a part is of another variant, model or verdict; the message names it.
     """
-    _same(folder, "content", content(hashes), told.raw.get("content"))
-    for name, shipped in told.variants.items():
-        _same(folder / "variants" / name, "digest", manifest.read(folder / "variants" / name).digest, shipped.digest)
-    verdict, catalog = _json(folder / VERDICT), manifest.verify(folder / CATALOG)
-    listed = _json(folder / CATALOG / "catalog.json")
-    _same(folder / VERDICT, "catalog", verdict.get("catalog"), catalog.digest)
-    _same(folder / VERDICT, "target", verdict.get("target"), told.raw["target"]["name"])
-    _same(folder / VERDICT, "passing variants", verdict.get("release", {}).get("passing"), list(told.order))
-    for name, shipped in told.variants.items():
+    _require_equal(folder, "content", digest_content(hashes), contract.content)
+    for name, shipped in contract.variants.items():
+        variant = folder / "variants" / name
+        _require_equal(variant, "digest", manifest.read(variant).digest, shipped.digest)
+    _require_verdict(folder, contract)
+    _require_materials(folder / BOM, hashes)
+
+
+def _require_verdict(folder: Path, contract: Contract) -> None:
+    """Check that verdict and catalog are about these variants, and that the verdict passed them."""
+    path, verdict, catalog = folder / VERDICT, _read(folder / VERDICT), manifest.verify(folder / CATALOG)
+    digests = _read(folder / CATALOG / "catalog.json")
+    _require_equal(path, "catalog", verdict.get("catalog"), catalog.digest)
+    _require_equal(path, "target", verdict.get("target"), contract.target)
+    _require_equal(path, "passing variants", verdict.get("release", {}).get("passing"), list(contract.order))
+    for name, shipped in contract.variants.items():
         judged = verdict["variants"].get(name, {})
-        _same(folder / CATALOG, f"digest of {name}", listed.get(name), shipped.digest)
-        _same(folder / VERDICT, f"space of {name}", judged.get("space_id"), shipped.space_id)
-        _same(folder / VERDICT, f"checks of {name}", judged.get("checks"), shipped.facts["checks"])
-        _same(folder / VERDICT, f"passes of {name}", judged.get("passes"), True)
-    for component in _json(folder / BOM).get("components", []):
-        for part in component.get("components", []):
-            if part["name"].startswith(CONTENT):  # files of the base model are listed too, and do not ship
-                listed_hash = {item["content"] for item in part.get("hashes", []) if item["alg"] == "SHA-256"}
-                _same(folder / BOM, f"hash of {part['name']}", listed_hash, {hashes.get(part["name"])})
+        _require_equal(folder / CATALOG, f"digest of {name}", digests.get(name), shipped.digest)
+        _require_equal(path, f"space of {name}", judged.get("space_id"), shipped.space_id)
+        _require_equal(path, f"checks of {name}", judged.get("checks"), shipped.checks)
+        _require_equal(path, f"passes of {name}", judged.get("passes"), True)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return manifest.read_object(path, "Do not use this bundle.")
+def _require_materials(path: Path, hashes: Mapping[str, str]) -> None:
+    """Check the files that the bill of materials lists; those of the base model are listed too, but do not ship."""
+    for component in _read(path).get("components", []):
+        for file in component.get("components", []):
+            if (name := file["name"]).startswith(CONTENT):
+                digests = {entry["content"] for entry in file.get("hashes", []) if entry["alg"] == "SHA-256"}
+                _require_equal(path, f"hash of {name}", digests, {hashes.get(name)})
 
 
-def _same(path: Path, what: str, found: object, expected: object) -> None:
-    if found != expected:
+def _read(path: Path) -> JsonObject:
+    return manifest.read_object(path, REFUSAL)
+
+
+def _require_equal(path: Path, what: str, actual: object, expected: object) -> None:
+    if actual != expected:
         raise IntegrityError(
-            f"{path}: {what} is {str(found)[:80]}, {NAME} says {str(expected)[:80]}; it is about another release. "
-            "Do not use this bundle; get it again from where it was published."
+            f"{path}: {what} is {str(actual)[:80]}, {NAME} says {str(expected)[:80]}; it is about another release. "
+            f"{REFUSAL} Get it again from where it was published."
         )

@@ -1,4 +1,4 @@
-"""What all encoders share: prompts, tokens, truncation, batches, Matryoshka cuts, unit norm."""
+"""What all encoders share: prompts, tokens, truncation, batches, Matryoshka dimensions, unit norm."""
 
 import importlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,18 @@ class TruncationWarning(UserWarning):
 
 
 class Encoder(ABC):
-    """Encodes texts with one variant. Subclasses implement `_embed`; everything observable is here.
+    """Encodes texts with one variant. Subclasses implement `_embed` and `_count`; everything a caller sees is here.
 
     Args:
         folder: a variant folder (variant.json beside its files).
-        threads: CPU threads to use; None means one per CPU that this process may use, its container's quota respected.
+        threads: CPU threads to use; None means one per CPU that this process may use, within its container's quota.
     """
 
-    # Texts per call of the library underneath, where the caller does not say.
+    # Texts per call of the underlying library, unless the caller sets a batch size.
     default_batch: ClassVar[int] = 32
-    # Batches handed to `_embed` at once; more than one where it can sort them better than by characters.
+    # Batches passed to `_embed` at once; more than one where it sorts them by tokens, which beats characters.
     window: int = 1
-    # Input lengths in tokens that have a graph of their own; none where one graph takes any length.
+    # Input lengths, in tokens, that have a graph of their own; empty where one graph takes any length.
     lengths: tuple[int, ...] = ()
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
@@ -56,10 +56,10 @@ class Encoder(ABC):
         """Return one unit-norm float32 vector a text, in the order of the texts: shape [len(texts), dimensions].
 
         Args:
-            texts: the inputs; an empty string is allowed and has a defined, finite vector.
-            prompt: a key of the variant's prompts ("query", "document", …); None puts nothing before the text.
-            dimensions: cut vectors to this length and renormalise (Matryoshka); None keeps all.
-            batch_size: texts per call of the library underneath; texts are batched by length.
+            texts: the inputs; an empty string is allowed and has a finite vector.
+            prompt: a key of the variant's prompts ("query", "document", …); None adds no prompt.
+            dimensions: truncate vectors to this length and renormalise (Matryoshka); None keeps all.
+            batch_size: texts per call of the underlying library; texts are batched by length.
 
         Raises:
             InputError: a text is not a string or holds a lone surrogate; unknown prompt; dimensions or batch size
@@ -67,7 +67,7 @@ class Encoder(ABC):
             IntegrityError: the library returned a wrong shape, a non-finite or a zero vector.
 
         Warns:
-            TruncationWarning: texts longer than the variant's `max_tokens` were cut.
+            TruncationWarning: texts longer than the variant's `max_tokens` were truncated.
         """
         width = self._width(dimensions)
         rows = self._rows(texts, prompt)
@@ -75,10 +75,10 @@ class Encoder(ABC):
             raise InputError(f"batch_size {batch_size} is out of range: at least 1.")
         if not rows:
             return np.zeros((0, width), dtype=np.float32)
-        return cut(self._vectors(rows, batch_size or self.default_batch), width)
+        return truncate(self._vectors(rows, batch_size or self.default_batch), width)
 
-    def shorten(self, max_tokens: int) -> None:
-        """Cut texts to fewer tokens than the variant takes; call it before the encoder is shared between threads.
+    def limit_tokens(self, max_tokens: int) -> None:
+        """Truncate texts to fewer tokens than the variant takes; call it before threads share the encoder.
 
         Raises:
             InputError: more tokens than the variant takes, or none.
@@ -93,40 +93,40 @@ class Encoder(ABC):
         return self._count(rows) if rows else []
 
     def _vectors(self, rows: list[str], batch_size: int) -> Vectors:
-        """Embed rows sorted by length, so that little is computed on padding."""
+        """Return the vectors of all rows, embedded in order of length so that little is computed on padding."""
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
-        order = sorted(range(len(rows)), key=lambda at: (len(rows[at]), at))
-        cut_rows: list[int] = []
+        order = sorted(range(len(rows)), key=lambda position: (len(rows[position]), position))
+        truncated: list[int] = []
         step = batch_size * self.window
         for start in range(0, len(order), step):
-            index = order[start : start + step]
-            vectors, cut_here = self._embed([rows[at] for at in index], batch_size)
-            if vectors.shape != (len(index), self.variant.dimensions):
+            positions = order[start : start + step]
+            vectors, truncated_rows = self._embed([rows[position] for position in positions], batch_size)
+            if vectors.shape != (len(positions), self.variant.dimensions):
                 raise IntegrityError(
-                    f"{self.folder}: expected vectors of shape {(len(index), self.variant.dimensions)}, "
+                    f"{self.folder}: expected vectors of shape {(len(positions), self.variant.dimensions)}, "
                     f"got {vectors.shape}. Build the variant again."
                 )
-            out[index] = vectors
-            cut_rows += [index[at] for at in cut_here]
-        if cut_rows:
+            out[positions] = vectors
+            truncated += [positions[row] for row in truncated_rows]
+        if truncated:
             warnings.warn(
-                f"{len(cut_rows)} of {len(rows)} texts exceed {self.variant.max_tokens} tokens and were cut "
-                f"(first: text {min(cut_rows)}). Split them into shorter passages.",
+                f"{len(truncated)} of {len(rows)} texts exceed {self.variant.max_tokens} tokens and were truncated "
+                f"(first: text {min(truncated)}). Split them into shorter passages.",
                 TruncationWarning,
                 stacklevel=3,
             )
         return out
 
     def _calls(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
-        """Yield the positions of the texts of each call of the library, by the variant's `batching`.
+        """Yield the positions of the texts of each call of the library, as the variant's `batching` allows.
 
-        Rounding to integers amplifies what padding, or a neighbour, changes in the last bit of an activation: a vector
-        then depends on what it was batched with, by up to 0.05 (L2) for 8-bit EmbeddingGemma and 0.2 with one scale
-        for a whole call. So only exact variants pad; the others batch texts of equal length, or run each alone.
+        Padding and neighbours change the last bit of an activation, and rounding to integers amplifies that: a vector
+        then depends on its batch, by up to 0.05 (L2) for 8-bit EmbeddingGemma, and by 0.2 with one scale for a whole
+        call. So only exact variants pad; the others batch texts of equal length, or run each text alone.
         """
         size = 1 if self.variant.batching == "single" else batch_size
-        order = sorted(range(len(lengths)), key=lambda at: lengths[at])
-        runs = groupby(order, key=lambda at: lengths[at]) if self.variant.batching == "equal_length" else [(0, order)]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        runs = groupby(order, key=lengths.__getitem__) if self.variant.batching == "equal_length" else [(0, order)]
         for _, run in runs:
             positions = list(run)
             for start in range(0, len(positions), size):
@@ -141,10 +141,10 @@ class Encoder(ABC):
         """Return the untruncated token count of each row."""
 
     def _rows(self, texts: Sequence[str], prompt: str | None) -> list[str]:
-        if isinstance(texts, str):  # a sequence of strings too: its letters
+        if isinstance(texts, str):  # also a sequence of strings, one a letter
             raise InputError("texts is one string; expected a list of strings.")
         prefix = self._prefix(prompt)
-        return [prefix + _checked(text, at) for at, text in enumerate(texts)]
+        return [prefix + _require_text(text, position) for position, text in enumerate(texts)]
 
     def _prefix(self, prompt: str | None) -> str:
         if prompt is None:
@@ -181,21 +181,24 @@ class TokenizedEncoder(Encoder):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.variant.max_tokens)
 
-    def shorten(self, max_tokens: int) -> None:
-        """As `Encoder.shorten`."""
-        super().shorten(max_tokens)
+    def limit_tokens(self, max_tokens: int) -> None:
+        """As `Encoder.limit_tokens`."""
+        super().limit_tokens(max_tokens)
         self.tokenizer.enable_truncation(max_tokens)
 
     def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
-        """Return token ids per row, cut to `max_tokens`, and the positions of the rows that were cut."""
+        """Return each row's token ids, truncated to `max_tokens`, and the positions of the truncated rows."""
         encodings = self.tokenizer.encode_batch(rows)
-        return [item.ids for item in encodings], [at for at, item in enumerate(encodings) if item.overflowing]
+        truncated = [position for position, encoding in enumerate(encodings) if encoding.overflowing]
+        return [encoding.ids for encoding in encodings], truncated
 
     def _count(self, rows: list[str]) -> list[int]:
         special = self.tokenizer.num_special_tokens_to_add(is_pair=False)
         encodings = self.tokenizer.encode_batch(rows)
-        # What was cut off comes in pieces, each with special tokens of its own.
-        return [len(item.ids) + sum(len(part.ids) - special for part in item.overflowing) for item in encodings]
+        # What truncation removed is in `overflowing`, in parts that have special tokens of their own.
+        return [
+            len(encoding.ids) + sum(len(part.ids) - special for part in encoding.overflowing) for encoding in encodings
+        ]
 
 
 class GraphEncoder(TokenizedEncoder):
@@ -210,20 +213,20 @@ class GraphEncoder(TokenizedEncoder):
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         ids, truncated = self._ids(rows)
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
-        for index in self._calls([len(row) for row in ids], batch_size):
-            vectors = self._infer(self._feeds([ids[at] for at in index]))
-            if vectors.shape != (len(index), self.variant.dimensions):
-                return vectors, truncated  # `_vectors` says what is wrong with it
-            out[index] = vectors
+        for positions in self._calls([len(row) for row in ids], batch_size):
+            vectors = self._infer(self._feeds([ids[position] for position in positions]))
+            if vectors.shape != (len(positions), self.variant.dimensions):
+                return vectors, truncated  # `_vectors` refuses the shape
+            out[positions] = vectors
         return out, truncated
 
     def _feeds(self, ids: list[list[int]]) -> dict[str, NDArray[np.int64]]:
         shape = (len(ids), max(map(len, ids)))
         tokens = np.full(shape, self.variant.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
-        for at, row in enumerate(ids):
-            tokens[at, : len(row)] = row
-            mask[at, : len(row)] = 1
+        for position, row in enumerate(ids):
+            tokens[position, : len(row)] = row
+            mask[position, : len(row)] = 1
         return {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros(shape, dtype=np.int64)}
 
 
@@ -233,7 +236,7 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     Args:
         folder: a variant folder.
         threads: CPU threads; None means all that this process may use.
-        max_tokens: cut texts to fewer tokens than the variant takes, to bound the time of a call; None cuts none.
+        max_tokens: truncate texts to fewer tokens than the variant takes, to bound the time of a call; None does not.
 
     Raises:
         IntegrityError: variant.json is missing or unreadable.
@@ -245,22 +248,22 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     kind = KINDS[variant.kind]
     module, _, name = kind.encoder.partition(":")
     try:
-        encoder: type[Any] = getattr(importlib.import_module(module), name)
-        opened: Encoder = encoder(folder, threads)
+        encoder_class: type[Encoder] = getattr(importlib.import_module(module), name)
+        encoder = encoder_class(folder, threads)
     except ImportError as error:
         raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {kind.install}") from None
     if max_tokens is not None:
-        opened.shorten(max_tokens)
-    return opened
+        encoder.limit_tokens(max_tokens)
+    return encoder
 
 
-def cut(vectors: Vectors, dimensions: int) -> Vectors:
-    """Return vectors cut to their first `dimensions` and renormalised: [n, d] float32 -> [n, dimensions] float32.
+def truncate(vectors: Vectors, dimensions: int) -> Vectors:
+    """Return vectors truncated to their first `dimensions` and renormalised: [n, d] -> [n, dimensions], float32.
 
     Matryoshka truncation as in Kusupati et al. 2022 (arXiv:2205.13147); norms are taken in float64.
 
     Raises:
-        IntegrityError: a vector is not finite or has no length; a zero norm never becomes NaN.
+        IntegrityError: a vector is not finite or has length zero; a zero norm never becomes NaN.
     """
     part = vectors[:, :dimensions].astype(np.float64)
     norms = np.linalg.norm(part, axis=1, keepdims=True)
@@ -274,11 +277,12 @@ def cut(vectors: Vectors, dimensions: int) -> Vectors:
     return unit
 
 
-def _checked(text: object, at: int) -> str:
+def _require_text(text: object, position: int) -> str:
+    """Return the text if it is a string that UTF-8 can encode."""
     if not isinstance(text, str):
-        raise InputError(f"text {at} is a {type(text).__name__}; expected a string.")
+        raise InputError(f"text {position} is a {type(text).__name__}; expected a string.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"text {at} holds a lone surrogate; expected valid Unicode.") from None
+        raise InputError(f"text {position} holds a lone surrogate; expected valid Unicode.") from None
     return text

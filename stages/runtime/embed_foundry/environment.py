@@ -11,7 +11,7 @@ from . import cpus
 from .kinds import KINDS
 
 MIB = 1 << 20
-# A version 1 cgroup without a limit says the largest page-aligned number; nothing real comes near.
+# An unlimited cgroup of version 1 shows the largest page-aligned number; no real memory comes near.
 UNLIMITED = 1 << 60
 RAILWAY = "RAILWAY_ENVIRONMENT"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -25,7 +25,7 @@ class Environment:
     Attributes:
         arch: "x86_64", "aarch64", …
         flags: the CPU's instruction sets by Linux' names; None where they cannot be read, which excludes nothing.
-        memory_mb: what this process may take, in MiB: the least of its cgroups' limits and the machine's memory; None
+        memory_mb: what this process may use, in MiB: the least of its cgroups' limits and the machine's memory; None
             where neither can be read.
         libraries: kinds of variants whose library is installed, keys of KINDS.
         railway: the name of the Railway environment ("production"), "" elsewhere.
@@ -40,57 +40,56 @@ class Environment:
     cuda: bool = False
 
     @classmethod
-    def here(cls) -> "Environment":
-        """Return this process's environment. Linux in full; elsewhere what cannot be read is None."""
+    def detect(cls) -> "Environment":
+        """Return this process's environment: all of it on Linux; elsewhere what cannot be read is None."""
         arch = platform.machine()
         return cls(
             arch=MACHINES.get(arch, arch),
-            flags=_flags(cpus.text(Path("/proc/cpuinfo"))),
-            memory_mb=_least(_physical_mb(), limit_mb(cpus.groups("memory"))),
-            libraries=frozenset(kind.name for kind in KINDS.values() if _installed(kind.module)),
+            flags=_parse_flags(cpus.read_text(Path("/proc/cpuinfo"))),
+            memory_mb=_least(_physical_mb(), read_memory_limit_mb(cpus.control_groups("memory"))),
+            libraries=frozenset(kind.name for kind in KINDS.values() if _is_installed(kind.module)),
             railway=os.environ.get(RAILWAY, ""),
-            cuda=_cuda(os.environ),
+            cuda=_has_cuda(os.environ),
         )
 
-    def words(self) -> str:
-        """Describe the environment in one line."""
-        memory = "memory unknown" if self.memory_mb is None else f"{self.memory_mb} MB"
+    def describe(self) -> str:
+        """Return the environment as one line."""
+        memory = "unknown memory" if self.memory_mb is None else f"{self.memory_mb} MB of memory"
         parts = [self.arch, memory, "CUDA" if self.cuda else "no CUDA"]
         parts += [f"Railway {self.railway}"] if self.railway else []
-        return ", ".join([*parts, f"libraries for {' '.join(sorted(self.libraries)) or 'nothing'}"])
+        return ", ".join([*parts, f"libraries for {' '.join(sorted(self.libraries)) or 'no kind of variant'}"])
 
 
-def limit_mb(groups: list[Path]) -> int | None:
+def read_memory_limit_mb(groups: list[Path]) -> int | None:
     """Return the least memory limit of the given control groups in MiB; None if unlimited.
 
     Args:
         groups: cgroup folders of version 2 (memory.max) or 1 (memory.limit_in_bytes).
     """
-    limits = [cpus.text(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
-    found = [int(limit) for limit in limits if limit and limit != "max"]
-    return min(found) // MIB if found and min(found) < UNLIMITED else None
+    texts = [cpus.read_text(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
+    limit = min((int(text) for text in texts if text and text != "max"), default=UNLIMITED)
+    return limit // MIB if limit < UNLIMITED else None
 
 
-def _installed(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # somebody forbids the import
+    except (ImportError, ValueError):  # an import hook refuses it
         return False
 
 
 def _physical_mb() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
-    except (AttributeError, ValueError, OSError):  # Windows; systems that lack the name
+    except (AttributeError, ValueError, OSError):  # Windows; systems without these names
         return None
 
 
 def _least(*values: int | None) -> int | None:
-    known = [value for value in values if value is not None]
-    return min(known) if known else None
+    return min((value for value in values if value is not None), default=None)
 
 
-def _flags(cpuinfo: str | None) -> frozenset[str] | None:
+def _parse_flags(cpuinfo: str | None) -> frozenset[str] | None:
     """Return the instruction sets of the first CPU in /proc/cpuinfo: "flags" on x86, "Features" on ARM."""
     for line in (cpuinfo or "").splitlines():
         name, _, value = line.partition(":")
@@ -99,6 +98,6 @@ def _flags(cpuinfo: str | None) -> frozenset[str] | None:
     return None
 
 
-def _cuda(environ: Mapping[str, str]) -> bool:
-    """Return whether an NVIDIA driver is loaded and its devices are not hidden by CUDA_VISIBLE_DEVICES."""
+def _has_cuda(environ: Mapping[str, str]) -> bool:
+    """Return whether an NVIDIA driver is loaded and CUDA_VISIBLE_DEVICES does not hide its devices."""
     return NVIDIA_DRIVER.exists() and environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")

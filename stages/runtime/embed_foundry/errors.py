@@ -1,6 +1,6 @@
-"""Every error a user can cause or meet, each with its documented exit code.
+"""Every error that a user can cause or meet, each with its documented exit code.
 
-A message says three things: the fact, what was expected, and the next step.
+A message says three things: what happened, what was expected, and what to do next.
 """
 
 
@@ -33,7 +33,7 @@ class GateError(FoundryError):
 
 
 class RemoteError(FoundryError):
-    """A remote said no and will say no again: gated, forbidden, absent (exit 5)."""
+    """A remote refused and will refuse again: gated, forbidden, absent (exit 5)."""
 
     code = 5
     summary = "remote refused"
@@ -46,7 +46,7 @@ class RetryableError(FoundryError):
     summary = "busy or retryable"
 
 
-# What help texts say of exit codes; a new kind of error adds itself.
+# The exit codes as help texts show them; a new kind of error adds itself.
 EXIT_CODES = "exit codes: 0 ok, " + ", ".join(
     f"{kind.code} {kind.summary}" for kind in sorted(FoundryError.__subclasses__(), key=lambda kind: kind.code)
 )

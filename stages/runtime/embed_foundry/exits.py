@@ -1,4 +1,4 @@
-"""How a process ends: every expected error as one line on stderr and its documented exit code."""
+"""How a process ends: an expected error is one line on stderr and its documented exit code."""
 
 import sys
 import warnings
@@ -11,7 +11,7 @@ INTERRUPTED = 130
 
 
 def exit_code(run: Callable[[], int | None]) -> int:
-    """Call `run` and return the process's exit code; a user's mistake ends in one line, never a traceback."""
+    """Call `run` and return the process's exit code; an expected error becomes one line, never a traceback."""
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         return run() or 0

@@ -1,4 +1,4 @@
-"""The kinds of variants: which encoder runs each, what it needs, and what shapes its vectors. One entry a kind."""
+"""The kinds of variants: which encoder runs each, what it needs, and what can change its vectors; one entry a kind."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Kind:
         name: as in variant.json.
         encoder: module:class of the encoder.
         module: the library that the encoder imports.
-        packages: what `pip install` brings it by.
+        packages: what `pip install` gets it by.
         extra: this package's extra that does the same; "" if none is needed.
         distributions: installed distributions whose versions can change a vector.
-        multiplies: whether the encoder computes the model's matrix products; a static table looks vectors up.
+        multiplies: whether the encoder computes the model's matrix products; a static table only looks vectors up.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Kind:
 
     @property
     def install(self) -> str:
-        """Return the command that installs the kind's library."""
+        """The command that installs the kind's library."""
         return f"pip install {' '.join(self.packages)}"
 
 
@@ -79,3 +79,5 @@ KINDS = {
 }
 # Every distribution that can change a vector of some kind.
 DISTRIBUTIONS = frozenset(name for kind in KINDS.values() for name in kind.distributions)
+# Width of the weights in bits, by a variant's precision.
+WEIGHT_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "q8": 8, "q4": 4, "mixed": 4}

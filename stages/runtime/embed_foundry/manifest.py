@@ -1,7 +1,7 @@
-"""manifest.json: what a folder holds, by SHA-256, written last and checked before anything in the folder is used.
+"""manifest.json: what a folder holds, by SHA-256; written last and checked before anything in the folder is used.
 
 The manifest carries its own digest, so that a changed byte anywhere in the folder, the manifest included, is found and
-named. It holds no clock, host or absolute path: the same content gives the same bytes.
+named. It holds no time, host or absolute path: the same content gives the same bytes.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from .errors import IntegrityError
 
 NAME = "manifest.json"
 SCHEMA = 1
+# What json.loads makes of an object.
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,26 +37,26 @@ class Manifest:
         digest: of the manifest itself, and so of every file.
         files: relative POSIX name -> entry.
         stage: the DVC stage that wrote the folder; "" if it was no stage.
-        parameters: the configuration that shaped it.
+        parameters: the configuration that it was made by.
         inputs: name -> digest of each folder it was made from.
-        libraries: distribution -> version, of those that shape the bytes.
+        libraries: distribution -> version, of those that can change the bytes.
     """
 
     digest: str
     files: dict[str, FileEntry]
     stage: str = ""
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Return file name -> SHA-256."""
+        """File name -> SHA-256."""
         return {name: entry.sha256 for name, entry in self.files.items()}
 
     @property
     def size(self) -> int:
-        """Return the bytes of all files."""
+        """Bytes of all files."""
         return sum(entry.size for entry in self.files.values())
 
 
@@ -64,8 +66,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+def canonical(value: object) -> bytes:
     """Return the one JSON encoding used for digests: sorted keys, 2-space indent, no NaN, final newline.
+
+    Args:
+        value: any JSON value.
 
     Raises:
         ValueError: the value holds NaN or an infinity.
@@ -73,12 +78,12 @@ def canonical(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_object(path: Path, otherwise: str) -> dict[str, Any]:
+def read_object(path: Path, next_step: str) -> JsonObject:
     """Return the object that a JSON file holds.
 
     Args:
         path: the file.
-        otherwise: what to do if it holds none, a sentence.
+        next_step: the sentence that tells a user what to do if it holds none.
 
     Raises:
         IntegrityError: missing, not JSON, or not an object.
@@ -86,9 +91,9 @@ def read_object(path: Path, otherwise: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path}: not readable as JSON ({error}). {otherwise}") from None
+        raise IntegrityError(f"{path}: not readable as JSON ({error}). {next_step}") from None
     if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: expected an object, found a {type(value).__name__}. {otherwise}")
+        raise IntegrityError(f"{path}: expected an object, found a {type(value).__name__}. {next_step}")
     return value
 
 
@@ -96,7 +101,7 @@ def files_of(folder: Path) -> list[str]:
     """Return the relative POSIX names of all files under a folder, sorted, without its own manifest.
 
     Raises:
-        IntegrityError: the folder holds a link, socket, FIFO or device, which no artifact of ours contains.
+        IntegrityError: the folder holds a link, socket, FIFO or device.
     """
     names = []
     for root, directories, files in os.walk(folder):
@@ -109,14 +114,14 @@ def files_of(folder: Path) -> list[str]:
     return sorted(name for name in names if name != NAME)
 
 
-def write(folder: Path, facts: Mapping[str, Any]) -> str:
+def write(folder: Path, fields: Mapping[str, object]) -> str:
     """Write `folder/manifest.json` over all files now in the folder and return its digest.
 
     Args:
         folder: the finished folder.
-        facts: what else to record (stage, parameters, library versions, input digests); JSON values.
+        fields: what else to record: stage, parameters, input digests, library versions; JSON values.
     """
-    body: dict[str, Any] = {"schema": SCHEMA, **facts}
+    body: JsonObject = {"schema": SCHEMA, **fields}
     body["files"] = {
         name: {"sha256": sha256(folder / name), "size": (folder / name).stat().st_size} for name in files_of(folder)
     }
@@ -133,17 +138,17 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / NAME
     if not path.is_file():
-        raise IntegrityError(f"{path}: missing, so nothing in {folder} can be trusted.{_rebuild(folder)}")
+        raise IntegrityError(f"{path}: missing, so nothing in {folder} can be trusted. {_next_step(folder)}")
     raw = path.read_bytes()
     try:
-        body: dict[str, Any] = json.loads(raw)
+        body: JsonObject = json.loads(raw)
         digest = body.pop("digest")
-        # A number beyond floats or a lone surrogate reads as JSON, but cannot be written as such.
+        # A number too large for a float and a lone surrogate can be read from JSON, but not be written to it.
         intact = hashlib.sha256(canonical(body)).hexdigest() == digest and canonical(body | {"digest": digest}) == raw
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{path}: not a readable manifest ({error}).{_rebuild(folder)}") from None
+        raise IntegrityError(f"{path}: not a readable manifest ({error}). {_next_step(folder)}") from None
     if not intact:
-        raise IntegrityError(f"{path}: changed since it was written (own digest differs).{_rebuild(folder)}")
+        raise IntegrityError(f"{path}: changed since it was written (own digest differs). {_next_step(folder)}")
     if body.get("schema") != SCHEMA:
         raise IntegrityError(
             f"{path}: has manifest schema {body.get('schema')}, this one reads {SCHEMA}. Use the version that wrote it."
@@ -151,11 +156,11 @@ def read(folder: Path) -> Manifest:
     try:
         return parse(body | {"digest": digest})
     except (KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{path}: lacks what a manifest lists ({error}).{_rebuild(folder)}") from None
+        raise IntegrityError(f"{path}: lacks what a manifest lists ({error}). {_next_step(folder)}") from None
 
 
-def parse(body: Mapping[str, Any]) -> Manifest:
-    """Return a manifest's typed content, given the JSON object of an intact one."""
+def parse(body: JsonObject) -> Manifest:
+    """Return a manifest, given the JSON object of an intact one."""
     return Manifest(
         digest=body["digest"],
         files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in body["files"].items()},
@@ -172,25 +177,27 @@ def verify(folder: Path) -> Manifest:
     Raises:
         IntegrityError: a file is missing, added, resized or changed; the message names it and the stage to re-run.
     """
-    known = read(folder)
+    body = read(folder)
     present = set(files_of(folder))
-    again = _rebuild(folder, known.stage)
-    for name in sorted(present - set(known.files)):
-        raise IntegrityError(f"{folder / name}: not listed in the manifest, so it was added later.{again}")
-    for name, entry in sorted(known.files.items()):
+    next_step = _next_step(folder, body.stage)
+    for name in sorted(present - set(body.files)):
+        raise IntegrityError(f"{folder / name}: not listed in the manifest, so it was added later. {next_step}")
+    for name, entry in sorted(body.files.items()):
         path = folder / name
         if name not in present:
-            raise IntegrityError(f"{path}: missing, the manifest lists it.{again}")
+            raise IntegrityError(f"{path}: missing, the manifest lists it. {next_step}")
         if path.stat().st_size != entry.size:
-            raise IntegrityError(f"{path}: has {path.stat().st_size} bytes, the manifest says {entry.size}.{again}")
+            raise IntegrityError(
+                f"{path}: has {path.stat().st_size} bytes, the manifest says {entry.size}. {next_step}"
+            )
         if (actual := sha256(path)) != entry.sha256:
-            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {entry.sha256}.{again}")
-    return known
+            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {entry.sha256}. {next_step}")
+    return body
 
 
-def _rebuild(folder: Path, stage: str = "") -> str:
-    """Return the next step: which DVC stage made the folder, where that is known."""
+def _next_step(folder: Path, stage: str = "") -> str:
+    """Return the sentence that tells a user how to get the folder again, by its DVC stage where that is known."""
     if not Path("dvc.yaml").exists():
-        return f" Do not use {folder}; fetch it again, or build it again with stage {stage or 'bundle'}."
-    made_by = f"Stage {stage} must run again" if stage else "The stage that makes it must run again"
-    return f" {made_by}: embed-foundry repair, then dvc repro."
+        return f"Do not use {folder}; fetch it again, or build it again with stage {stage or 'bundle'}."
+    builder = f"Stage {stage}" if stage else "The stage that makes it"
+    return f"{builder} must run again: embed-foundry repair, then dvc repro."

@@ -25,8 +25,8 @@ class OnnxEncoder(GraphEncoder):
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ort raises untyped pybind errors
             raise IntegrityError(f"{path}: ONNX Runtime cannot load it ({error}). Build the variant again.") from None
-        self.inputs = [item.name for item in self.session.get_inputs()]
-        outputs = [item.name for item in self.session.get_outputs()]
+        self.inputs = [tensor.name for tensor in self.session.get_inputs()]
+        outputs = [tensor.name for tensor in self.session.get_outputs()]
         if OUTPUT not in outputs:
             raise IntegrityError(f"{path}: expected an output named {OUTPUT}, found {outputs}.")
 

@@ -1,6 +1,7 @@
 """OpenVINO encoder. Outputs and inputs are addressed by name, never by position."""
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,28 @@ from numpy.typing import NDArray
 
 from .encoder import GraphEncoder, Vectors
 from .errors import IntegrityError
+from .variant import Variant
 
 OUTPUT = "sentence_embedding"
+
+
+@dataclass(frozen=True)
+class OpenvinoSettings:
+    """What the encoder reads from a variant's recipe.
+
+    Attributes:
+        inference_precision: OpenVINO's name of the activations' type, "f32" or "bf16"; a CPU without it takes "f32".
+        activation_group: how many activations share a scale when they are quantised at run time; 0 quantises none.
+    """
+
+    inference_precision: str
+    activation_group: int
+
+    @classmethod
+    def of(cls, variant: Variant) -> "OpenvinoSettings":
+        """Return the settings of a variant; its recipe may name neither."""
+        compress = variant.recipe.get("compress") or {}
+        return cls(str(variant.recipe.get("inference_precision", "f32")), int(compress.get("activation_group", 0)))
 
 
 class OpenvinoEncoder(GraphEncoder):
@@ -20,11 +41,11 @@ class OpenvinoEncoder(GraphEncoder):
         super().__init__(folder, threads)
         path = folder / self.variant.files["graph"]
         core = openvino.Core()
-        # Asked for explicitly, whatever this OpenVINO's default is: a variant must not change with the host's library.
-        precision = str(self.variant.recipe.get("inference_precision", "f32"))
+        settings = OpenvinoSettings.of(self.variant)
+        # Set explicitly, whatever OpenVINO's default: a variant must not change with the host's library.
+        precision = settings.inference_precision
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             precision = "f32"
-        compress = self.variant.recipe.get("compress") or {}
         try:
             compiled = core.compile_model(
                 path,
@@ -34,13 +55,13 @@ class OpenvinoEncoder(GraphEncoder):
                     "INFERENCE_NUM_THREADS": self.threads,
                     "PERFORMANCE_HINT": "LATENCY",
                     "NUM_STREAMS": 1,
-                    "DYNAMIC_QUANTIZATION_GROUP_SIZE": int(compress.get("activation_group", 0)),
+                    "DYNAMIC_QUANTIZATION_GROUP_SIZE": settings.activation_group,
                 },
             )
         except Exception as error:  # openvino raises RuntimeError and its own untyped errors
             raise IntegrityError(f"{path}: OpenVINO cannot load it ({error}). Build the variant again.") from None
-        self.inputs = [item.any_name for item in compiled.inputs]
-        outputs = [name for item in compiled.outputs for name in item.names]
+        self.inputs = [tensor.any_name for tensor in compiled.inputs]
+        outputs = [name for tensor in compiled.outputs for name in tensor.names]
         if OUTPUT not in outputs:
             raise IntegrityError(f"{path}: expected an output named {OUTPUT}, found {outputs}.")
         self.compiled = compiled

@@ -1,6 +1,6 @@
 """The self-test: does a variant encode here as it did when it was released?
 
-`run` encodes the bundle's probes; `faults` judges the vectors, and is a pure function of them.
+`run` encodes the bundle's probes; `find_faults` judges the vectors, and is a pure function of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +11,16 @@ from .encoder import Encoder, Vectors
 from .errors import IntegrityError
 
 # Least cosine between a probe's vector here and at release. Kernels differ between CPUs: fp32 stays within 1e-6,
-# 8-bit activations within about 1e-3; a wrong output, pooling or tokenizer is far below.
+# 8-bit activations within about 1e-3; a wrong output, pooling or tokenizer falls far below.
 COSINE = 0.99
 # Most that the length of a vector may differ from 1; float32 stays within 1e-6.
 NORM = 1e-3
 # Two similarities that differed by more than this at release must rank the same way here. At COSINE a similarity may
-# move by 0.28, so that vectors can pass one by one and still answer searches wrongly.
+# move by 0.28: each vector can pass by itself while searches go wrong.
 RANKING = 0.05
 # Most that the median similarity of all pairs may move: the gate's usual median_cosine_shift_max.
 COLLAPSE = 0.05
-# Most that a text's vector may move (L2) by what was encoded before it.
+# Most that what was encoded before may move a text's vector (L2).
 STATE = 1e-3
 
 
@@ -36,54 +36,53 @@ def run(encoder: Encoder, probes: Sequence[Mapping[str, str | None]], golden: Ve
         IntegrityError: at least one fault; all are named.
     """
 
-    def encode(at: int) -> Vectors:
-        return encoder.encode([str(probes[at]["text"])], prompt=probes[at]["prompt"])
+    def encode(index: int) -> Vectors:
+        return encoder.encode([str(probes[index]["text"])], prompt=probes[index]["prompt"])
 
-    short = min(range(len(probes)), key=lambda at: len(str(probes[at]["text"])))
-    fresh = encode(short)
-    found = np.concatenate([encode(at) for at in range(len(probes))])
-    after = np.concatenate([encode(0), encode(short)])[1:]
-    names = [str(item["text"]) for item in probes]
-    listed = list(faults(found, golden, names))
-    if not (moved := float(np.linalg.norm(after - fresh))) <= STATE:
-        listed.append(f"the shortest probe moves by {moved:.2g} after the longest one, expected at most {STATE:g}")
-    if listed:
-        raise IntegrityError(f"self-test: {'; '.join(listed)}")
-    return float((found * golden).sum(axis=1).min())
+    shortest = min(range(len(probes)), key=lambda index: len(str(probes[index]["text"])))
+    before = encode(shortest)
+    vectors = np.concatenate([encode(index) for index in range(len(probes))])
+    after = np.concatenate([encode(0), encode(shortest)])[1:]
+    faults = list(find_faults(vectors, golden, [str(probe["text"]) for probe in probes]))
+    if not (shift := float(np.linalg.norm(after - before))) <= STATE:
+        faults.append(f"the shortest probe moves by {shift:.2g} after the longest one, expected at most {STATE:g}")
+    if faults:
+        raise IntegrityError(f"self-test: {'; '.join(faults)}")
+    return float((vectors * golden).sum(axis=1).min())
 
 
-def faults(found: Vectors, golden: Vectors, names: Sequence[str]) -> Iterator[str]:
+def find_faults(vectors: Vectors, golden: Vectors, names: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with vectors, given those at release; comparisons are written so that NaN fails.
 
     Args:
-        found: the vectors here: float32 [n, d].
-        golden: the vectors at release.
+        vectors: those of this host: float32 [n, d].
+        golden: those at release: float32 [n, d].
         names: the probes' texts, for messages.
     """
-    if found.shape != golden.shape:
-        yield f"vectors of shape {found.shape}, recorded {golden.shape}"
+    if vectors.shape != golden.shape:
+        yield f"vectors of shape {vectors.shape}, recorded {golden.shape}"
         return
-    if not np.isfinite(found).all():
-        yield f"a value is not finite for {names[int(np.argmin(np.isfinite(found).all(axis=1)))][:40]!r}"
+    if not np.isfinite(vectors).all():
+        yield f"a value is not finite for {names[int(np.argmin(np.isfinite(vectors).all(axis=1)))][:40]!r}"
         return
-    lengths = np.linalg.norm(found, axis=1)
+    lengths = np.linalg.norm(vectors, axis=1)
     worst = int(np.argmax(np.abs(lengths - 1)))
     if not abs(lengths[worst] - 1) <= NORM:
         yield f"length {lengths[worst]:.4f} for {names[worst][:40]!r}, expected 1"
-    cosines = (found * golden).sum(axis=1)
+    cosines = (vectors * golden).sum(axis=1)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= COSINE:
         yield (
             f"cosine {cosines[worst]:.4f} to the recorded vector for {names[worst][:40]!r}, expected at least {COSINE}"
         )
-    here, then = found @ found.T, golden @ golden.T
-    pairs = ~np.eye(len(found), dtype=bool)
+    similar, released = vectors @ vectors.T, golden @ golden.T
+    pairs = ~np.eye(len(vectors), dtype=bool)
     # [i, j, k]: at release probe i was clearly closer to j than to k; here it is not.
-    swapped = (then[:, :, None] - then[:, None, :] > RANKING) & (here[:, :, None] <= here[:, None, :])
+    swapped = (released[:, :, None] - released[:, None, :] > RANKING) & (similar[:, :, None] <= similar[:, None, :])
     swapped &= pairs[:, :, None] & pairs[:, None, :]
     if count := int(swapped.sum()):
         first = int(np.argwhere(swapped)[0][0])
         yield f"{count} rankings of probes changed (first: what is closest to {names[first][:40]!r})"
-    shift = float(np.median(here[pairs]) - np.median(then[pairs]))
+    shift = float(np.median(similar[pairs]) - np.median(released[pairs]))
     if not abs(shift) <= COLLAPSE:
         yield f"the median similarity moved by {shift:.3f}, expected at most {COLLAPSE}: the space has collapsed"

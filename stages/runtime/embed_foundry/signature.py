@@ -1,87 +1,99 @@
 """Who made a bundle: a signature over every file and a signed provenance, in a folder beside the bundle.
 
-`NAME.signature/` beside `NAME/` holds model.sig (OpenSSF model signing: a Sigstore bundle over every file's digest, the
-manifest's included) and provenance.intoto.json (an in-toto statement with SLSA provenance, signed the same way).
-Beside, not inside: signing changes no byte of a bundle, hence not its identity, and a bundle can be signed again.
+`NAME.signature/` beside `NAME/` holds model.sig (OpenSSF model signing: a Sigstore bundle over the digest of every
+file, manifest included) and provenance.intoto.json (an in-toto statement with SLSA provenance, signed the same way).
+It lies beside the bundle, not inside: signing changes no byte of a bundle, hence not its identity, and a bundle can be
+signed again.
 """
 
 import json
 from pathlib import Path
-from typing import Any
 
 from . import manifest
 from .errors import IntegrityError
+from .manifest import JsonObject
 from .signer import PROVENANCE, SIGNATURE, Signer
 
-SUFFIX = ".signature"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
 
 def folder_of(bundle: Path) -> Path:
-    """Return where a bundle's signature is."""
-    whole = bundle.resolve()
-    return whole.with_name(whole.name + SUFFIX)
+    """Return the folder of a bundle's signature, whether or not it exists."""
+    folder = bundle.resolve()
+    return folder.with_name(folder_name(folder.name))
 
 
-def verify(bundle: Path, signer: Signer, folder: Path | None = None) -> dict[str, Any]:
+def folder_name(bundle: str) -> str:
+    """Return the name of a signature's folder, given the name of the bundle's."""
+    return f"{bundle}.signature"
+
+
+def verify(bundle: Path, signer: Signer, folder: Path | None = None) -> JsonObject:
     """Check a bundle's signature and provenance and return the provenance's statement; loads nothing of the bundle.
 
     Args:
-        bundle: the bundle; its manifest is taken as verified.
+        bundle: the bundle; its manifest must have been verified.
         signer: who must have signed it.
-        folder: the signature's; None is beside the bundle.
+        folder: the signature's folder; None is the one beside the bundle.
 
     Raises:
         InputError: see the signer's `check`.
-        IntegrityError: unsigned, signed by another one, or signed for other bytes.
+        IntegrityError: unsigned, signed by somebody else, or signed for other bytes.
     """
-    beside = folder or folder_of(bundle)
+    folder = folder or folder_of(bundle)
     for name in (SIGNATURE, PROVENANCE):
-        if not (beside / name).is_file():
+        if not (folder / name).is_file():
             raise IntegrityError(
-                f"{bundle}: is unsigned, {beside / name} is missing. Get it from where the bundle was published, "
-                "or open the bundle without asking who signed it if you trust how you got it."
+                f"{bundle}: is unsigned, {folder / name} is missing. Get it from where the bundle was published, "
+                "or, if you trust how you got the bundle, open it without asking who signed it."
             )
-    kind, payload = signer.check(bundle, beside)
-    statement = _statement(beside / PROVENANCE, kind, payload)
-    _check_subject(beside / PROVENANCE, statement, bundle)
+    payload_type, payload = signer.check(bundle, folder)
+    statement = _parse_statement(folder / PROVENANCE, payload_type, payload)
+    _require_subject(folder / PROVENANCE, statement, bundle)
     return statement
 
 
-def told(bundle: Path, statement: dict[str, Any] | None, signer: Signer | None) -> str:
-    """Say in one line who signed a bundle, as far as that was checked."""
+def describe(bundle: Path, statement: JsonObject | None, signer: Signer | None) -> str:
+    """Return one line that says who signed a bundle, as far as that was checked.
+
+    Args:
+        bundle: the bundle.
+        statement: what `verify` returned; None if no signature was checked.
+        signer: who was checked to have signed it.
+    """
     if statement is not None:
         sources = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-        commit = next((item["digest"]["gitCommit"] for item in sources if item.get("name") == "source"), "unknown")
-        return f"signed by {signer}, built from commit {commit}"
+        commits = [source["digest"]["gitCommit"] for source in sources if source.get("name") == "source"]
+        return f"signed by {signer}, built from commit {commits[0] if commits else 'unknown'}"
     if folder_of(bundle).is_dir():
         return "signed, but by whom was not checked: give --key PUBLIC_KEY, or --identity and --issuer"
     return "unsigned: its bytes are whole, but nobody vouches for them"
 
 
-def subject(bundle: Path) -> list[dict[str, Any]]:
+def build_subject(bundle: Path) -> list[JsonObject]:
     """Return an in-toto subject: every file of a bundle, its manifest included, by SHA-256."""
     files = manifest.read(bundle).hashes | {manifest.NAME: manifest.sha256(bundle / manifest.NAME)}
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
 
 
-def _statement(path: Path, kind: str, payload: bytes) -> dict[str, Any]:
-    statement: dict[str, Any] = {}
+def _parse_statement(path: Path, payload_type: str, payload: bytes) -> JsonObject:
+    statement: JsonObject = {}
     try:
         statement = json.loads(payload)
-        kinds: tuple[str, ...] = (kind, statement["_type"], statement["predicateType"])
+        types: tuple[str, ...] = (payload_type, statement["_type"], statement["predicateType"])
     except (ValueError, TypeError, KeyError):
-        kinds = (kind, "of unknown content")
-    if kinds != (PAYLOAD_TYPE, STATEMENT, PREDICATE):
-        raise IntegrityError(f"{path}: is {' '.join(kinds)}, expected SLSA provenance v1. Sign the bundle again.")
+        types = (payload_type, "of unknown content")
+    if types != (PAYLOAD_TYPE, STATEMENT, PREDICATE):
+        raise IntegrityError(f"{path}: is {' '.join(types)}, expected SLSA provenance v1. Sign the bundle again.")
     return statement
 
 
-def _check_subject(path: Path, statement: dict[str, Any], bundle: Path) -> None:
-    found = {item["name"]: item["digest"] for item in statement["subject"]}
-    expected = {item["name"]: item["digest"] for item in subject(bundle)}
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
+def _require_subject(path: Path, statement: JsonObject, bundle: Path) -> None:
+    """Check that a statement is about exactly the files of a bundle."""
+    signed = {file["name"]: file["digest"] for file in statement["subject"]}
+    actual = {file["name"]: file["digest"] for file in build_subject(bundle)}
+    for name in sorted(signed.keys() | actual.keys()):
+        if signed.get(name) != actual.get(name):
             raise IntegrityError(f"{path}: is about another {name} than {bundle} holds. Do not use this bundle.")

@@ -1,8 +1,8 @@
-"""Who must have signed a bundle: the owner of a key pair, or an identity for which Sigstore issued a certificate.
+"""Who must have signed a bundle: the owner of a key pair, or an identity that Sigstore issued a certificate for.
 
 Both check the same two files in a signature's folder: model.sig (OpenSSF model signing over every file) and
-provenance.intoto.json (the provenance's DSSE envelope; keyless, it is inside a Sigstore bundle with the certificate and
-the transparency log's entry).
+provenance.intoto.json (the provenance's DSSE envelope; without a key, inside a Sigstore bundle that also holds the
+certificate and the transparency log's entry).
 """
 
 import json
@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .errors import InputError, IntegrityError
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from model_signing import hashing
+    from sigstore.models import ClientTrustConfig
+
 SIGNATURE, PROVENANCE = "model.sig", "provenance.intoto.json"
-# What of model-signing's message names files; the rest is digests as Python's repr shows bytes.
+# The parts of model-signing's messages that name files; the rest is digests, shown as Python's repr of bytes.
 MISMATCH = re.compile(r"Hash mismatch for [^:]*|(?:Extra|Missing) files [^\"\]]*")
 
 
@@ -41,21 +46,21 @@ class Key:
         """Check both files and return the provenance's payload type and payload.
 
         Args:
-            bundle: whose files model.sig must be about.
+            bundle: the bundle whose files model.sig must be about.
             folder: the signature's folder.
 
         Raises:
             InputError: the key cannot be read, or the libraries of the extra `verify` are missing.
-            IntegrityError: a signature is by another key or about other bytes.
+            IntegrityError: a signature is by another key, or about other bytes.
         """
-        public = public_key(self.path)
-        with libraries(), refusals(folder / SIGNATURE, self):
+        public = load_public_key(self.path)
+        with require_libraries(), translate_errors(folder / SIGNATURE, self):
             from model_signing import verifying
 
             _require(folder / SIGNATURE, "publicKey", "it is signed keyless: give --identity and --issuer")
             config = verifying.Config().use_elliptic_key_verifier(public_key=self.path)
-            config.set_hashing_config(hashing()).verify(bundle, folder / SIGNATURE)
-        with libraries(), refusals(folder / PROVENANCE, self):
+            config.set_hashing_config(hashing_config()).verify(bundle, folder / SIGNATURE)
+        with require_libraries(), translate_errors(folder / PROVENANCE, self):
             from securesystemslib.dsse import Envelope
             from securesystemslib.signer import SSlibKey
 
@@ -66,13 +71,13 @@ class Key:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom an OIDC issuer vouched for when Sigstore issued the signing certificate.
+    """The identity that an OIDC issuer vouched for when Sigstore issued the signing certificate.
 
     Attributes:
         name: an e-mail address, or a URI such as
             https://github.com/OWNER/REPO/.github/workflows/FILE@refs/heads/main.
         issuer: the OIDC issuer's URL, such as https://token.actions.githubusercontent.com.
-        trust: the ClientTrustConfig (JSON) of a Sigstore instance of one's own; None is the public one.
+        trust: the ClientTrustConfig (JSON) of a private Sigstore instance; None is the public one.
     """
 
     name: str
@@ -85,121 +90,127 @@ class Identity:
 
     @property
     def advice(self) -> str:
-        """What to do when a signature is not by this one."""
-        what = "identity and issuer" + (f", and whether {self.trust} is of the same Sigstore" if self.trust else "")
-        newer = " If it is newer than this machine's copy of Sigstore's keys: sigstore plumbing update-trust-root"
-        return f"ask its publisher for {what}." + ("" if self.trust else newer)
+        """Next step when a signature is not by this one."""
+        if self.trust:
+            return f"ask its publisher for identity and issuer, and whether {self.trust} is of the same Sigstore."
+        return (
+            "ask its publisher for identity and issuer. If the signature is newer than this machine's copy of "
+            "Sigstore's keys: sigstore plumbing update-trust-root"
+        )
 
     def check(self, bundle: Path, folder: Path) -> tuple[str, bytes]:
         """Check both files, without a network, and return the provenance's payload type and payload.
 
-        Of each: the certificate's chain, log timestamp (SCT), identity and issuer, the entry in the transparency log
-        with its inclusion proof, signed checkpoint and time, the signature.
+        Each is checked for the certificate's chain, log timestamp (SCT), identity and issuer; the transparency log's
+        entry with its inclusion proof, signed checkpoint and time; and the signature.
 
         Args:
-            bundle: whose files model.sig must be about.
+            bundle: the bundle whose files model.sig must be about.
             folder: the signature's folder.
 
         Raises:
             InputError: `trust` cannot be read, or the libraries of the extra `verify` are missing.
             IntegrityError: a signature is by another identity, of another issuer or Sigstore, or about other bytes.
         """
-        trusted = trust_config(self.trust)
-        with libraries(), refusals(folder / SIGNATURE, self), trust_file(trusted) as file:
+        trusted = load_trust_config(self.trust)
+        with require_libraries(), translate_errors(folder / SIGNATURE, self), trust_config_file(trusted) as file:
             from model_signing import verifying
 
             _require(folder / SIGNATURE, "certificate", "it is signed with a key pair: give --key")
             config = verifying.Config().use_sigstore_verifier(
                 identity=self.name, oidc_issuer=self.issuer, trust_config=file
             )
-            config.set_hashing_config(hashing()).verify(bundle, folder / SIGNATURE)
-        with libraries(), refusals(folder / PROVENANCE, self):
+            config.set_hashing_config(hashing_config()).verify(bundle, folder / SIGNATURE)
+        with require_libraries(), translate_errors(folder / PROVENANCE, self):
             from sigstore.models import Bundle
             from sigstore.verify import Verifier, policy
 
             signed = Bundle.from_json((folder / PROVENANCE).read_text(encoding="utf-8"))
             verifier = Verifier(trusted_root=trusted.trusted_root)
-            told = verifier.verify_dsse(signed, policy.Identity(identity=self.name, issuer=self.issuer))
-        return told
+            payload_type, payload = verifier.verify_dsse(
+                signed, policy.Identity(identity=self.name, issuer=self.issuer)
+            )
+        return payload_type, payload
 
 
 Signer = Key | Identity
 
 
-def signer(
+def make_signer(
     key: Path | None = None, identity: str | None = None, issuer: str | None = None, trust: Path | None = None
 ) -> Signer | None:
-    """Return who must have signed by what a user gave; None if nothing was given.
+    """Return who must have signed, by a user's options; None if there are none.
 
     Raises:
         InputError: a key and an identity, an identity or an issuer alone, or `trust` without both.
     """
     keyless = (identity, issuer, trust) != (None, None, None)
     if key is not None and keyless:
-        raise InputError("a key and an identity were given: a bundle is signed by either. Give --key, or the others.")
+        raise InputError("a key and an identity were given, but a bundle is signed by one. Give --key, or the others.")
     if not keyless:
         return Key(key) if key is not None else None
     if not identity or not issuer:
         raise InputError(
             f"{'an issuer' if identity else 'an identity'} is missing: a certificate names both, and anybody can get "
-            "one from another issuer. Give --identity and --issuer; `embed-foundry sign --keyless` printed them."
+            "one for the same name from another issuer. Give --identity and --issuer; `embed-foundry sign --keyless` "
+            "printed them."
         )
     return Identity(identity, issuer, trust)
 
 
-def trust_config(path: Path | None, *, refresh: bool = False) -> Any:  # noqa: ANN401 - sigstore.models.ClientTrustConfig
+def load_trust_config(path: Path | None, *, refresh: bool = False) -> "ClientTrustConfig":
     """Return the addresses, keys and certificates of a Sigstore instance.
 
     Args:
-        path: its ClientTrustConfig (JSON); None is the public instance, as this machine saw it last, or as the
-            installed sigstore package carries it.
-        refresh: ask the public instance for its present one first (TUF); signing does, verifying never.
+        path: its ClientTrustConfig (JSON); None is the public instance, as this machine last saw it, or as the
+            installed sigstore package has it.
+        refresh: first ask the public instance for its current one (TUF); signing does, verifying never does.
 
     Raises:
-        InputError: the file is no ClientTrustConfig, or the cache in the home folder cannot be written.
+        InputError: the file is not a ClientTrustConfig, or the cache in the home folder cannot be written.
     """
-    with libraries():
+    with require_libraries():
         from sigstore.models import ClientTrustConfig
-    # That it is offline is what we ask for.
+    # It warns of being offline, which is intended.
     logging.getLogger("sigstore._internal.tuf").setLevel(logging.ERROR)
     try:
         if path is None:
             return ClientTrustConfig.production(offline=not refresh)
         return ClientTrustConfig.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        said = f"cannot be used ({' '.join(str(error).split())})"
+        fault = f"cannot be used ({' '.join(str(error).split())})"
         if path is None:
             raise InputError(
-                f"the copy of Sigstore's keys in your home {said}. Make XDG_CACHE_HOME writable, or give --trust."
+                f"the copy of Sigstore's keys in your home {fault}. Make XDG_CACHE_HOME writable, or give --trust."
             ) from None
         raise InputError(
-            f"{path}: {said}. Expected a ClientTrustConfig (JSON), which whoever runs that Sigstore hands out."
+            f"{path}: {fault}. Expected a ClientTrustConfig (JSON); ask whoever runs that Sigstore for it."
         ) from None
 
 
 @contextmanager
-def trust_file(trusted: Any) -> Iterator[Path]:  # noqa: ANN401 - sigstore.models.ClientTrustConfig
-    """Yield a file with a ClientTrustConfig: model-signing takes a path, and without one it asks the network."""
+def trust_config_file(trusted: "ClientTrustConfig") -> Iterator[Path]:
+    """Yield a file with a ClientTrustConfig: model-signing takes a path, and without one asks the network."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trust.json"
         path.write_text(trusted._inner.to_json(), encoding="utf-8")
         yield path
 
 
-def hashing() -> Any:  # noqa: ANN401 - model_signing.hashing.Config
-    """Return how files are hashed for the signature: every one, also those that git would use."""
-    from model_signing import hashing as hashes
+def hashing_config() -> "hashing.Config":
+    """Return model-signing's configuration that hashes every file, also git's own."""
+    from model_signing import hashing
 
-    return hashes.Config().set_ignored_paths(paths=[], ignore_git_paths=False)
+    return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
-def public_key(path: Path) -> Any:  # noqa: ANN401 - cryptography's key
-    """Read an elliptic-curve public key.
+def load_public_key(path: Path) -> "ec.EllipticCurvePublicKey":
+    """Read an elliptic-curve public key in PEM.
 
     Raises:
-        InputError: missing, or not the PEM of such a key.
+        InputError: missing, or not such a key.
     """
-    with libraries():
+    with require_libraries():
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     try:
@@ -212,14 +223,14 @@ def public_key(path: Path) -> Any:  # noqa: ANN401 - cryptography's key
 
 
 def _require(path: Path, field: str, otherwise: str) -> None:
-    """Raise a ValueError unless a Sigstore bundle has the kind of verification material that is asked for."""
+    """Raise ValueError(`otherwise`) unless a Sigstore bundle has this field of verification material."""
     if field not in json.loads(path.read_text(encoding="utf-8"))["verificationMaterial"]:
         raise ValueError(otherwise)
 
 
 @contextmanager
-def libraries() -> Iterator[None]:
-    """Turn a missing library into what to install."""
+def require_libraries() -> Iterator[None]:
+    """Turn a missing library into an InputError that says what to install."""
     try:
         yield
     except ImportError as error:
@@ -229,15 +240,15 @@ def libraries() -> Iterator[None]:
 
 
 @contextmanager
-def refusals(path: Path, signer: Signer) -> Iterator[None]:
-    """Turn whatever the signing libraries raise into a refusal: they have no common base of errors."""
+def translate_errors(path: Path, signer: Signer) -> Iterator[None]:
+    """Turn whatever the signing libraries raise into an IntegrityError: their errors have no common base."""
     try:
         yield
     except ImportError:
         raise
     except Exception as error:
-        told = [part.replace("\\", "") for part in MISMATCH.findall(str(error))]
-        reason = "; ".join(told) or " ".join(str(error).split()) or type(error).__name__
+        mismatches = [part.replace("\\", "") for part in MISMATCH.findall(str(error))]
+        reason = "; ".join(mismatches) or " ".join(str(error).split()) or type(error).__name__
         raise IntegrityError(
             f"{path}: not a valid signature by {signer} ({reason}). Do not use this bundle; {signer.advice}"
         ) from None

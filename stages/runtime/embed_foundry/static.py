@@ -1,8 +1,9 @@
 """Static encoder (Model2Vec): a text's vector is the mean of its tokens' rows in one table. No model library."""
 
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,38 +12,61 @@ from safetensors.numpy import load_file
 
 from .encoder import TokenizedEncoder, Vectors
 from .errors import IntegrityError
+from .variant import Variant
 
-# Words whose tokens are remembered, and the longest of them in characters: some 10 MB.
-WORDS, LONGEST = 32_768, 32
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# How many words a cache holds, and how long a cached word may be, in characters: about 10 MB.
+CACHED_WORDS, LONGEST_WORD = 32_768, 32
 
 
-class Words(dict[str, tuple[int, ...]]):
-    """A word's token ids, remembered. Tokenizing is most of the work here, and a text has few words that are new.
+@dataclass(frozen=True)
+class StaticSettings:
+    """What the encoder reads from a variant's recipe.
+
+    Attributes:
+        unknown_id: id of the token that stands for unknown text and is left out of the mean; None if there is none.
+        by_word: tokenizing word by word gives the same tokens as the text as a whole.
+    """
+
+    unknown_id: int | None
+    by_word: bool
+
+    @classmethod
+    def of(cls, variant: Variant) -> "StaticSettings":
+        """Return the settings of a variant; a recipe may name neither."""
+        unknown_id = variant.recipe.get("unknown_id")
+        return cls(unknown_id if isinstance(unknown_id, int) else None, variant.recipe.get("by_word") is True)
+
+
+class TokenCache(dict[str, tuple[int, ...]]):
+    """Words' token ids, computed once. Tokenizing is most of this encoder's work, and few words of a text are new.
 
     Args:
         tokenizer: a tokenizer that does not truncate.
     """
 
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - tokenizers has no types
+    def __init__(self, tokenizer: "Tokenizer") -> None:
         super().__init__()
         self._tokenizer = tokenizer
 
     def __missing__(self, word: str) -> tuple[int, ...]:
-        """Tokenize a word and remember it."""
+        """Tokenize a word and keep its ids; a full cache starts again."""
         ids = tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
-        if len(word) <= LONGEST:
-            if len(self) >= WORDS:
+        if len(word) <= LONGEST_WORD:
+            if len(self) >= CACHED_WORDS:
                 self.clear()
             self[word] = ids
         return ids
 
 
 class StaticEncoder(TokenizedEncoder):
-    """Looks tokens up and averages them, as `model2vec.StaticModel` does, unknown tokens left out.
+    """Looks tokens up and averages them, as `model2vec.StaticModel` does, without unknown tokens.
 
-    The table may be int8: rows share one scale, which unit norm removes. A table follows no instruction, and a prompt's
-    tokens would be averaged into every text: prompts are checked, and put nothing before a text. Texts are tokenized
-    word by word where the variant's recipe says `by_word`: that this gives the same tokens.
+    The table may be int8: all rows share one scale, which unit norm removes. A table follows no instruction, and the
+    tokens of a prompt would be averaged into every text: prompts are checked, but not added to a text. Texts are
+    tokenized word by word where the variant's recipe says `by_word`.
     """
 
     default_batch = 1024
@@ -58,15 +82,15 @@ class StaticEncoder(TokenizedEncoder):
             raise IntegrityError(f"{path}: expected a tensor 'embeddings', found {sorted(tensors)}. Build it again.")
         self.table = tensors["embeddings"]
         self.weights = tensors.get("weights")
-        self.rows = tensors.get("mapping")
-        unknown = self.variant.recipe.get("unknown_id")
-        self.unknown = unknown if isinstance(unknown, int) else None
-        self.tokenizer.no_truncation()  # done here: a word's tokens are remembered whole
-        self._words = Words(self.tokenizer) if self.variant.recipe.get("by_word") is True else None
+        self.mapping = tensors.get("mapping")  # token id -> row of the table; None where they are the same
+        settings = StaticSettings.of(self.variant)
+        self.unknown_id = settings.unknown_id
+        self.tokenizer.no_truncation()  # `_embed` truncates: the cache needs all tokens of a word
+        self._cache = TokenCache(self.tokenizer) if settings.by_word else None
 
-    def shorten(self, max_tokens: int) -> None:
-        """As `Encoder.shorten`."""
-        super().shorten(max_tokens)
+    def limit_tokens(self, max_tokens: int) -> None:
+        """As `Encoder.limit_tokens`."""
+        super().limit_tokens(max_tokens)
         self.tokenizer.no_truncation()
 
     def _prefix(self, prompt: str | None) -> str:
@@ -76,31 +100,32 @@ class StaticEncoder(TokenizedEncoder):
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
         out = np.empty((len(rows), self.table.shape[1]), dtype=np.float32)
         truncated, limit = [], self.variant.max_tokens
-        for at, row in enumerate(rows):
+        for position, row in enumerate(rows):
             tokens = self._tokens(row)
             if len(tokens) > limit:
-                truncated.append(at)
-            out[at] = self._mean(np.array(tokens[:limit], dtype=np.int64))
+                truncated.append(position)
+            out[position] = self._mean(np.array(tokens[:limit], dtype=np.int64))
         return out, truncated
 
     def _count(self, rows: list[str]) -> list[int]:
         return [len(self._tokens(row)) for row in rows]
 
     def _tokens(self, row: str) -> list[int]:
-        """Return all of a text's token ids."""
-        if self._words is None:
+        """Return all token ids of a text."""
+        if self._cache is None:
             ids: list[int] = self.tokenizer.encode_batch_fast([row], add_special_tokens=False)[0].ids
             return ids
-        return list(chain.from_iterable(map(self._words.__getitem__, row.split(" "))))
+        return list(chain.from_iterable(map(self._cache.__getitem__, row.split(" "))))
 
-    def _mean(self, index: NDArray[np.int64]) -> Vectors:
-        if self.unknown is not None:
-            index = index[index != self.unknown]
-        if not index.size:  # "" or nothing known: the table's mean row, a defined vector far from none
+    def _mean(self, ids: NDArray[np.int64]) -> Vectors:
+        """Return the mean row [dimensions] of token ids [n], not normalised."""
+        if self.unknown_id is not None:
+            ids = ids[ids != self.unknown_id]
+        if not ids.size:  # "" or only unknown tokens: the table's mean row, a defined vector far from none
             return np.asarray(self.table.mean(axis=0, dtype=np.float32))
-        table_rows = self.table.take(index if self.rows is None else self.rows[index], axis=0)
+        rows = self.table.take(ids if self.mapping is None else self.mapping[ids], axis=0)
         if self.weights is not None:
-            table_rows = table_rows * self.weights[index, None].astype(np.float32)
+            rows = rows * self.weights[ids, None].astype(np.float32)
         # Sums of integers are exact, and need no copy of the rows in floating point.
-        exact = np.int32 if table_rows.dtype == np.int8 else np.float32
-        return np.asarray(table_rows.sum(axis=0, dtype=exact) / np.float32(index.size), dtype=np.float32)
+        exact = np.int32 if rows.dtype == np.int8 else np.float32
+        return np.asarray(rows.sum(axis=0, dtype=exact) / np.float32(ids.size), dtype=np.float32)

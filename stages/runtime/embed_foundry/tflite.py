@@ -5,6 +5,7 @@ numpy only.
 """
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,42 @@ from ai_edge_litert.interpreter import Interpreter
 
 from .encoder import Encoder, Vectors
 from .errors import InputError, IntegrityError
+from .variant import Variant
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+
+
+@dataclass(frozen=True)
+class TfliteSettings:
+    """What the encoder reads from a variant's recipe.
+
+    Attributes:
+        lengths: tokens that the graphs take, ascending; each has a graph of its own.
+        before, after: ids of the special tokens around a text.
+        vocabulary: rows of the model's embedding; every id is below.
+    """
+
+    lengths: tuple[int, ...]
+    before: list[int]
+    after: list[int]
+    vocabulary: int
+
+    @classmethod
+    def of(cls, variant: Variant) -> "TfliteSettings":
+        """Return the settings of a variant.
+
+        Raises:
+            IntegrityError: its recipe lacks one.
+        """
+        recipe = variant.recipe
+        try:
+            before, after = recipe["special_ids"]
+            return cls(tuple(sorted(recipe["lengths"])), before, after, int(recipe["vocabulary"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"{variant.name}: the recipe in variant.json lacks what a tflite variant needs "
+                f"({type(error).__name__} {error}). Build the variant again."
+            ) from None
 
 
 class Graph:
@@ -31,12 +66,12 @@ class Graph:
             self.run = self.interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise IntegrityError(f"{path}: LiteRT cannot load it ({error}). Build the variant again.") from None
-        found = {name: tuple(item["shape"]) for name, item in self.run.get_input_details().items()}
+        inputs = {name: tuple(details["shape"]) for name, details in self.run.get_input_details().items()}
         outputs = list(self.run.get_output_details())
-        if found != dict.fromkeys(INPUTS, (1, length)) or outputs != [OUTPUT]:
+        if inputs != dict.fromkeys(INPUTS, (1, length)) or outputs != [OUTPUT]:
             raise IntegrityError(
                 f"{path}: expected inputs {', '.join(INPUTS)} of shape (1, {length}) and an output {OUTPUT}, "
-                f"found {found} and {outputs}. Build the variant again."
+                f"found {inputs} and {outputs}. Build the variant again."
             )
         self.lock = threading.Lock()  # an interpreter serves one thread at a time
 
@@ -61,20 +96,20 @@ class TfliteEncoder(Encoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
-        facts = self.variant.recipe
-        self.lengths = tuple(sorted(facts["lengths"]))
-        self.before, self.after = facts["special_ids"]
+        self.settings = TfliteSettings.of(self.variant)
+        self.lengths = self.settings.lengths
+        self.special_tokens = len(self.settings.before) + len(self.settings.after)
         self.tokenizer = open_tokenizer(folder, self.variant.files)
-        if (size := self.tokenizer.size) > facts["vocabulary"]:
+        if (size := self.tokenizer.size) > self.settings.vocabulary:
             raise IntegrityError(
-                f"{folder}: the tokenizer has {size} entries, the model's embedding {facts['vocabulary']} rows; an id "
-                "past them reads another weight's memory. List the model's own tokenizer.model in model.files."
+                f"{folder}: the tokenizer has {size} entries, the model's embedding {self.settings.vocabulary} rows; "
+                "a higher id would read past the table. List the model's own tokenizer.model in model.files."
             )
         self.graphs: dict[int, Graph] = {}
-        self.opening = threading.Lock()
+        self.graphs_lock = threading.Lock()
 
-    def only(self, length: int) -> None:
-        """Send all texts through the graph of one length, which cuts longer ones; call it before encoding.
+    def use_graph(self, length: int) -> None:
+        """Send all texts through the graph of one length, which truncates longer ones; call it before encoding.
 
         Raises:
             InputError: the variant has no graph of that length.
@@ -82,33 +117,31 @@ class TfliteEncoder(Encoder):
         if length not in self.lengths:
             raise InputError(f"length {length}: {self.variant.name} has graphs of {list(self.lengths)} tokens.")
         self.lengths = (length,)
-        self.shorten(length)
+        self.limit_tokens(length)
 
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
-        limit = self.variant.max_tokens
-        content = limit - len(self.before) - len(self.after)
-        vectors, cut_rows = [], []
-        for at, tokens in enumerate(self.tokenizer.ids(rows)):
-            if len(tokens) > content:
-                cut_rows.append(at)
-            ids = [*self.before, *tokens[:content], *self.after]
+        limit = self.variant.max_tokens - self.special_tokens
+        vectors, truncated = [], []
+        for position, tokens in enumerate(self.tokenizer.encode(rows)):
+            if len(tokens) > limit:
+                truncated.append(position)
+            ids = [*self.settings.before, *tokens[:limit], *self.settings.after]
             length = next(length for length in self.lengths if len(ids) <= length)
             vectors.append(self._graph(length)(ids, self.variant.pad_id))
-        return np.stack(vectors), cut_rows
+        return np.stack(vectors), truncated
 
     def _count(self, rows: list[str]) -> list[int]:
-        special = len(self.before) + len(self.after)
-        return [len(tokens) + special for tokens in self.tokenizer.ids(rows)]
+        return [len(tokens) + self.special_tokens for tokens in self.tokenizer.encode(rows)]
 
     def _graph(self, length: int) -> Graph:
-        with self.opening:
+        with self.graphs_lock:
             if length not in self.graphs:
                 path = self.folder / self.variant.files[f"graph_{length}"]
                 self.graphs[length] = Graph(path, length, self.threads)
             return self.graphs[length]
 
 
-class Pieces:
+class SentencePieceTokenizer:
     """A SentencePiece model."""
 
     def __init__(self, path: Path) -> None:
@@ -120,13 +153,13 @@ class Pieces:
             raise IntegrityError(f"{path}: sentencepiece cannot load it ({error}). Build the variant again.") from None
         self.size = int(self.model.get_piece_size())
 
-    def ids(self, rows: list[str]) -> list[list[int]]:
-        """Return the ids of each row, special ones left out."""
-        found: list[list[int]] = self.model.encode(rows)
-        return found
+    def encode(self, rows: list[str]) -> list[list[int]]:
+        """Return the token ids of each row, without special tokens."""
+        ids: list[list[int]] = self.model.encode(rows)
+        return ids
 
 
-class Words:
+class HuggingFaceTokenizer:
     """A tokenizer.json of Hugging Face tokenizers."""
 
     def __init__(self, path: Path) -> None:
@@ -140,18 +173,21 @@ class Words:
         self.model.no_truncation()
         self.size = int(self.model.get_vocab_size())
 
-    def ids(self, rows: list[str]) -> list[list[int]]:
-        """Return the ids of each row, special ones left out."""
-        return [item.ids for item in self.model.encode_batch(rows, add_special_tokens=False)]
+    def encode(self, rows: list[str]) -> list[list[int]]:
+        """Return the token ids of each row, without special tokens."""
+        return [encoding.ids for encoding in self.model.encode_batch(rows, add_special_tokens=False)]
 
 
-def open_tokenizer(folder: Path, files: dict[str, str]) -> Pieces | Words:
+VariantTokenizer = SentencePieceTokenizer | HuggingFaceTokenizer
+
+
+def open_tokenizer(folder: Path, files: dict[str, str]) -> VariantTokenizer:
     """Open the tokenizer of a variant: SentencePiece where it has such a model.
 
     Args:
-        folder: the folder.
-        files: role to file name, "sentencepiece" or "tokenizer" among the roles.
+        folder: the variant's folder.
+        files: role to file name; one role is "sentencepiece" or "tokenizer".
     """
     if "sentencepiece" in files:
-        return Pieces(folder / files["sentencepiece"])
-    return Words(folder / files["tokenizer"])
+        return SentencePieceTokenizer(folder / files["sentencepiece"])
+    return HuggingFaceTokenizer(folder / files["tokenizer"])

@@ -21,7 +21,7 @@ class TorchEncoder(Encoder):
         if self.variant.precision == "int8":
             from . import torch_int8  # noqa: F401 - registers the layers with transformers
 
-        # Texts of equal length are found among many; a padded call takes the batch that it is given.
+        # Texts of equal length are picked from many; a padded call takes the batch as it is.
         self.window = 1 if self.variant.batching == "padded" else GraphEncoder.window
         torch.set_num_threads(self.threads)
         self.model = SentenceTransformer(
@@ -36,9 +36,9 @@ class TorchEncoder(Encoder):
         self.model.default_prompt_name = None
         self.model.eval()
 
-    def shorten(self, max_tokens: int) -> None:
-        """As `Encoder.shorten`."""
-        super().shorten(max_tokens)
+    def limit_tokens(self, max_tokens: int) -> None:
+        """As `Encoder.limit_tokens`."""
+        super().limit_tokens(max_tokens)
         self.model.max_seq_length = max_tokens
 
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
@@ -47,22 +47,23 @@ class TorchEncoder(Encoder):
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
         truncated: list[int] = []
         lengths = [min(count, self.variant.max_tokens) for count in self._count(rows)]
-        for index in self._calls(lengths, batch_size):
-            out[index], cut_here = self._call([rows[at] for at in index])
-            truncated += [index[at] for at in cut_here]
+        for positions in self._calls(lengths, batch_size):
+            out[positions], truncated_rows = self._call([rows[position] for position in positions])
+            truncated += [positions[row] for row in truncated_rows]
         return out, truncated
 
     def _call(self, rows: list[str]) -> tuple[Vectors, list[int]]:
+        """Run the model once; return the vectors [len(rows), dimensions] and the positions of truncated rows."""
         import torch
 
         with torch.inference_mode():
             features = self.model.preprocess(rows)
             lengths = features["attention_mask"].sum(dim=1).tolist()
             vectors = self.model(features)["sentence_embedding"].float().numpy()
-        # Only a row that fills the limit can have been cut; counting all rows again would slow the baseline down.
-        full = [at for at, length in enumerate(lengths) if length == self.variant.max_tokens]
-        counts = self._count([rows[at] for at in full]) if full else []
-        truncated = [at for at, count in zip(full, counts, strict=True) if count > self.variant.max_tokens]
+        # Only a row that fills the limit can be a truncated one; counting all rows again would slow the baseline down.
+        full = [row for row, length in enumerate(lengths) if length == self.variant.max_tokens]
+        counts = self._count([rows[row] for row in full]) if full else []
+        truncated = [row for row, count in zip(full, counts, strict=True) if count > self.variant.max_tokens]
         return np.asarray(vectors, dtype=np.float32), truncated
 
     def _count(self, rows: list[str]) -> list[int]:

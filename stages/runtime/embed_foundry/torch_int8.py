@@ -1,10 +1,8 @@
 """8-bit linear layers and token table for PyTorch on a CPU, and how transformers loads them by config.json.
 
-torchao 0.18 and bitsandbytes 0.50 do the same at the same quality, slower on a CPU, and neither keeps the token table,
-two thirds of EmbeddingGemma, in 8 bits while it runs (docs/decisions.md has the measurements).
+torchao 0.18 and bitsandbytes 0.50 reach the same quality, but are slower on a CPU, and neither keeps the token table
+(two thirds of EmbeddingGemma) in 8 bits at run time. docs/decisions.md has the measurements.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +13,20 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 # quantization_config.quant_method in a model's config.json.
 METHOD = "embed_foundry_int8"
-TOP = 127  # symmetric: -128 is left out, so that a sign never changes a magnitude
-TINY = 1e-12  # a row of zeros gets this scale, not a division by zero
+TOP = 127  # symmetric: without -128, a change of sign never changes a magnitude
+TINY = 1e-12  # least scale, so that a row of zeros divides by no zero
 
 
 def rows_to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows as int8 with one scale each: [..., n] float -> [..., n] int8 and [..., 1] float32."""
+    """Quantise rows with one scale each: [..., n] float -> [..., n] int8 and scales [..., 1] float32."""
     scale = values.abs().amax(-1, keepdim=True).float().clamp_min(TINY) / TOP
     return (values.float() / scale).round().to(torch.int8), scale
 
 
 class Int8Linear(nn.Module):
-    """y = x W^T + b with W in int8, one scale an output row; x becomes int8 with one scale a token, at run time.
+    """y = x W^T + b with W in int8, one scale per output row; x becomes int8 at run time, one scale per token.
 
-    A token's scale does not depend on its neighbours. The product is exact in int32.
+    A token's scale does not depend on its neighbours, and the int32 product is exact.
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
@@ -38,14 +36,14 @@ class Int8Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs), requires_grad=False) if bias else None
 
     @classmethod
-    def of(cls, linear: nn.Linear) -> "Int8Linear":
+    def from_float(cls, linear: nn.Linear) -> "Int8Linear":
         """Quantise a float layer."""
-        made = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
-        made.weight, scale = rows_to_int8(linear.weight.detach())
-        made.scale = scale.squeeze(-1)
+        layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        layer.weight, scale = rows_to_int8(linear.weight.detach())
+        layer.scale = scale.squeeze(-1)
         if linear.bias is not None:
-            made.bias = nn.Parameter(linear.bias.detach().float(), requires_grad=False)
-        return made
+            layer.bias = nn.Parameter(linear.bias.detach().float(), requires_grad=False)
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] float -> [..., outputs] of the same type."""
@@ -56,7 +54,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """A token table in int8, one scale a token; a factor that the float layer multiplies by is inside the scales."""
+    """A token table in int8, one scale per token; the scales include a factor that the float layer multiplies by."""
 
     def __init__(self, rows: int, dimensions: int) -> None:
         super().__init__()
@@ -64,59 +62,59 @@ class Int8Embedding(nn.Module):
         self.register_buffer("scale", torch.empty(rows, 1, dtype=torch.float32))
 
     @classmethod
-    def of(cls, table: nn.Embedding) -> "Int8Embedding":
+    def from_float(cls, table: nn.Embedding) -> "Int8Embedding":
         """Quantise a float table."""
-        made = cls(table.num_embeddings, table.embedding_dim)
-        made.weight, made.scale = rows_to_int8(table.weight.detach())
-        made.scale = made.scale * float(getattr(table, "embed_scale", 1.0))  # Gemma3TextScaledWordEmbedding
-        return made
+        layer = cls(table.num_embeddings, table.embedding_dim)
+        layer.weight, layer.scale = rows_to_int8(table.weight.detach())
+        layer.scale = layer.scale * float(getattr(table, "embed_scale", 1.0))  # Gemma3TextScaledWordEmbedding
+        return layer
 
     def forward(self, ids: Tensor) -> Tensor:
         """[...] ids -> [..., dimensions] float32."""
         return functional.embedding(ids, self.weight) * functional.embedding(ids, self.scale)
 
 
-def swap(model: PreTrainedModel, *, fill: bool) -> None:
+def replace_layers(model: PreTrainedModel, *, fill: bool) -> None:
     """Replace the model's linear layers and its token table, in place.
 
     Args:
         model: a transformers model.
-        fill: quantise the layers' own weights; False leaves the new layers empty, for weights that are loaded next.
+        fill: quantise the layers' own weights; False leaves the new layers empty for weights that are loaded later.
     """
     table = model.get_input_embeddings()
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):
                 empty = Int8Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-                setattr(parent, name, Int8Linear.of(layer) if fill else empty)
+                setattr(parent, name, Int8Linear.from_float(layer) if fill else empty)
             elif layer is table and isinstance(layer, nn.Embedding):
-                blank = Int8Embedding(layer.num_embeddings, layer.embedding_dim)
-                setattr(parent, name, Int8Embedding.of(layer) if fill else blank)
+                empty_table = Int8Embedding(layer.num_embeddings, layer.embedding_dim)
+                setattr(parent, name, Int8Embedding.from_float(layer) if fill else empty_table)
 
 
 @register_quantization_config(METHOD)
 class Int8Config(QuantizationConfigMixin):
     """config.json's quantization_config; it has no settings."""
 
-    def __init__(self, **_: Any) -> None:  # noqa: ANN401 - whatever transformers hands on
+    def __init__(self, **_: object) -> None:
         self.quant_method = METHOD
 
 
 @register_quantizer(METHOD)
 class Int8Quantizer(HfQuantizer):
-    """Makes room for int8 layers before transformers loads a checkpoint that holds them."""
+    """Puts int8 layers into a model before transformers loads a checkpoint that holds them."""
 
-    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:  # noqa: ANN401
-        swap(model, fill=False)
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
+        replace_layers(model, fill=False)
 
-    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> PreTrainedModel:  # noqa: ANN401
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: object) -> PreTrainedModel:
         return model
 
     def is_serializable(self, safe_serialization: bool | None = None) -> bool:
-        """A checkpoint can be written as safetensors."""
+        """Return True: a checkpoint can be written as safetensors."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Rounded weights have no gradient."""
+        """Return False: rounded weights have no gradient."""
         return False
