@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from stages import convert
 from stages.commands import compose
-from stages.gate import decide
-from support import tiny_gemma
+from support import gate_facts, tiny_gemma
+from support.gate_facts import GOOD
 
 
 @pytest.fixture(scope="module")
@@ -82,20 +82,10 @@ def test_fp16_that_overflows_is_told_why_and_passes_no_gate(make, gemma, tmp_pat
         folder = make("fp16", loud)
     error = Variant.load(folder).parity["error"]
     assert "Use fp32 or bf16 instead." in error
-    facts = {
-        "parity": {"error": error},
-        "quality": {},
-        "latency": {"peak_rss_mb": 100.0},
-        "size_mb": 1.0,
-        "dimensions": 48,
-        "space_id": "a",
-        "alone": [],
-    }
-    fine = facts | {"parity": {}}
     target = params.target.model_copy(update={"candidates": ["fp16", "fp32"], "required": 1, "limits": {}})
-    verdict = decide(target, "fp32", {"fp16": facts, "fp32": fine})
-    assert verdict["variants"]["fp16"]["reasons"] == [f"parity: {error}"]
-    assert verdict["release"]["passing"] == ["fp32"], "what comes next in the target's order ships instead"
+    verdict = gate_facts.decide(target, "fp32", {"fp16": GOOD | {"parity": {"error": error}}, "fp32": GOOD})
+    assert verdict.variants["fp16"].reasons == [f"parity: {error}"]
+    assert verdict.release.passing == ["fp32"], "what comes next in the target's order ships instead"
 
 
 def test_fp16_that_does_not_overflow_is_close(converted):

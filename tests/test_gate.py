@@ -6,22 +6,39 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from stages import gate
 from stages.common.config import Limits
-from stages.gate import facts, spaces, stage
-from stages.gate.judge import Check, check
+from stages.common.limits import LIMITS, spec_of
+from stages.common.records.scores import Compatibility
+from stages.common.records.verdict import Check
+from stages.gate import spaces
+from stages.gate.assess import compare_scores
+from stages.gate.decision import CROWDED_REASON
+from stages.gate.judge import check_value
 from support import small_release
-from support.gate_facts import ABSENT, EXACT, GOOD, changed, judged, target
+from support.gate_facts import ABSENT, EXACT, GOOD, assess, change, decide, judge, make_evidence, target
 
-CHECKS = 19  # STS has two tasks, each judged by itself
+CHECKS = 21  # STS has two tasks, each judged by itself; Retrieval is judged at two dimensions
+
+
+def test_the_schema_and_the_table_of_limits_hold_each_other():
+    assert set(Limits.model_fields) == {spec.name for spec in LIMITS} == set(EXACT)
+    assert len(LIMITS) == len({spec.name for spec in LIMITS})
+    for spec in LIMITS:
+        assert spec.name.endswith(f"_{spec.direction}"), "the name tells users the direction"
+        keys = {"": None, "task type": "Retrieval", "tokens": 32}[spec.per]
+        limits = Limits(**{spec.name: 0.5 if keys is None else {keys: 0.5}})
+        assert list(spec.bounds(limits)) == [(str(keys or ""), 0.5)]
+        assert list(spec.bounds(Limits())) == []
 
 
 def test_a_value_exactly_on_its_limit_passes():
-    found = judged(GOOD)
-    assert (found["passes"], found["reasons"]) == (True, [])
-    assert len(found["checks"]) == CHECKS
-    loose = [check["on"] for check in found["checks"] if check["margin"] != 0.0]
+    verdict = judge(GOOD)
+    assert (verdict.passes, verdict.reasons) == (True, [])
+    assert len(verdict.checks) == CHECKS
+    loose = [check.on for check in verdict.checks if check.margin != 0.0]
     assert loose == ["Rank"], "the score floor of STS is the lesser of its two tasks"
 
 
@@ -32,12 +49,13 @@ OUTSIDE = {
     "parity.cosine_min": (0.94999, "cosine_min_min", ""),
     "parity.batch_shift_max": (0.01001, "batch_shift_max", ""),
     "parity.median_cosine_shift": (0.02001, "median_cosine_shift_max", ""),
-    "paired.384.Find.low": (0.99999, "retention_min", "Find"),
-    "paired.384.Rate.low": (0.99999, "retention_min", "Rate"),
+    "retention.384.Find.low": (0.99999, "retention_min", "Find"),
+    "retention.384.Rate.low": (0.99999, "retention_min", "Rate"),
     "quality.384.Find.main_score": (0.59999, "score_min", "Find"),
     "quality.384.Sort.main_score": (0.79999, "score_min", "Sort"),
     "latency.lengths.32.speedup.low": (1.99, "speedup_min", "32 tokens"),
     "latency.lengths.128.speedup.low": (1.49, "speedup_min", "128 tokens"),
+    "latency.batch.speedup.low": (1.19, "batch_speedup_min", "32 x 128 tokens"),
     "latency.peak_rss_mb": (300.1, "peak_rss_mb_max", ""),
     "latency.cold_start_s.median": (2.01, "cold_start_s_max", ""),
 }
@@ -46,73 +64,179 @@ OUTSIDE = {
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_value_outside_its_limit_fails_with_value_limit_and_a_negative_margin(path):
     value, limit, on = OUTSIDE[path]
-    found = judged(changed(path, value))
-    missed = {(check["limit"], check["on"]): check for check in found["checks"] if not check["passes"]}
-    assert not found["passes"]
-    assert missed[limit, on]["margin"] < 0
-    assert len(found["reasons"]) == len(missed) == 1
-    assert any(reason.startswith(f"{limit} {on}".strip()) and ", limit " in reason for reason in found["reasons"])
+    verdict = judge(change(path, value))
+    missed = {(check.limit, check.on): check for check in verdict.checks if not check.passes}
+    assert not verdict.passes
+    assert missed[limit, on].margin < 0
+    assert len(verdict.reasons) == len(missed) == 1
+    assert any(reason.startswith(f"{limit} {on}".strip()) and ", limit " in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize("bad", [ABSENT, None, math.nan, math.inf, -math.inf, "0.99", True, [1]])
-@pytest.mark.parametrize("path", [path for path in OUTSIDE if path != "size_mb"])
-def test_what_is_missing_or_no_finite_number_fails(path, bad):
-    found = judged(changed(path, bad))
-    assert not found["passes"]
-    missed = [check for check in found["checks"] if not check["passes"]]
+MEASURED = [path for path in OUTSIDE if path != "size_mb"]
+# What a variant with a vector space of its own has no figure of.
+OPTIONAL = ("parity.cosine_mean", "parity.cosine_min", "parity.median_cosine_shift")
+
+
+@pytest.mark.parametrize(
+    ("path", "bad"),
+    [(path, bad) for path in MEASURED for bad in (math.nan, math.inf, -math.inf)]
+    + [(path, bad) for path in OPTIONAL for bad in (ABSENT, None)],
+)
+def test_what_is_missing_or_not_finite_fails(path, bad):
+    verdict = judge(change(path, bad))
+    assert not verdict.passes
+    missed = [check for check in verdict.checks if not check.passes]
     assert missed
-    assert all((check["value"], check["margin"]) == (None, None) for check in missed)
-    assert all("not measured" in reason for reason in found["reasons"])
+    assert all((check.value, check.margin) == (None, None) for check in missed)
+    assert all("not measured" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("bad", ["0.99", True, [1], None, ABSENT])
+@pytest.mark.parametrize("path", [path for path in MEASURED if not path.startswith("retention")])
+def test_what_is_no_number_is_not_even_read(path, bad):
+    if path not in OPTIONAL or bad not in (None, ABSENT):
+        with pytest.raises(ValidationError):
+            assess(change(path, bad))
+
+
+@pytest.mark.parametrize(
+    ("path", "bad"), [("latency.lengths", ABSENT), ("parity", {}), ("quality", {"384": {"Find": {}}})]
+)
+def test_an_incomplete_record_is_not_even_read(path, bad):
+    with pytest.raises(ValidationError):
+        assess(change(path, bad))
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("limit", ["size_mb_max", "cosine_min_min"])
 def test_a_check_passes_on_finite_values_only(limit, value):
-    assert check(limit, "", 1.0, value) == Check(limit, "", 1.0, None, None, "fail")
+    check = check_value(spec_of(limit), "", 1.0, value)
+    assert check.note.startswith("not measured")
+    assert check == Check(limit=limit, on="", bound=1.0, value=None, margin=None, verdict="fail", note=check.note)
 
 
-@pytest.mark.parametrize("path", ["quality.384.Find", "quality.384", "latency.lengths.32", "latency.lengths", "parity"])
+@pytest.mark.parametrize("path", ["quality.384.Find", "quality.384", "latency.lengths.32", "retention.384.Find"])
 def test_a_missing_part_fails(path):
-    fact = changed(path, {} if path == "parity" else ABSENT)
-    assert not judged(fact)["passes"]
+    assert not judge(change(path, ABSENT)).passes
 
 
 @pytest.mark.parametrize("part", ["parity", "quality", "latency"])
 def test_a_part_that_failed_fails_the_variant_even_without_limits(part):
-    found = judged(changed(part, {"error": "vectors are not finite"}), limits={})
-    assert not found["passes"]
-    assert found["reasons"][0] == f"{part}: vectors are not finite"
+    verdict = judge(change(part, {"error": "vectors are not finite"}), limits={})
+    assert not verdict.passes
+    assert verdict.reasons[0] == f"{part}: vectors are not finite"
+
+
+FIND = {"retention_min": {"Retrieval": 0.9}}
+# What is missing -> the limits that need it -> the reason.
+WITHOUT_INPUT = {
+    "samples of a dimension that was scored": (
+        change("retention.128", ABSENT),
+        FIND,
+        "retention_min Find@128, limit 0.9: not measured, quality has no samples of it at 128 dimensions",
+    ),
+    "a dimension that the baseline was scored at": (
+        change("retention.128", ABSENT, change("quality.128", ABSENT)),
+        FIND,
+        "retention_min Find@128, limit 0.9: not measured, it has no score at 128 dimensions",
+    ),
+    "a dimension of the baseline": (
+        change("quality.256", GOOD["quality"]["128"]),
+        FIND,
+        "retention_min Find@256, limit 0.9: not measured, the baseline has no score at 256 dimensions",
+    ),
+    "a task": (
+        change("quality.384.Find", ABSENT, change("retention.384.Find", ABSENT)),
+        FIND,
+        "retention_min Find, limit 0.9: not measured, it has no score at 384 dimensions",
+    ),
+    "the floor": (
+        change("floor.Find", ABSENT),
+        {"lead_min": {"Retrieval": 0.9}},
+        "lead_min Find, limit 0.9: not measured, floor.json has no score",
+    ),
+    "a length": (
+        GOOD,
+        {"speedup_min": {64: 1.0}},
+        "speedup_min 64 tokens, limit 1: not measured, latency timed 32, 128 tokens",
+    ),
+    "cosines": (
+        change("parity.cosine_min", ABSENT),
+        {"cosine_min_min": 0.9},
+        "cosine_min_min, limit 0.9: not measured, variant.json has no such parity figure",
+    ),
+    "the whole task type": (
+        GOOD,
+        {"score_min": {"Clustering": 0.9}},
+        "score_min Clustering, limit 0.9: not measured, the suite has no task of this type",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_INPUT)
+def test_a_limit_without_input_fails_and_says_what_is_missing(case):
+    figures, limits, expected = WITHOUT_INPUT[case]
+    verdict = judge(figures, limits)
+    assert not verdict.passes
+    (reason,) = verdict.reasons
+    assert reason.startswith(expected)
+
+
+def test_a_baseline_that_failed_is_named_as_what_is_missing():
+    verdict = judge(GOOD, {"score_min": {"STS": 0.1}}, base=change("quality", {"error": "out of memory"}))
+    assert verdict.reasons == ["score_min STS, limit 0.1: not measured, quality of the baseline failed"]
 
 
 def test_a_task_type_that_nobody_measured_fails():
-    found = judged(GOOD, {"retention_min": {"Clustering": 0.1}, "score_min": {"BitextMining": 0.1}})
-    assert [check["on"] for check in found["checks"] if not check["passes"]] == ["Clustering", "BitextMining"]
-    assert not found["passes"]
+    verdict = judge(GOOD, {"retention_min": {"Clustering": 0.1}, "score_min": {"BitextMining": 0.1}})
+    assert [check.on for check in verdict.checks if not check.passes] == ["Clustering", "BitextMining"]
+    assert not verdict.passes
 
 
-@pytest.mark.parametrize("score", [0.0, -0.2, None])
+SAMPLES = {
+    length: {task: {"default": {"value": [0.5, 0.6]}} for task in tasks} for length, tasks in GOOD["quality"].items()
+}
+
+
+@pytest.mark.parametrize("score", [0.0, -0.2])
 def test_retention_of_a_baseline_without_a_positive_score_is_none(score):
     """Two negative scores would divide to a fine-looking ratio."""
-    scores = {name: {"384": {"Find": {"type": "Retrieval", "main_score": score}}} for name in ("fp32", "it")}
-    samples = {name: {"384": {"Find": {"default": {"value": [0.5, 0.6]}}}} for name in ("fp32", "it")}
-    assert facts.compare(small_release.GATE, "fp32", {"fp32": "384", "it": "384"}, scores, samples) == {
-        "fp32": {},
-        "it": {},
-    }
+    figures = {"384": {"Find": GOOD["quality"]["384"]["Find"] | {"main_score": score}}}
+    evidence = make_evidence(GOOD | {"quality": figures}, SAMPLES)
+    assert compare_scores(small_release.GATE, "fp32", {"fp32": evidence, "it": evidence}) == {"fp32": {}, "it": {}}
+    verdict = judge(change("retention", {}, GOOD | {"quality": figures}), FIND, base=change("quality", figures))
+    (reason,) = verdict.reasons
+    assert reason.endswith("not measured, the baseline's score is not above zero")
+
+
+def test_a_variant_of_longer_vectors_is_compared_at_the_baselines_length_too():
+    quality = {"512": GOOD["quality"]["384"], **GOOD["quality"]}
+    longer = make_evidence(GOOD | {"dimensions": 512, "quality": quality}, {"512": SAMPLES["384"], **SAMPLES})
+    evidence = {"fp32": make_evidence(GOOD, SAMPLES), "it": longer}
+    retention = compare_scores(small_release.GATE, "fp32", evidence)
+    assert {length: sorted(ratios) for length, ratios in retention["it"].items()} == {
+        512: ["Find", "Rank", "Rate", "Sort"], 384: ["Find"], 128: ["Find"]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("score", [0.0, -0.2])
+def test_a_lead_over_noise_that_the_baseline_lacks_is_not_measured(score):
+    base = change("quality.384.Rank.main_score", score)
+    verdict = judge(GOOD, {"lead_min": {"STS": 0.5}}, base)
+    assert [reason for reason in verdict.reasons if "does not score above random token vectors" in reason]
 
 
 def test_quality_is_judged_at_the_variants_own_full_dimension():
-    fact = changed("dimensions", 128)
-    found = judged(fact, {"score_min": {"Retrieval": 0.4}})
-    assert [check["value"] for check in found["checks"] if check["limit"] == "score_min"] == [0.4]
-    assert found["passes"]
+    verdict = judge(change("dimensions", 128), {"score_min": {"Retrieval": 0.4}})
+    assert [check.value for check in verdict.checks if check.limit == "score_min"] == [0.4]
+    assert verdict.passes
 
 
 def test_default_limits_hold_for_variants_without_their_own():
     limits = {"default": Limits(size_mb_max=10), "it": Limits(size_mb_max=30)}
     aim = target().model_copy(update={"limits": limits})
-    verdict = gate.decide(aim, "fp32", {"fp32": GOOD, "it": GOOD, "other": GOOD})
-    assert {name: found["passes"] for name, found in verdict["variants"].items()} == {
+    verdict = decide(aim, "fp32", {"fp32": GOOD, "it": GOOD, "other": GOOD})
+    assert {name: judged.passes for name, judged in verdict.variants.items()} == {
         "fp32": False,
         "it": True,
         "other": False,
@@ -120,53 +244,58 @@ def test_default_limits_hold_for_variants_without_their_own():
 
 
 def test_the_release_needs_its_number_of_candidates_in_the_targets_order():
-    facts = {"fp32": GOOD, "a": GOOD, "b": changed("size_mb", 99.0), "c": GOOD, "bystander": GOOD}
+    figures = {"fp32": GOOD, "a": GOOD, "b": change("size_mb", 99.0), "c": GOOD, "bystander": GOOD}
     limits = {"default": Limits(size_mb_max=20)}
 
-    def release(candidates: tuple[str, ...], required: int) -> tuple[bool, list[str]]:
+    def release(candidates: tuple[str, ...], required: int) -> tuple[bool, list[str], str]:
         aim = target({}, candidates, required).model_copy(update={"limits": limits})
-        verdict = gate.decide(aim, "fp32", facts)
-        assert verdict["variants"]["bystander"]["candidate"] is False
-        return verdict["release"]["passes"], verdict["release"]["passing"]
+        verdict = decide(aim, "fp32", figures)
+        assert verdict.variants["bystander"].candidate is False
+        return verdict.release.passes, verdict.release.passing, verdict.release.reason
 
-    assert release(("c", "b", "a"), 2) == (True, ["c", "a"])
-    assert release(("c", "b", "a"), 3) == (False, ["c", "a"])
-    assert release(("b",), 1) == (False, [])
-    assert release(("never_built", "a"), 1) == (True, ["a"])
-    assert release(("never_built", "a"), 2) == (False, ["a"])
+    assert release(("c", "b", "a"), 2) == (True, ["c", "a"], "2 candidates pass (2 required): c, a")
+    assert release(("c", "b", "a"), 3) == (
+        False,
+        ["c", "a"],
+        "2 candidates pass (3 required): c, a; not passing: b",
+    )
+    assert release(("b",), 1) == (False, [], "0 candidates pass (1 required); not passing: b")
+    assert release(("never_built", "a"), 1) == (True, ["a"], "1 candidate passes (1 required): a")
+    assert release(("never_built", "a"), 2)[:2] == (False, ["a"])
 
 
 def test_decide_is_pure():
-    facts = {"fp32": copy.deepcopy(GOOD), "it": copy.deepcopy(GOOD)}
-    first = gate.decide(target(), "fp32", facts)
-    assert facts == {"fp32": GOOD, "it": GOOD}
-    assert gate.decide(target(), "fp32", facts) == first
+    figures = {"fp32": assess(), "it": assess()}
+    before = copy.deepcopy(figures)
+    first = gate.decide(target(), "fp32", "0" * 64, figures)
+    assert figures == before
+    assert gate.decide(target(), "fp32", "0" * 64, figures) == first
 
 
 def test_better_values_and_looser_limits_never_fail_what_passed():
-    """Random facts and limits: moving any one value or limit to the good side keeps a pass a pass."""
+    """Random figures and limits: moving any one value or limit to the good side keeps a pass a pass."""
     rng = np.random.default_rng(0)
     passed = 0
     for _ in range(400):
-        fact, limits = copy.deepcopy(GOOD), copy.deepcopy(EXACT)
+        figures, limits = copy.deepcopy(GOOD), copy.deepcopy(EXACT)
         for path in OUTSIDE:  # near the limits, so that both outcomes happen
-            fact = changed(path, value_at(fact, path) * (1 + rng.normal(0.012, 0.01) * better(path)), fact)
-        before = judged(fact, limits)["passes"]
+            figures = change(path, value_at(figures, path) * (1 + rng.normal(0.012, 0.01) * better(path)), figures)
+        before = judge(figures, limits).passes
         passed += before
         path = rng.choice(list(OUTSIDE))
-        improved = changed(path, value_at(fact, path) * (1 + abs(rng.normal(0, 0.1)) * better(path)), fact)
+        improved = change(path, value_at(figures, path) * (1 + abs(rng.normal(0, 0.1)) * better(path)), figures)
         name = rng.choice(["size_mb_max", "cosine_min_min", "peak_rss_mb_max", "cold_start_s_max"])
         looser = limits | {name: limits[name] * (1.1 if name.endswith("_max") else 0.9)}
         if before:
-            assert judged(improved, limits)["passes"], path
-            assert judged(fact, looser)["passes"], name
+            assert judge(improved, limits).passes, path
+            assert judge(figures, looser).passes, name
     assert 40 < passed < 360, "the sweep saw one outcome only"
 
 
-def value_at(fact: Any, path: str) -> float:
+def value_at(figures: Any, path: str) -> float:
     for part in path.split("."):
-        fact = fact[part]
-    return fact
+        figures = figures[part]
+    return figures
 
 
 def better(path: str) -> int:
@@ -184,14 +313,26 @@ def better(path: str) -> int:
     )
 
 
+CROWDED = GOOD | {"crowded": True}
+
+
 def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
-    facts = {"base": copy.deepcopy(GOOD), "it": copy.deepcopy(GOOD) | {"crowded": True}}
-    verdict = gate.decide(target(EXACT), "base", facts)["variants"]["it"]
-    assert not verdict["passes"]
-    assert stage.CROWDED in verdict["reasons"]
-    assert {check["limit"] for check in verdict["checks"] if not check["passes"]} == {"speedup_min"}
-    without = gate.decide(target({"size_mb_max": 20}), "base", facts)["variants"]["it"]
-    assert without["passes"], "limits that need no timing are judged all the same"
+    figures = {"base": GOOD, "it": CROWDED}
+    verdict = decide(target(EXACT), "base", figures).variants["it"]
+    assert not verdict.passes
+    assert CROWDED_REASON in verdict.reasons
+    assert {check.limit for check in verdict.checks if not check.passes} == {"speedup_min", "batch_speedup_min"}
+    without = decide(target({"size_mb_max": 20}), "base", figures).variants["it"]
+    assert without.passes, "limits that need no timing are judged all the same"
+
+
+@pytest.mark.parametrize("limits", [{"batch_speedup_min": 1.0}, {"speedup_min": {32: 1.0}}])
+def test_a_crowded_run_says_why_of_every_speedup_limit(limits):
+    verdict = judge(CROWDED, limits)
+    assert not verdict.passes
+    assert verdict.reasons[0] == CROWDED_REASON
+    (reason,) = verdict.reasons[1:]
+    assert reason.endswith("limit 1: not judged, other processes took the CPUs while latency was measured")
 
 
 @pytest.mark.parametrize(
@@ -199,46 +340,50 @@ def test_a_crowded_run_judges_no_speedup_and_says_what_to_do():
     [((0.60, 0.59), True), ((0.57, 0.57), True), ((0.60, 0.56), False), ((0.56, 0.60), False), ((None, 0.6), False)],
 )
 def test_a_variant_shares_a_space_if_mixed_indexes_rank_both_ways(mixed, shares):
-    asking, holding = ({"ndcg_at_10": value} for value in mixed)
-    pairs = {"fp32": {"fp32": {"ndcg_at_10": 0.6}, "it": holding}, "it": {"fp32": asking}}
-    found = spaces.confirm({"fp32": "a", "it": "a", "other": "b"}, "fp32", {"Find": pairs}, 0.95)
-    assert found["fp32"] == ("a", [])
-    assert found["other"] == ("b", []), "a space of its own is not compared"
-    assert found["it"][0] == ("a" if shares else "a-it")
-    assert bool(found["it"][1]) is not shares
-    assert all("at least 95 % are needed to share an index" in reason for reason in found["it"][1])
+    ndcg = {("fp32", "fp32"): 0.6, ("it", "fp32"): mixed[0], ("fp32", "it"): mixed[1]}
+    pairs = {"fp32": {}, "it": {}}
+    for (asking, holding), value in ndcg.items():
+        if value is not None:
+            pairs[asking][holding] = {"ndcg_at_10": value, "recall_at_10": 0.7, "overlap_at_10": 0.9}
+    compatibility = Compatibility.model_validate({"Find": pairs})
+    confirmed = spaces.confirm({"fp32": "a", "it": "a", "other": "b"}, "fp32", compatibility, 0.95)
+    assert confirmed["fp32"] == spaces.Space("a")
+    assert confirmed["other"] == spaces.Space("b"), "a space of its own is not compared"
+    assert confirmed["it"].space_id == ("a" if shares else "a-it")
+    assert bool(confirmed["it"].alone) is not shares
+    assert all("at least 95 % are needed to share an index" in reason for reason in confirmed["it"].alone)
 
 
 def test_a_variant_that_cannot_share_an_index_ships_with_a_space_of_its_own():
-    fact = GOOD | {"space_id": "a-it", "alone": ["Find: …"]}
-    verdict = gate.decide(target(), "fp32", {"fp32": GOOD, "it": fact})
-    assert verdict["variants"]["it"]["space_id"] == "a-it"
-    assert verdict["release"]["passes"], "it may ship; nothing swaps it for another"
+    figures = GOOD | {"space_id": "a-it", "alone": ["Find: …"]}
+    verdict = decide(target(), "fp32", {"fp32": GOOD, "it": figures})
+    assert verdict.variants["it"].space_id == "a-it"
+    assert verdict.release.passes, "it may ship; nothing swaps it for another"
 
 
 def test_times_without_the_targets_quota_decide_nothing():
-    fact = GOOD | {"unenforced": "the target's quota of 0.5 CPUs could not be enforced on this machine (…)"}
+    figures = GOOD | {"unenforced": "the target's quota of 0.5 CPUs could not be enforced on this machine (…)"}
     limits = {"speedup_min": {32: 1.0}, "cold_start_s_max": 10, "size_mb_max": 20}
-    found = judged(fact, limits)
-    assert (found["passes"], found["inconclusive"]) == (False, True)
-    assert {check["limit"] for check in found["checks"] if check["passes"]} == {"size_mb_max", "peak_rss_mb_max"}
-    assert all(reason.endswith("could not be enforced on this machine (…)") for reason in found["reasons"])
+    verdict = judge(figures, limits)
+    assert (verdict.passes, verdict.inconclusive) == (False, True)
+    assert {check.limit for check in verdict.checks if check.passes} == {"size_mb_max", "peak_rss_mb_max"}
+    assert all(reason.endswith("could not be enforced on this machine (…)") for reason in verdict.reasons)
 
 
 def test_a_speedup_that_might_be_less_than_its_limit_is_not_passed():
-    fact = changed("latency.lengths.32.speedup", {"median": 2.0, "low": 1.8, "high": 2.2})
-    found = judged(fact, {"speedup_min": {32: 1.9}})
-    assert found["inconclusive"]
+    figures = change("latency.lengths.32.speedup", {"median": 2.0, "low": 1.8, "high": 2.2})
+    verdict = judge(figures, {"speedup_min": {32: 1.9}})
+    assert verdict.inconclusive
     assert (
         "2, between 1.8 and 2.2 by 60 samples, limit 1.9: inconclusive, about 240 samples would decide"
-        in (found["reasons"][0])
+        in (verdict.reasons[0])
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "bound"), [({}, 4096), ({"peak_rss_mb_max": 300}, 300), ({"peak_rss_mb_max": 9000}, 4096)]
+    ("limits", "bound"), [({}, 4096), ({"peak_rss_mb_max": 300}, 300), ({"peak_rss_mb_max": 9000}, 4096)]
 )
-def test_what_exceeds_the_targets_memory_does_not_ship(asked, bound):
-    (check,) = judged(changed("latency.peak_rss_mb", bound), asked)["checks"]
-    assert (check["bound"], check["passes"]) == (bound, True)
-    assert not judged(changed("latency.peak_rss_mb", bound + 0.1), asked)["passes"]
+def test_what_exceeds_the_targets_memory_does_not_ship(limits, bound):
+    (check,) = judge(change("latency.peak_rss_mb", bound), limits).checks
+    assert (check.bound, check.passes) == (bound, True)
+    assert not judge(change("latency.peak_rss_mb", bound + 0.1), limits).passes

@@ -6,17 +6,20 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from stages.common.config import Gate
+from stages.common.limits import RatioBounds, spec_of
 from stages.gate import paired
-from stages.gate.judge import bounded
+from stages.gate.judge import check_ratio, describe
 
 GATE = Gate(confidence=0.95, resamples=2000, seed=0, mixed_index_min=0.95)
 
 
-NARROW = {"estimate": 0.97, "low": 0.95, "high": 0.985, "samples": 400}
+NARROW = RatioBounds(estimate=0.97, low=0.95, high=0.985, samples=400)
+RETENTION = spec_of("retention_min")
 
 
-def intervals(columns, task="task", config=GATE):
-    return paired.intervals(config, task, {name: {"default": found} for name, found in columns.items()}, "fp32")
+def bound_ratios(columns, task="task", config=GATE, estimate=1.0):
+    samples = {name: {"default": values} for name, values in columns.items()}
+    return paired.bound_ratios(config, task, samples, "fp32", dict.fromkeys(columns, estimate))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -27,24 +30,24 @@ def test_statistics_are_those_of_the_sample_in_which_values_repeat(seed):
     label = rng.integers(0, 2, 40).astype(float)
     label[:2] = 0, 1
     score = rng.permutation(40).astype(float)
-    spearman = paired.statistic({"cosine": cosine, "gold": gold})(weights)
-    precision = paired.statistic({"cosine": score, "label": label})(weights)
-    mean = paired.statistic({"ndcg_at_10": cosine})(weights)
-    for at, row in enumerate(weights.astype(int)):
-        assert spearman[at] == pytest.approx(spearmanr(np.repeat(cosine, row), np.repeat(gold, row)).statistic)
-        assert mean[at] == pytest.approx(np.repeat(cosine, row).mean())
-        assert precision[at] == pytest.approx(average_precision_score(np.repeat(label, row), np.repeat(score, row)))
+    spearman = paired.make_statistic({"cosine": cosine, "gold": gold})(weights)
+    precision = paired.make_statistic({"cosine": score, "label": label})(weights)
+    mean = paired.make_statistic({"ndcg_at_10": cosine})(weights)
+    for index, row in enumerate(weights.astype(int)):
+        assert spearman[index] == pytest.approx(spearmanr(np.repeat(cosine, row), np.repeat(gold, row)).statistic)
+        assert mean[index] == pytest.approx(np.repeat(cosine, row).mean())
+        assert precision[index] == pytest.approx(average_precision_score(np.repeat(label, row), np.repeat(score, row)))
 
 
 def test_columns_without_a_statistic_are_refused():
     with pytest.raises(ValueError, match=r"\['a', 'b'\] have no statistic"):
-        paired.statistic({"a": [1.0], "b": [1.0]})
+        paired.make_statistic({"a": [1.0], "b": [1.0]})
 
 
 def test_a_variant_equal_to_the_baseline_keeps_exactly_all():
     values = list(np.random.default_rng(0).uniform(size=200))
-    found = intervals({"fp32": {"accuracy": values}, "it": {"accuracy": values}})
-    assert found["it"] == {"low": 1.0, "high": 1.0, "se": 0.0, "samples": 200}
+    ratios = bound_ratios({"fp32": {"accuracy": values}, "it": {"accuracy": values}})
+    assert ratios["it"] == RatioBounds(estimate=1.0, low=1.0, high=1.0, samples=200, se=0.0)
 
 
 def test_the_lower_bound_covers_the_truth_as_often_as_it_says():
@@ -55,7 +58,7 @@ def test_the_lower_bound_covers_the_truth_as_often_as_it_says():
         base = rng.beta(2, 1, 150)
         mine = base - rng.normal(0.05 * 2 / 3, 0.2, 150)  # 2/3: the mean of the baseline
         config = GATE.model_copy(update={"resamples": 1000, "seed": seed})
-        low = intervals({"fp32": {"v": base}, "it": {"v": mine}}, config=config)["it"]["low"]
+        low = bound_ratios({"fp32": {"v": base}, "it": {"v": mine}}, config=config)["it"].low
         covered += low <= 0.95
     assert 0.90 <= covered / 200 <= 0.99
 
@@ -64,10 +67,10 @@ def test_pairing_tells_what_two_separate_intervals_could_not():
     """Queries differ far more than encoders do: paired, 1 % lost shows at n = 400."""
     rng = np.random.default_rng(0)
     base = rng.uniform(size=400)
-    found = intervals({"fp32": {"v": base}, "it": {"v": base * 0.99 + rng.normal(0, 0.01, 400)}})["it"]
+    ratio = bound_ratios({"fp32": {"v": base}, "it": {"v": base * 0.99 + rng.normal(0, 0.01, 400)}})["it"]
     alone = base.std() / np.sqrt(400) / base.mean()
-    assert found["high"] - found["low"] < alone / 5
-    assert found["high"] < 1.0
+    assert ratio.high - ratio.low < alone / 5
+    assert ratio.high < 1.0
 
 
 def test_pairs_of_few_texts_are_less_evidence_than_as_many_of_different_texts():
@@ -79,12 +82,12 @@ def test_pairs_of_few_texts_are_less_evidence_than_as_many_of_different_texts():
         "fp32": {"cosine": gold + cosine, "gold": gold},
         "it": {"cosine": gold + cosine + bias[left] + bias[right], "gold": gold},
     }
-    numbered = {name: found | {"left": left, "right": right} for name, found in columns.items()}
+    numbered = {name: values | {"left": left, "right": right} for name, values in columns.items()}
     own = {"left": np.arange(1225) * 2, "right": np.arange(1225) * 2 + 1}
-    fresh = {name: found | own for name, found in columns.items()}
-    few, many = intervals(numbered)["it"], intervals(fresh)["it"]
-    assert few["se"] > 1.5 * many["se"]
-    assert many["se"] == pytest.approx(intervals(columns)["it"]["se"])
+    fresh = {name: values | own for name, values in columns.items()}
+    few, many = bound_ratios(numbered)["it"], bound_ratios(fresh)["it"]
+    assert few.se > 1.5 * many.se
+    assert many.se == pytest.approx(bound_ratios(columns)["it"].se)
 
 
 def test_subsets_count_alike_whatever_their_size():
@@ -94,28 +97,28 @@ def test_subsets_count_alike_whatever_their_size():
         "fp32": {"de": {"v": big}, "fr": {"v": small}},
         "it": {"de": {"v": big}, "fr": {"v": small * 0.8}},
     }
-    found = paired.intervals(GATE, "t", samples, "fp32")["it"]
     expected = (big.mean() + 0.8 * small.mean()) / (big.mean() + small.mean())
-    assert found["low"] < expected < found["high"]
-    assert found["samples"] == 1050
+    ratio = paired.bound_ratios(GATE, "t", samples, "fp32", {"fp32": 1.0, "it": expected})["it"]
+    assert ratio.low < ratio.estimate < ratio.high
+    assert ratio.samples == 1050
 
 
 def test_draws_follow_from_seed_and_task_alone():
     rng = np.random.default_rng(0)
     columns = {"fp32": {"v": rng.uniform(size=100)}, "it": {"v": rng.uniform(size=100)}}
     third = columns | {"another": {"v": rng.uniform(size=100)}}
-    assert intervals(columns)["it"] == intervals(third)["it"]
-    assert intervals(columns)["it"] != intervals(columns, task="other")["it"]
-    assert intervals(columns)["it"] != intervals(columns, config=GATE.model_copy(update={"seed": 1}))["it"]
+    assert bound_ratios(columns)["it"] == bound_ratios(third)["it"]
+    assert bound_ratios(columns)["it"] != bound_ratios(columns, task="other")["it"]
+    assert bound_ratios(columns)["it"] != bound_ratios(columns, config=GATE.model_copy(update={"seed": 1}))["it"]
 
 
 def test_different_samples_are_refused():
     with pytest.raises(ValueError, match=r"different numbers of samples: \[2, 3\]"):
-        intervals({"fp32": {"v": [1.0, 2.0]}, "it": {"v": [1.0, 2.0, 3.0]}})
+        bound_ratios({"fp32": {"v": [1.0, 2.0]}, "it": {"v": [1.0, 2.0, 3.0]}})
 
 
 def test_a_baseline_that_may_score_nothing_has_no_ratio():
-    assert intervals({"fp32": {"v": [0.0, 0.0, 1.0]}, "it": {"v": [1.0, 1.0, 1.0]}}) == {"fp32": {}, "it": {}}
+    assert bound_ratios({"fp32": {"v": [0.0, 0.0, 1.0]}, "it": {"v": [1.0, 1.0, 1.0]}}) == {}
 
 
 @pytest.mark.parametrize(
@@ -123,28 +126,27 @@ def test_a_baseline_that_may_score_nothing_has_no_ratio():
     [(0.90, "pass"), (0.95, "pass"), (0.96, "inconclusive"), (0.98, "inconclusive"), (0.99, "fail")],
 )
 def test_a_limit_between_the_bounds_is_inconclusive(bound, verdict):
-    found = bounded("retention_min", "Find", bound, NARROW)
-    assert (found.verdict, found.passes) == (verdict, verdict == "pass")
-    assert (found.needed is not None) == (verdict == "inconclusive")
+    check = check_ratio(RETENTION, "Find", bound, NARROW)
+    assert (check.verdict, check.passes) == (verdict, verdict == "pass")
+    assert (check.needed is not None) == (verdict == "inconclusive")
 
 
 def test_the_number_of_samples_it_asks_for_decides():
     rng = np.random.default_rng(3)
 
-    def measured(count):
+    def measure(count):
         base = rng.uniform(0.2, 1, count)
-        return intervals({"fp32": {"v": base}, "it": {"v": base * 0.97 + rng.normal(0, 0.2, count)}})["it"]
+        columns = {"fp32": {"v": base}, "it": {"v": base * 0.97 + rng.normal(0, 0.2, count)}}
+        return bound_ratios(columns, estimate=0.97)["it"]
 
-    small = measured(200) | {"estimate": 0.97}
-    check = bounded("retention_min", "Find", 0.95, small)
+    check = check_ratio(RETENTION, "Find", 0.95, measure(200))
     assert check.verdict == "inconclusive"
     assert 300 < check.needed < 20_000
-    assert f"inconclusive, about {check.needed} samples would decide" in check.words()
-    large = measured(2 * check.needed) | {"estimate": 0.97}
-    assert bounded("retention_min", "Find", 0.95, large).verdict == "pass"
+    assert f"inconclusive, about {check.needed} samples would decide" in describe(check)
+    assert check_ratio(RETENTION, "Find", 0.95, measure(2 * check.needed)).verdict == "pass"
 
 
 def test_an_estimate_on_the_limit_asks_for_no_number():
-    check = bounded("retention_min", "Find", 0.97, NARROW)
+    check = check_ratio(RETENTION, "Find", 0.97, NARROW)
     assert check.needed is None
-    assert check.words().endswith("inconclusive, the estimate lies on the limit")
+    assert describe(check).endswith("inconclusive, the estimate lies on the limit")

@@ -9,9 +9,13 @@ import pytest
 from embed_foundry import IntegrityError, Variant, manifest
 
 from stages import catalog, gate
-from stages.gate import facts
+from stages.common.records.evidence import Evidence
+from stages.common.records.verdict import Verdict
+from stages.gate.assess import assess
 from support import small_release
-from support.gate_facts import EXACT, GOOD, changed, target
+from support.gate_facts import ABSENT, EXACT, GOOD, change, latency_report, target
+
+BOTH = ("fp32", "it")
 
 
 @pytest.fixture
@@ -32,22 +36,26 @@ def build(tmp_path) -> dict[str, Path]:
         )
     small_release.write(tmp_path / "quality", "floor.json", GOOD["floor"])
     small_release.write(tmp_path / "quality", "compatibility.json", {})
-    small_release.write(tmp_path / "quality", "scores.json", {"fp32": GOOD["quality"], "it": GOOD["quality"]})
-    small_release.write(
-        tmp_path / "latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}}
-    )
+    small_release.write(tmp_path / "quality", "shorter.json", {})
+    small_release.write(tmp_path / "quality", "scores.json", dict.fromkeys(BOTH, GOOD["quality"]))
+    small_release.write(tmp_path / "latency", "latency.json", latency_report(dict.fromkeys(BOTH, GOOD["latency"])))
     return {name: tmp_path / name for name in ("catalog", "variants", "quality", "latency")}
 
 
 def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
     verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
-    assert verdict["release"] == {
+    written = json.loads((tmp_path / "gate" / "verdict.json").read_text())
+    assert written["release"] == {
         "passes": True,
         "passing": ["it"],
-        "reason": "1 of the candidates it pass, 1 must",
+        "reason": "1 candidate passes (1 required): it",
     }
-    assert verdict["catalog"] == manifest.read(build["catalog"]).digest
-    assert json.loads((tmp_path / "gate" / "verdict.json").read_text()) == verdict
+    assert written["catalog"] == manifest.read(build["catalog"]).digest
+    assert Verdict.load(tmp_path / "gate" / "verdict.json") == verdict
+    assert written["variants"]["it"]["checks"][0] == {
+        **{"limit": "size_mb_max", "on": "", "bound": 0.5, "value": 0.021, "margin": 0.479, "verdict": "pass"},
+        **{"estimate": None, "high": None, "samples": None, "needed": None, "note": "", "passes": True},
+    }
     metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
     assert metrics["variants_passing"] == 1
     assert metrics["it"] == {
@@ -68,29 +76,27 @@ def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
     }
     rows = list(csv.DictReader((tmp_path / "gate" / "latency.csv").open()))
     assert rows[-1] == {"variant": "it", "tokens": "128", "speedup": "1.5", "median_ms": "9.0"}
-    assert manifest.verify(tmp_path / "gate").inputs["catalog"] == verdict["catalog"]
+    assert manifest.verify(tmp_path / "gate").inputs["catalog"] == verdict.catalog
+
+
+def scores(quality: dict) -> tuple[str, str, dict]:
+    return "quality", "scores.json", {"fp32": GOOD["quality"], "it": quality}
+
+
+def times(latency: dict) -> tuple[str, str, dict]:
+    return "latency", "latency.json", latency_report({"fp32": GOOD["latency"], "it": latency})
 
 
 BROKEN = {
-    "an encoder that failed": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"error": "row 3"}}),
+    "an encoder that failed": scores({"error": "row 3"}),
     "a variant without scores": ("quality", "scores.json", {"fp32": GOOD["quality"]}),
-    "a score without a value": ("quality", "scores.json", {"fp32": GOOD["quality"], "it": {"384": {"Find": {}}}}),
-    "NaN": (
-        "quality",
-        "scores.json",
-        {"fp32": GOOD["quality"], "it": changed("384.Find.main_score", math.nan, GOOD["quality"])},
-    ),
-    "a worker that died": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"], "it": {"error": "-9"}}}),
-    "a variant without times": ("latency", "latency.json", {"variants": {"fp32": GOOD["latency"]}}),
-    "an infinite time": (
-        "latency",
-        "latency.json",
-        {
-            "variants": {
-                "fp32": GOOD["latency"],
-                "it": changed("lengths.32.speedup.median", math.inf, GOOD["latency"]),
-            }
-        },
+    "NaN": scores(change("384.Find.main_score", math.nan, GOOD["quality"])),
+    "a worker that died": times({"error": "-9"}),
+    "a variant without times": ("latency", "latency.json", latency_report({"fp32": GOOD["latency"]})),
+    "an infinite time": times(change("lengths.32.speedup.median", math.inf, GOOD["latency"])),
+    "no samples of a dimension that was scored": (
+        *("quality", "samples/it.json"),
+        {"384": {name: {"default": {"value": [0.4, 0.6] * 50}} for name in GOOD["quality"]["384"]}},
     ),
 }
 
@@ -99,12 +105,36 @@ BROKEN = {
 def test_run_ends_with_a_verdict_whatever_was_measured(build, tmp_path, case):
     name, file, content = BROKEN[case]
     small_release.write(tmp_path / name, file, content)
-    verdict = gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
-    assert not verdict["variants"]["it"]["passes"]
-    assert verdict["variants"]["it"]["reasons"]
-    assert not verdict["release"]["passes"]
+    limits = EXACT | {"size_mb_max": 0.5}
+    verdict = gate.run(target(limits), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert not verdict.variants["it"].passes
+    assert verdict.variants["it"].reasons
+    assert not verdict.release.passes
     metrics = json.loads((tmp_path / "gate" / "metrics.json").read_text())
-    assert metrics["it"]["limits_missed"] == len(verdict["variants"]["it"]["reasons"])
+    assert metrics["it"]["limits_missed"] == len(verdict.variants["it"].reasons)
+
+
+MALFORMED = {
+    "latency.json without the host's load": (
+        *("latency", "latency.json"),
+        change("host", ABSENT, latency_report(dict.fromkeys(BOTH, GOOD["latency"]))),
+        r"latency\.json: host: Field required",
+    ),
+    "a score without a value": (*scores({"384": {"Find": {}}}), r"scores\.json: it\."),
+    "a number in quotes": (
+        *scores(change("384.Find.main_score", "0.6", GOOD["quality"])),
+        r"scores\.json: it\..*main_score: Input should be a valid number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_no_stage_writes_is_refused(build, tmp_path, case):
+    name, file, content, message = MALFORMED[case]
+    small_release.write(tmp_path / name, file, content)
+    with pytest.raises(IntegrityError, match=rf"{message}.* Next: dvc repro {name}"):
+        gate.run(target(), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
+    assert not (tmp_path / "gate").exists()
 
 
 @pytest.mark.parametrize("name", ["catalog", "quality", "latency"])
@@ -136,7 +166,7 @@ def test_same_figures_give_the_same_bytes(build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("quota", "said"),
+    ("quota", "message"),
     [
         ({"cpus": None, "enforced": False}, ""),
         ({"cpus": 0.5, "enforced": True}, ""),
@@ -146,11 +176,11 @@ def test_same_figures_give_the_same_bytes(build, tmp_path):
         ),
     ],
 )
-def test_only_a_quota_that_did_not_hold_is_told(build, quota, said):
-    times = {"variants": {"fp32": GOOD["latency"], "it": GOOD["latency"]}, "quota": quota}
-    small_release.write(build["latency"], "latency.json", times)
-    folders = {name: build["variants"] / name for name in ("fp32", "it")}
-    seen = facts.Measured.load(build["quality"], build["latency"], folders)
-    found = facts.gather(small_release.GATE, "fp32", folders, seen)["it"]["unenforced"]
-    assert said in found
-    assert bool(said) == bool(found)
+def test_only_a_quota_that_did_not_hold_is_reported(build, quota, message):
+    report = latency_report(dict.fromkeys(BOTH, GOOD["latency"]), quota=quota)
+    small_release.write(build["latency"], "latency.json", report)
+    folders = {name: build["variants"] / name for name in BOTH}
+    evidence = Evidence.load(folders, build["quality"], build["latency"])
+    unenforced = assess(small_release.GATE, "fp32", evidence)["it"].unenforced
+    assert message in unenforced
+    assert bool(message) == bool(unenforced)

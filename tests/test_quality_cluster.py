@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from embed_foundry import InputError, RetryableError, manifest
 
 from stages import data, quality
 from stages.common.config import Engine
-from stages.quality import cluster, depot
+from stages.quality import dask_worker
+from stages.quality.file_server import FileServer
 from support.altered_copies import broken, changed
 
 TASKS = ("AwsOperationRetrieval", "AwsServiceClassification", "WordSim353STS")
@@ -39,12 +41,12 @@ def two_workers(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measure(params, suite, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("measured")
+def evaluate(params, suite, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated")
 
     def run(variants, out, engine=quality.LOCAL):
-        cells = folder / f"{out}.cells"
-        quality.run(params.quality, variants, "fp32", [128], suite, folder / out, 1, cells, engine)
+        cache = folder / f"{out}.cells"
+        quality.run(params.quality, variants, "fp32", [128], suite, folder / out, 1, cache, engine)
         return manifest.verify(folder / out).digest
 
     return run
@@ -54,7 +56,7 @@ def dask(address, **settings):
     return Engine(name="dask", address=address, **settings)
 
 
-def kill_one_at_work(address, killed):
+def kill_a_busy_worker(address, killed):
     """SIGKILL the first worker that has had the same cell for half a second."""
     with Client(address) as client:
         since, processes = {}, client.run(os.getpid)
@@ -78,40 +80,38 @@ def variants(converted, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def here(measure, variants):
-    return measure(variants, "here")
+def local_digest(evaluate, variants):
+    return evaluate(variants, "local")
 
 
-def test_a_killed_worker_changes_nothing(measure, variants, here, two_workers, capfd):
+def test_a_killed_worker_changes_nothing(evaluate, variants, local_digest, two_workers, capfd):
     killed = []
-    killer = threading.Thread(target=kill_one_at_work, args=(two_workers.scheduler_address, killed), daemon=True)
+    killer = threading.Thread(target=kill_a_busy_worker, args=(two_workers.scheduler_address, killed), daemon=True)
     killer.start()
-    there = measure(variants, "there", dask(two_workers.scheduler_address))
+    digest = evaluate(variants, "cluster", dask(two_workers.scheduler_address))
     killer.join()
     assert len(killed) == 1
-    assert there == here
+    assert digest == local_digest
     assert "cells on 2 workers" in capfd.readouterr().err
 
 
-def test_workers_may_share_the_disk(measure, variants, here, two_workers, monkeypatch):
-    monkeypatch.delattr(depot.Depot, "open")
-    assert measure(variants, "shared", dask(two_workers.scheduler_address, shared="/")) == here
+def test_workers_may_share_the_disk(evaluate, variants, local_digest, two_workers, monkeypatch):
+    monkeypatch.delattr(FileServer, "open")
+    assert evaluate(variants, "shared", dask(two_workers.scheduler_address, shared="/")) == local_digest
 
 
-def test_a_worker_that_would_score_otherwise_is_refused(measure, variants, two_workers, monkeypatch):
-    monkeypatch.setattr(cluster, "environment", lambda: cluster_environment() | {"flags": ["avx9"]})
-    with pytest.raises(InputError, match=r"would score otherwise.*avx9.*engine=local"):
-        measure(variants, "other", dask(two_workers.scheduler_address))
+def test_a_worker_whose_scores_would_differ_is_refused(evaluate, variants, two_workers, monkeypatch):
+    environment = replace(dask_worker.current_environment(), flags=["avx9"])
+    monkeypatch.setattr(dask_worker, "current_environment", lambda: environment)
+    with pytest.raises(InputError, match=r"scores would differ there.*avx9.*engine=local"):
+        evaluate(variants, "other", dask(two_workers.scheduler_address))
 
 
-cluster_environment = cluster.environment
-
-
-def test_no_scheduler_and_no_worker_are_said(measure, variants):
+def test_a_missing_scheduler_and_missing_workers_are_reported(evaluate, variants):
     with pytest.raises(RetryableError, match="no Dask scheduler answers"):
-        measure(variants, "nobody", dask("tcp://127.0.0.1:9", wait_s=1))
+        evaluate(variants, "nobody", dask("tcp://127.0.0.1:9", wait_s=1))
     with (
         LocalCluster(n_workers=0, dashboard_address=None) as idle,
-        pytest.raises(RetryableError, match="has had no worker for 1 s, 12 cells are left"),
+        pytest.raises(RetryableError, match="no worker for 1 s, 12 cells are left"),
     ):
-        measure(variants, "idle", dask(idle.scheduler_address, wait_s=1))
+        evaluate(variants, "idle", dask(idle.scheduler_address, wait_s=1))

@@ -44,9 +44,9 @@ def test_figures_on_the_page(build):
     # One row a task and dimension; the first also holds the task. Score and per cent of fp32 at 384 stand together.
     assert page.row("OperationsRetrieval · ndcg_at_10 · n 300 · noise 0.125")[1:3] == ["384", "0.640100.0"]
     assert page.row("de")[1:] == ["0.250"] * 5
-    timed = json.loads((build.root / "latency" / "latency.json").read_text())["variants"]["static"]
-    shown = page.row("static", "32 × 128 tokens")
-    assert shown[2] == f"{timed['batch']['texts_per_s']:,.0f}"
+    latency = json.loads((build.root / "latency" / "latency.json").read_text())["variants"]["static"]
+    row = page.row("static", "32 × 128 tokens")
+    assert row[2] == f"{latency['batch']['texts_per_s']:,.0f}"
     assert "Some CPU" in page.text
     assert "this machine’s" in page.text
     for name in ("variants/static", "quality", "latency", "gate"):
@@ -92,9 +92,9 @@ def test_shares_of_the_machines_limit(build):
     assert int(first[4]) == pytest.approx(int(first[2]) / 4, abs=1)
 
 
-def test_scores_of_cut_texts(build):
+def test_scores_of_truncated_texts(build):
     build.judge().report()
-    assert "cut to fewer tokens" not in Page(build.page).text
+    assert "truncated to fewer tokens" not in Page(build.page).text
     build.shorter = {"Operations": {"fp32": {"16": 0.32, "64": 0.608}, "onnx_int8": {"64": 0.576}}}
     build.judge().report()
     page = Page(build.page)

@@ -12,6 +12,8 @@ from embed_foundry.errors import InputError
 
 from stages import data, quality
 from stages.common.config.suite import AirgappedSuite
+from stages.common.records.base import Failure
+from stages.common.records.scores import TaskScore
 from support import stock_task_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -233,40 +235,41 @@ def test_missing_folders(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def measured(params, converted, written, tmp_path_factory) -> tuple[dict, Path]:
-    """Return the scores of the static variant on every kind of task, and the quality folder."""
+def evaluated(params, converted, written, tmp_path_factory) -> tuple[dict[str, TaskScore], Path]:
+    """Return the scores of the static variant on every type of task, and the quality folder."""
     place = tmp_path_factory.mktemp("quality")
     variants = {"static": converted("static")}
     scores = quality.run(params.quality, variants, "static", [], written, place / "quality", 2, place / "cache")
-    assert "error" not in scores["static"], scores["static"]
-    return scores["static"]["256"], place / "quality"
+    static = scores.root["static"]
+    assert not isinstance(static, Failure), static
+    return static.root[256], place / "quality"
 
 
-def test_every_kind_is_scored_in_mtebs_own_format(measured):
-    scores, out = measured
-    assert {name: score["type"] for name, score in scores.items()} == TYPES
+def test_every_type_is_scored_in_mtebs_own_format(evaluated):
+    scores, out = evaluated
+    assert {name: score.type for name, score in scores.items()} == TYPES
     for name, score in scores.items():
         result = json.loads((out / f"results/static/256/{name}.json").read_text(encoding="utf-8"))
         assert result["task_name"] == name
         assert result["dataset_revision"].startswith("local-"), "not the hub's bytes"
         main_scores = [row["main_score"] for rows in result["scores"].values() for row in rows]
-        assert np.mean(main_scores) == pytest.approx(score["main_score"], abs=1e-6)
-    assert set(scores["XQuADRetrieval"]["subsets"]) == {"de", "en"}
-    assert scores["Banking77Classification"]["main_score"] > 0.6, "topics can be told apart"
+        assert np.mean(main_scores) == pytest.approx(score.main_score, abs=1e-6)
+    assert set(scores["XQuADRetrieval"].subsets) == {"de", "en"}
+    assert scores["Banking77Classification"].main_score > 0.6, "topics can be told apart"
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_samples_of_every_kind(measured, name):
-    scores, out = measured
+def test_samples_of_every_type(evaluated, name):
+    scores, out = evaluated
     samples = json.loads((out / "samples/static.json").read_text(encoding="utf-8"))["256"][name]
     names, count = SAMPLES[name]
-    assert scores[name]["samples"] == count
+    assert scores[name].samples == count
     for columns in samples.values():
         assert set(columns) == names
-    metric = scores[name]["metric"]
+    metric = scores[name].metric
     if metric in names:
         means = [np.mean(columns[metric]) for columns in samples.values()]
-        assert np.mean(means) == pytest.approx(scores[name]["main_score"], abs=1e-4)
+        assert np.mean(means) == pytest.approx(scores[name].main_score, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -282,7 +285,7 @@ def test_published_scores_come_out(params, converted, tmp_path):
     }  # fmt: skip
     variants = {"fp32": converted("fp32")}
     scores = quality.run(params.quality, variants, "fp32", [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
-    percent = {name: 100 * score["main_score"] for name, score in scores["fp32"]["384"].items()}
+    percent = {name: 100 * score.main_score for name, score in scores.root["fp32"].full.items()}
     print(percent)
     assert percent["STSBenchmark"] == pytest.approx(82.03, abs=0.02)
     assert percent["Banking77Classification"] == pytest.approx(80.04, abs=0.5)

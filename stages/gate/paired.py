@@ -15,14 +15,16 @@ Clusterings have no value a text: mteb's own repetitions are resampled, so the i
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.config import Gate
+from stages.common.limits import RatioBounds
 
+Encoder = TypeVar("Encoder", bound=Hashable)
 Array = NDArray[np.float64]
 Columns = Mapping[str, Sequence[float]]
 DIGITS = 6
@@ -32,43 +34,52 @@ CHUNK = 8_000_000
 DISTINCT = 1.6
 
 
-def intervals(
-    config: Gate, task: str, samples: Mapping[str, Mapping[str, Columns]], base: str
-) -> dict[str, dict[str, Any]]:
-    """Return the bounds of each encoder's score relative to the baseline's, on one task.
+def bound_ratios(
+    config: Gate,
+    task: str,
+    samples: Mapping[Encoder, Mapping[str, Columns]],
+    baseline: Encoder,
+    estimates: Mapping[Encoder, float],
+) -> dict[Encoder, RatioBounds]:
+    """Return each encoder's score relative to the baseline's, on one task, with one-sided bounds at the confidence.
 
     Args:
         config: confidence, resamples, seed.
-        task: the task's name, from which (with the seed) the draws follow.
+        task: the task's name, from which (with the seed) the resamples follow.
         samples: encoder -> subset -> column -> one value a sample, as the quality stage writes them.
-        base: the encoder that others are relative to.
+        baseline: the encoder that others are relative to.
+        estimates: encoder -> the ratio itself.
 
     Returns:
-        encoder -> {low, high: one-sided bounds of the ratio at the confidence; se: standard error; samples}. A baseline
-        whose resampled score is not always positive has no ratio: {} for every encoder.
+        By encoder. A baseline whose resampled score is not always positive has no ratio: {}.
+
+    Raises:
+        KeyError: an encoder lacks a subset of the baseline's.
+        ValueError: encoders have different numbers of samples, or columns that are unknown.
     """
-    scores: dict[str, Array] = dict.fromkeys(samples, np.zeros(config.resamples))
-    subsets = sorted(samples[base])
+    scores: dict[Encoder, Array] = dict.fromkeys(samples, np.zeros(config.resamples))
+    subsets = sorted(samples[baseline])
     for subset in subsets:
-        found = resampled(config, f"{task}/{subset}", {key: columns[subset] for key, columns in samples.items()})
-        scores = {key: total + found[key] / len(subsets) for key, total in scores.items()}
-    if not (scores[base] > 0).all():
-        return {key: {} for key in samples}
-    count = sum(len(next(iter(columns.values()))) for columns in samples[base].values())
+        columns = {encoder: by_subset[subset] for encoder, by_subset in samples.items()}
+        resampled = resample_scores(config, f"{task}/{subset}", columns)
+        scores = {encoder: total + resampled[encoder] / len(subsets) for encoder, total in scores.items()}
+    if not (scores[baseline] > 0).all():
+        return {}
+    count = sum(len(next(iter(columns.values()))) for columns in samples[baseline].values())
     result = {}
-    for key, score in scores.items():
-        ratio = score / scores[base]
+    for encoder, score in scores.items():
+        ratio = score / scores[baseline]
         low, high = np.quantile(ratio, [1 - config.confidence, config.confidence])
-        result[key] = {"low": _round(low), "high": _round(high), "se": _round(ratio.std()), "samples": count}
+        result[encoder] = RatioBounds(estimates[encoder], _round(low), _round(high), count, _round(ratio.std()))
     return result
 
 
-def resampled(config: Gate, name: str, samples: Mapping[str, Columns]) -> dict[str, Array]:
+def resample_scores(config: Gate, name: str, samples: Mapping[Encoder, Columns]) -> dict[Encoder, Array]:
     """Return every encoder's score in each resample: float64 [resamples]; all see the same resamples.
 
     Args:
-        config: as `intervals`.
-        name: what the draws are seeded by.
+        config: resamples, seed.
+        name: what the resamples are seeded by, beside the seed.
         samples: encoder -> column -> one value a sample.
 
     Raises:
@@ -81,30 +92,30 @@ def resampled(config: Gate, name: str, samples: Mapping[str, Columns]) -> dict[s
     (size,) = sizes
     seed = [config.seed, *hashlib.sha256(name.encode()).digest()]
     rng = np.random.default_rng(seed)
-    statistics = {key: statistic(columns) for key, columns in samples.items()}
-    parts: dict[str, list[Array]] = {key: [] for key in samples}
+    statistics = {encoder: make_statistic(columns) for encoder, columns in samples.items()}
+    parts: dict[Encoder, list[Array]] = {encoder: [] for encoder in samples}
     step = max(1, CHUNK // size)
     for start in range(0, config.resamples, step):
-        weights = draw(some, size, min(step, config.resamples - start), rng)
-        for key, score in statistics.items():
-            parts[key].append(score(weights))
-    return {key: np.concatenate(found) for key, found in parts.items()}
+        weights = draw_weights(some, size, min(step, config.resamples - start), rng)
+        for encoder, compute in statistics.items():
+            parts[encoder].append(compute(weights))
+    return {encoder: np.concatenate(chunks) for encoder, chunks in parts.items()}
 
 
-def draw(columns: Columns, size: int, times: int, rng: np.random.Generator) -> Array:
+def draw_weights(columns: Columns, size: int, times: int, rng: np.random.Generator) -> Array:
     """Return how often each sample counts in each resample: [times, size]."""
     if not {"left", "right"} <= set(columns):
-        return _multinomial(size, times, rng)
+        return _draw_multinomial(size, times, rng)
     pairs = np.array([columns["left"], columns["right"]], dtype=int)
     texts = int(pairs.max()) + 1
     if texts >= DISTINCT * size:
-        return _multinomial(size, times, rng)
-    weights = _multinomial(texts, times, rng)
+        return _draw_multinomial(size, times, rng)
+    weights = _draw_multinomial(texts, times, rng)
     both: Array = weights[:, pairs[0]] * weights[:, pairs[1]]
     return both
 
 
-def statistic(columns: Columns) -> Callable[[Array], Array]:
+def make_statistic(columns: Columns) -> Callable[[Array], Array]:
     """Return the score as a function of weights [times, n] -> [times].
 
     Columns cosine and gold give Spearman's correlation, cosine and label average precision, one column alone its mean.
@@ -115,20 +126,20 @@ def statistic(columns: Columns) -> Callable[[Array], Array]:
     values = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     names = set(values) - {"left", "right"}
     if names == {"cosine", "gold"}:
-        return lambda weights: _correlation(weights, _ranks(values["cosine"], weights), _ranks(values["gold"], weights))
+        return lambda weights: _correlate(weights, _rank(values["cosine"], weights), _rank(values["gold"], weights))
     if names == {"cosine", "label"}:
-        return lambda weights: _average_precision(values["cosine"], values["label"], weights)
+        return lambda weights: _compute_average_precision(values["cosine"], values["label"], weights)
     if len(names) == 1:
         (only,) = names
         return lambda weights: (weights @ values[only]) / weights.sum(axis=1)
     raise ValueError(f"columns {sorted(names)} have no statistic")
 
 
-def _multinomial(size: int, times: int, rng: np.random.Generator) -> Array:
+def _draw_multinomial(size: int, times: int, rng: np.random.Generator) -> Array:
     return rng.multinomial(size, np.full(size, 1 / size), size=times).astype(np.float64)
 
 
-def _ranks(values: Array, weights: Array) -> Array:
+def _rank(values: Array, weights: Array) -> Array:
     """Return the mid-rank of each value in the sample in which it is repeated by its weight: [times, n]."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -138,26 +149,26 @@ def _ranks(values: Array, weights: Array) -> Array:
     return ranks
 
 
-def _correlation(weights: Array, left: Array, right: Array) -> Array:
+def _correlate(weights: Array, left: Array, right: Array) -> Array:
     """Return Pearson's correlation of weighted columns: [times]; 0 where one of them is constant."""
     total = weights.sum(axis=1, keepdims=True)
     left = left - (weights * left).sum(axis=1, keepdims=True) / total
     right = right - (weights * right).sum(axis=1, keepdims=True) / total
     both = (weights * left * right).sum(axis=1)
     norm = np.sqrt((weights * left**2).sum(axis=1) * (weights * right**2).sum(axis=1))
-    found: Array = np.divide(both, norm, out=np.zeros_like(both), where=norm > 0)
-    return found
+    result: Array = np.divide(both, norm, out=np.zeros_like(both), where=norm > 0)
+    return result
 
 
-def _average_precision(score: Array, label: Array, weights: Array) -> Array:
+def _compute_average_precision(score: Array, label: Array, weights: Array) -> Array:
     """Return average precision with the samples in descending order of score: [times]."""
     order = np.argsort(-score, kind="stable")
     weights, hits = weights[:, order], weights[:, order] * label[order]
-    seen = np.cumsum(weights, axis=1)
-    precision = np.divide(np.cumsum(hits, axis=1), seen, out=np.zeros_like(seen), where=seen > 0)
+    count = np.cumsum(weights, axis=1)
+    precision = np.divide(np.cumsum(hits, axis=1), count, out=np.zeros_like(count), where=count > 0)
     total = hits.sum(axis=1)
-    found: Array = np.divide((precision * hits).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
-    return found
+    result: Array = np.divide((precision * hits).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
+    return result
 
 
 def _round(value: float) -> float:

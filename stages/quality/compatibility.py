@@ -5,22 +5,61 @@ A service that swaps its variant keeps its index. Neither a common name nor clos
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from embed_foundry.encoder import Vectors
 from numpy.typing import NDArray
+
+from stages.common.records.scores import MixedIndex
+from stages.common.sources.suite_files import MtebTask
+
+if TYPE_CHECKING:
+    from stages.quality.mteb_encoder import MtebEncoder
 
 K = 10
 DOCUMENTS_MAX = 100_000
 # Queries at a time: with that many documents, 400 MB of similarities.
 STEP = 1000
 DIGITS = 6
+# An npz file's content.
+Arrays = dict[str, Any]
 
 
-def save(path: Path, task: Any, adapter: Any) -> bool:  # noqa: ANN401 - mteb has no types
+@dataclass(frozen=True)
+class EncodedSubset:
+    """One subset and split of a retrieval task as one variant encoded it.
+
+    Attributes:
+        query_ids, document_ids: in the task's order: [queries] and [documents].
+        query_vectors, document_vectors: full vectors: float32 [queries, d] and [documents, d].
+        relevant: query id -> document id -> relevance.
+        ignore_identical_ids: whether a document with the query's own id does not count as found.
+    """
+
+    query_ids: NDArray[np.str_]
+    query_vectors: Vectors
+    document_ids: NDArray[np.str_]
+    document_vectors: Vectors
+    relevant: dict[str, dict[str, int]]
+    ignore_identical_ids: bool
+
+    def to_arrays(self) -> Arrays:
+        """Return the arrays that `from_arrays` reads back."""
+        relevant = np.array(json.dumps(self.relevant, sort_keys=True))
+        return vars(self) | {"relevant": relevant, "ignore_identical_ids": np.array(self.ignore_identical_ids)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "EncodedSubset":
+        """Return the subset that `to_arrays` gave."""
+        relevant, ignored = json.loads(str(arrays["relevant"])), bool(arrays["ignore_identical_ids"])
+        return cls(**{**arrays, "relevant": relevant, "ignore_identical_ids": ignored})
+
+
+def save_vectors(path: Path, task: MtebTask, encoder: "MtebEncoder") -> bool:
     """Write what a retrieval task's last evaluation encoded, and what is relevant, as one npz file.
 
     Returns whether it was written: a corpus of over DOCUMENTS_MAX is left out.
@@ -28,101 +67,113 @@ def save(path: Path, task: Any, adapter: Any) -> bool:  # noqa: ANN401 - mteb ha
     Args:
         path: the file.
         task: the mteb task, evaluated.
-        adapter: the variant for mteb, with what it was asked for.
+        encoder: the encoder that mteb evaluated.
     """
-    arrays: dict[str, Any] = {}
-    for (subset, split), asked in sorted(adapter.asked.items()):
-        if len(asked["document"].ids) > DOCUMENTS_MAX:
+    arrays: Arrays = {}
+    for (subset, split), sides in sorted(encoder.encoded.items()):
+        queries, documents = sides["query"], sides["document"]
+        if len(documents.ids) > DOCUMENTS_MAX:
             return False
-        part = f"{subset}|{split}"
         data = task.dataset[split] if split in task.dataset else task.dataset[subset][split]
-        arrays[f"{part}/relevant"] = np.array(json.dumps(data["relevant_docs"], sort_keys=True))
-        arrays[f"{part}/ignore_identical_ids"] = np.array(bool(task.ignore_identical_ids))
-        for side in ("query", "document"):
-            arrays[f"{part}/{side}/ids"] = np.array(asked[side].ids)
-            arrays[f"{part}/{side}/vectors"] = adapter.vectors(asked[side])
+        encoded = EncodedSubset(
+            query_ids=np.array(queries.ids),
+            query_vectors=encoder.vectors_of(queries),
+            document_ids=np.array(documents.ids),
+            document_vectors=encoder.vectors_of(documents),
+            relevant=data["relevant_docs"],
+            ignore_identical_ids=bool(task.ignore_identical_ids),
+        )
+        arrays |= {f"{subset}|{split}/{name}": array for name, array in encoded.to_arrays().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.savez(file, **arrays)
     return True
 
 
-def matrix(files: Mapping[str, Path]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the figures of each pair of variants with vectors of one length, on one task: query -> index -> figure.
+def load_vectors(path: Path) -> dict[str, EncodedSubset]:
+    """Return "subset|split" -> what `save_vectors` wrote of it."""
+    parts: dict[str, Arrays] = {}
+    for key, array in np.load(path, allow_pickle=False).items():
+        part, _, name = key.rpartition("/")
+        parts.setdefault(part, {})[name] = array
+    return {part: EncodedSubset.from_arrays(arrays) for part, arrays in parts.items()}
 
-    recall_at_10 and ndcg_at_10 as pytrec_eval defines them; overlap_at_10: the part of the ten documents found that the
-    index's own variant would have found. Means over the queries, then over the subsets.
+
+def score_mixed_indexes(files: Mapping[str, Path]) -> dict[str, dict[str, MixedIndex]]:
+    """Return query variant -> index variant -> figures on one task, for variants with vectors of one length.
 
     Args:
-        files: variant to the file that `save` wrote for the task.
+        files: variant -> the file that `save_vectors` wrote for the task.
     """
-    loaded = {name: dict(np.load(path, allow_pickle=False)) for name, path in files.items()}
-    result: dict[str, dict[str, dict[str, float]]] = {name: {} for name in loaded}
-    subsets = sorted({key.partition("/")[0] for arrays in loaded.values() for key in arrays})
+    loaded = {name: load_vectors(path) for name, path in files.items()}
+    result: dict[str, dict[str, MixedIndex]] = {name: {} for name in loaded}
+    parts = sorted({part for subsets in loaded.values() for part in subsets})
     for asking, holding in product(loaded, loaded):
-        found = [_pair(loaded[asking], loaded[holding], subset) for subset in subsets]
-        known = [one for one in found if one]
-        if known and len(known) == len(found):
-            result[asking][holding] = {
-                name: round(sum(one[name] for one in known) / len(known), DIGITS) for name in known[0]
-            }
+        figures = [_score_pair(loaded[asking][part], loaded[holding][part], part) for part in parts]
+        complete = [subset for subset in figures if subset]
+        if complete and len(complete) == len(figures):
+            result[asking][holding] = MixedIndex(
+                **{
+                    name: round(sum(subset[name] for subset in complete) / len(complete), DIGITS)
+                    for name in complete[0]
+                }
+            )
     return result
 
 
-def _pair(asking: Mapping[str, Any], holding: Mapping[str, Any], part: str) -> dict[str, float]:
-    ids, queries, own = (
-        asking[f"{part}/query/ids"],
-        asking[f"{part}/query/vectors"],
-        holding[f"{part}/query/vectors"],
-    )
-    names, documents = holding[f"{part}/document/ids"], holding[f"{part}/document/vectors"]
-    if queries.shape[1] != documents.shape[1]:
-        return {}
+def _score_pair(asking: EncodedSubset, holding: EncodedSubset, part: str) -> dict[str, float] | None:
+    """Return MixedIndex's figures on one subset; None if the vectors differ in length."""
+    if asking.query_vectors.shape[1] != holding.document_vectors.shape[1]:
+        return None
     # All variants met the task's queries in its own order; ids say so, and a mistake would look like bad quality.
-    if not np.array_equal(ids, holding[f"{part}/query/ids"]):
+    if not np.array_equal(asking.query_ids, holding.query_ids):
         raise ValueError(f"{part}: variants were asked different queries")
-    itself: dict[int, int] = {}
-    if holding[f"{part}/ignore_identical_ids"]:
-        places = {name: at for at, name in enumerate(names.tolist())}
-        itself = {at: places[query] for at, query in enumerate(ids.tolist()) if query in places}
-    mine, theirs = (_nearest(vectors, documents, itself) for vectors in (queries, own))
-    same = [len(set(left) & set(right)) for left, right in zip(mine.tolist(), theirs.tolist(), strict=True)]
-    return _evaluated(queries, documents, mine, holding, part) | {"overlap_at_10": float(np.mean(same)) / mine.shape[1]}
+    own_documents: dict[int, int] = {}
+    if holding.ignore_identical_ids:
+        positions = {name: position for position, name in enumerate(holding.document_ids.tolist())}
+        own_documents = {
+            row: positions[query] for row, query in enumerate(asking.query_ids.tolist()) if query in positions
+        }
+    mixed, unmixed = (
+        _find_nearest(vectors, holding.document_vectors, own_documents)
+        for vectors in (asking.query_vectors, holding.query_vectors)
+    )
+    shared = [len(set(left) & set(right)) for left, right in zip(mixed.tolist(), unmixed.tolist(), strict=True)]
+    return _score_ranking(asking, holding, mixed) | {"overlap_at_10": float(np.mean(shared)) / mixed.shape[1]}
 
 
-def _nearest(queries: Vectors, documents: Vectors, itself: Mapping[int, int]) -> NDArray[np.intp]:
+def _find_nearest(queries: Vectors, documents: Vectors, excluded: Mapping[int, int]) -> NDArray[np.intp]:
     """Return the positions of the ten documents of highest cosine, best first: [queries, 10].
 
     Args:
         queries: [n, d].
         documents: [m, d].
-        itself: query -> the document that must not be found, by position.
+        excluded: query -> the document that must not be found, by position.
     """
-    found = []
+    nearest = []
     for start in range(0, len(queries), STEP):
         similar = queries[start : start + STEP] @ documents.T
-        for query, document in itself.items():
+        for query, document in excluded.items():
             if start <= query < start + STEP:
                 similar[query - start, document] = -np.inf
         top = np.argpartition(-similar, min(K, similar.shape[1]) - 1, axis=1)[:, :K]
         order = np.argsort(-np.take_along_axis(similar, top, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(top, order, axis=1))
-    return np.concatenate(found)
+        nearest.append(np.take_along_axis(top, order, axis=1))
+    return np.concatenate(nearest)
 
 
-def _evaluated(
-    queries: Vectors, documents: Vectors, nearest: NDArray[np.intp], arrays: Mapping[str, Any], part: str
-) -> dict[str, float]:
+def _score_ranking(asking: EncodedSubset, holding: EncodedSubset, nearest: NDArray[np.intp]) -> dict[str, float]:
+    """Return recall and ndcg, means over the queries, as pytrec_eval defines them."""
     import pytrec_eval
 
-    relevant = json.loads(str(arrays[f"{part}/relevant"]))
-    names, ids = arrays[f"{part}/document/ids"], arrays[f"{part}/query/ids"]
     ranked = {
-        str(query): {str(names[at]): float(vector @ documents[at]) for at in row}
-        for query, vector, row in zip(ids, queries, nearest, strict=True)
+        str(query): {
+            str(holding.document_ids[document]): float(vector @ holding.document_vectors[document]) for document in row
+        }
+        for query, vector, row in zip(asking.query_ids, asking.query_vectors, nearest, strict=True)
     }
-    judged = pytrec_eval.RelevanceEvaluator(relevant, {"recall.10", "ndcg_cut.10"}).evaluate(ranked)
+    scores = pytrec_eval.RelevanceEvaluator(holding.relevant, {"recall.10", "ndcg_cut.10"}).evaluate(ranked)
     return {
-        f"{name}_at_10": float(np.mean([row[key] for row in judged.values()]))
-        for name, key in (("recall", "recall_10"), ("ndcg", "ndcg_cut_10"))
+        f"{name}_at_10": float(np.mean([query[measure] for query in scores.values()]))
+        for name, measure in (("recall", "recall_10"), ("ndcg", "ndcg_cut_10"))
     }

@@ -1,22 +1,28 @@
 """The quality stage: variants and tasks in, scores and per-sample values out."""
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from embed_foundry import IntegrityError, manifest
+from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
 
 from stages.common.config import Engine, Quality
 from stages.common.contract.output import stage_output
 from stages.common.contract.progress import bar
+from stages.common.records.base import Failure
+from stages.common.records.scores import Compatibility, Floor, Scores, TruncatedScores
+from stages.common.records.tasks import load_tasks
+from stages.quality.cell import Cell, CellRequest
+from stages.quality.cell_cache import CellCache
+from stages.quality.cell_key import LIBRARIES
+from stages.quality.compatibility import score_mixed_indexes
+from stages.quality.dask_engine import evaluate_on_cluster
+from stages.quality.floor import FLOOR, write_floor
+from stages.quality.local_engine import evaluate_in_process
+from stages.quality.plan import plan_cells
+from stages.quality.variant_cells import VariantCells, gather_cells
 
-SCORES = "scores.json"
-FLOOR = "floor.json"
-SHORTER = "shorter.json"
-COMPATIBILITY = "compatibility.json"
 LOCAL = Engine(name="local")
 
 
@@ -30,115 +36,91 @@ def run(
     threads: int,
     cache: Path,
     engine: Engine = LOCAL,
-) -> dict[str, Any]:
-    """Measure and return the content of scores.json.
+) -> Scores:
+    """Evaluate every variant on every task, write the quality folder and return the scores.
 
     Args:
-        config: how to encode.
-        variants: name to folder of every catalogued variant.
+        config: batch size and token limits.
+        variants: name -> folder of every catalogued variant.
         baseline: the variant whose tokenizer the floor takes.
-        dimensions: Matryoshka dimensions to measure beside each variant's full one.
+        dimensions: Matryoshka dimensions to evaluate beside each variant's full one.
         data: the suite's folder.
         out: the quality folder.
         threads: CPU threads of the encoders.
         cache: where finished cells are kept between runs.
-        engine: where cells are measured; the result does not depend on it.
+        engine: where cells are evaluated; the result does not depend on it.
 
     Raises:
-        InputError: the suite is empty, or a task of it is unknown; a cluster's workers are not like this machine.
+        InputError: the suite is empty, or one of its tasks is unknown; a cluster's workers are not like this machine.
         IntegrityError: an input differs from its manifest, or a score is missing or not finite.
         RetryableError: no cluster answers, or it lost its workers.
     """
-    from stages.quality import cells, compatibility, floor
-
     inputs = {"data": data} | {f"variants/{name}": folder for name, folder in variants.items()}
-    parameters = {"quality": config.model_dump(mode="json"), "dimensions": list(dimensions), "threads": threads}
-    parameters["baseline"] = baseline
-    with stage_output(out, stage="quality", parameters=parameters, inputs=inputs, libraries=cells.LIBRARIES) as work:
-        records = json.loads((data / "tasks.json").read_text(encoding="utf-8"))
-        if not records:
-            raise InputError(f"{data}/tasks.json: lists no task; a suite without tasks measures nothing. Add one.")
+    parameters = {
+        "quality": config.model_dump(mode="json"),
+        "dimensions": list(dimensions),
+        "threads": threads,
+        "baseline": baseline,
+    }
+    with stage_output(out, stage="quality", parameters=parameters, inputs=inputs, libraries=LIBRARIES) as work:
+        tasks = load_tasks(data)
+        if not tasks:
+            raise InputError(f"{data}/tasks.json: lists no task, so there is nothing to evaluate. Add one.")
         cache.mkdir(parents=True, exist_ok=True)
+        cell_cache = CellCache(cache)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            noise = floor.write(variants[baseline], data, Path(scratch, floor.FLOOR))
-            cuts = {folder: list(dimensions) for folder in variants.values()} | {noise: []}
-            found = _measured(config, cuts, data, records, threads, cache, engine)
-        levels = found[noise]
-        if isinstance(levels, str):
-            raise IntegrityError(f"quality: the floor could not be measured: {levels}")
-        scores: dict[str, Any] = {}
-        vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file
-        shorter: dict[str, dict[str, dict[str, float]]] = {}  # task -> variant -> tokens -> score
-        for name, folder in variants.items():
-            measured = found[folder]
-            if isinstance(measured, str):
-                scores[name] = {"error": measured}
-                continue
-            scores[name] = _write(work, name, {job.task: cell for job, cell in measured if job.max_tokens is None})
-            for job, cell in measured:
-                if job.max_tokens is not None:
-                    at = shorter.setdefault(job.task, {}).setdefault(name, {})
-                    at[str(job.max_tokens)] = _main_score(cell)
-                elif cell.vectors:
-                    vectors.setdefault(job.task, {})[name] = cells.vectors_of(cache, job.digest)
-        level = {job.task: _main_score(cell) for job, cell in levels if job.max_tokens is None}
-        pairs = {task: compatibility.matrix(files) for task, files in vectors.items()}
-        (work / SHORTER).write_bytes(manifest.canonical(shorter))
-        (work / FLOOR).write_bytes(manifest.canonical(level))
-        (work / COMPATIBILITY).write_bytes(manifest.canonical(pairs))
-        (work / SCORES).write_bytes(manifest.canonical(scores))
+            floor_folder = write_floor(variants[baseline], data, Path(scratch, FLOOR))
+            plans = {
+                name: plan_cells(config, folder, data, tasks, dimensions, threads) for name, folder in variants.items()
+            }
+            floor_plan = plan_cells(config, floor_folder, data, tasks, [], threads)
+            requests = [request for plan in (*plans.values(), floor_plan) for request in plan]
+            outcomes = _load_or_evaluate(requests, cell_cache, engine)
+        floor = gather_cells(floor_plan, outcomes, cell_cache)
+        if isinstance(floor, Failure):
+            raise IntegrityError(f"quality: the floor could not be evaluated: {floor.error}")
+        cells = {name: gather_cells(plan, outcomes, cell_cache) for name, plan in plans.items()}
+        scores = _write_variants(work, cells)
+        (work / Floor.FILE).write_bytes(Floor(floor.main_scores).dump())
     return scores
 
 
-def _measured(
-    config: Quality,
-    cuts: Mapping[Path, Sequence[int]],
-    data: Path,
-    records: Sequence[Mapping[str, Any]],
-    threads: int,
-    cache: Path,
-    engine: Engine,
-) -> dict[Path, list[tuple[Any, Any]] | str]:
-    """Return each variant folder's jobs with their cells, from the cache where nothing changed, or why it failed."""
-    from stages.quality import cells, cluster, jobs
-
-    plans = {folder: jobs.plan(config, folder, data, records, at, threads) for folder, at in cuts.items()}
-    every = [job for planned in plans.values() for job in planned]
-    done: dict[str, Any] = {}
-    with bar("quality: cells", len(every)) as shown:
-        for job in every:
-            if cell := cells.cached(cache, job.digest):
-                done[job.digest] = cell
-                shown.update()
-        todo = [job for job in every if job.digest not in done]
-        answers = cluster.measure(engine, todo, cache) if engine.name == "dask" else jobs.measure(todo, cache)
-        for job, outcome in answers:
-            if not isinstance(outcome, str):
-                cells.keep(cache, job.digest, outcome)
-            done[job.digest] = outcome
-            shown.update()
-    result: dict[Path, list[tuple[Any, Any]] | str] = {}
-    for folder, planned in plans.items():
-        failure = next((why for job in planned if isinstance(why := done.get(job.digest), str)), None)
-        result[folder] = failure or [(job, done[job.digest]) for job in planned]
-    return result
+def _load_or_evaluate(requests: Sequence[CellRequest], cache: CellCache, engine: Engine) -> dict[str, Cell | Failure]:
+    """Return digest -> how each cell ended; only cells that the cache does not hold are evaluated."""
+    outcomes: dict[str, Cell | Failure] = {}
+    with bar("quality: cells", len(requests)) as progress:
+        for request in requests:
+            if cell := cache.load(request.digest):
+                outcomes[request.digest] = cell
+                progress.update()
+        missing = [request for request in requests if request.digest not in outcomes]
+        results = (
+            evaluate_on_cluster(engine, missing, cache)
+            if engine.name == "dask"
+            else evaluate_in_process(missing, cache)
+        )
+        for result in results:
+            if isinstance(result.outcome, Cell):
+                cache.store(result.request.digest, result.outcome)
+            outcomes[result.request.digest] = result.outcome
+            progress.update()
+    return outcomes
 
 
-def _main_score(cell: Any) -> float:  # noqa: ANN401 - cells.Cell; its module is heavy
-    """Return a cell's main score at its full dimension, which comes first."""
-    return float(next(iter(cell.scores.values()))["main_score"])
-
-
-def _write(work: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a variant's samples and mteb results; return its scores by dimension and task."""
-    lengths = sorted({length for cell in found.values() for length in cell.scores}, key=int)
-    path = work / "samples" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    by_length = {length: {task: cell.samples[length] for task, cell in found.items()} for length in lengths}
-    path.write_bytes(manifest.canonical(by_length))
-    for task, cell in found.items():
-        for length in lengths:
-            target = work / "results" / name / length / f"{task}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(manifest.canonical(cell.results[length]))
-    return {length: {task: cell.scores[length] for task, cell in found.items()} for length in lengths}
+def _write_variants(work: Path, variants: Mapping[str, VariantCells | Failure]) -> Scores:
+    """Write all that was measured of the variants, and return their scores."""
+    evaluated = {name: cells for name, cells in variants.items() if isinstance(cells, VariantCells)}
+    truncated: dict[str, dict[str, dict[int, float]]] = {}
+    vectors: dict[str, dict[str, Path]] = {}  # retrieval task -> variant -> file
+    for name, cells in evaluated.items():
+        cells.write(work, name)
+        for task, by_tokens in cells.truncated.items():
+            truncated.setdefault(task, {})[name] = {tokens: cell.main_score for tokens, cell in by_tokens.items()}
+        for task, path in cells.vectors.items():
+            vectors.setdefault(task, {})[name] = path
+    mixed = {task: score_mixed_indexes(files) for task, files in vectors.items()}
+    scores = Scores({name: cells if isinstance(cells, Failure) else cells.scores for name, cells in variants.items()})
+    (work / TruncatedScores.FILE).write_bytes(TruncatedScores(truncated).dump())
+    (work / Compatibility.FILE).write_bytes(Compatibility(mixed).dump())
+    (work / Scores.FILE).write_bytes(scores.dump())
+    return scores

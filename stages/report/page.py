@@ -1,43 +1,35 @@
-"""index.html: the template filled with the facts. Autoescape is on; only our own SVG is marked as markup."""
+"""index.html: the template filled with the report's content. Autoescape is on; only our own SVG counts as markup."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from stages.common.limits import spec_of
+from stages.common.records.latency import LengthLatency
+from stages.common.records.parity import Parity
+from stages.common.records.verdict import Check
 from stages.report import plots
-from stages.report.facts import Facts
+from stages.report.content import Report
 
 TEMPLATE = "page.html.jinja"  # includes page.css
 MISSING = "–"
-# A limit's name in words, the unit of its values and their decimals. Names not here are shown as they are.
-LIMITS = {
-    "size_mb_max": ("size", "MB", 1),
-    "cosine_mean_min": ("mean cosine", "", 5),
-    "cosine_min_min": ("least cosine", "", 5),
-    "batch_shift_max": ("move by the batch", "", 5),
-    "median_cosine_shift_max": ("shift of the median cosine", "", 4),
-    "retention_min": ("retention", "%", 2),
-    "lead_min": ("lead over noise kept", "%", 1),
-    "score_min": ("score", "", 4),
-    "speedup_min": ("speed-up", "×", 2),
-    "batch_speedup_min": ("speed-up in batches", "×", 2),
-    "peak_rss_mb_max": ("peak memory", "MB", 0),
-    "cold_start_s_max": ("cold start", "s", 2),
+# Parity figures by label, in the order of the table.
+PARITY: dict[str, Callable[[Parity], float | None]] = {
+    "mean cosine": lambda parity: parity.cosine_mean,
+    "least cosine": lambda parity: parity.cosine_min,
+    "one-token text": lambda parity: parity.one_token,
+    "text at the limit": lambda parity: parity.at_limit,
+    "least, padded batch": lambda parity: parity.padded_batch_min,
+    "batch shift": lambda parity: parity.batch_shift_max,
+    "rank correlation": lambda parity: parity.similarity_spearman,
 }
-# Keys of variant.json's parity figures in words, in the order of the table.
-PARITY = {
-    "cosine_mean": "mean cosine",
-    "cosine_min": "least cosine",
-    "one_token": "one-token text",
-    "at_limit": "text at the limit",
-    "padded_batch_min": "least, padded batch",
-    "batch_shift_max": "batch shift",
-    "similarity_spearman": "rank correlation",
+# Percentiles by label: the observed one, and its upper bound.
+PERCENTILES: dict[str, Callable[[LengthLatency], tuple[float | None, float | None]]] = {
+    "P95": lambda times: (times.p95_ms, times.p95_ms_upper),
+    "P99": lambda times: (times.p99_ms, times.p99_ms_upper),
 }
-# Percentiles and their keys in latency.json.
-TAILS = {"P95": "p95_ms", "P99": "p99_ms"}
-# Keys of the machine's facts that do not explain themselves.
-WORDS = {
+# Labels of what is known of the machine, where the names do not explain themselves.
+MACHINE_LABELS = {
     "cpus": "CPUs it may use",
     "cores": "physical cores",
     "quota_cpus": "CPU quota",
@@ -51,7 +43,20 @@ WORDS = {
 }
 
 
-def render(facts: Facts) -> str:
+@dataclass(frozen=True)
+class CheckCells:
+    """A check as texts: its label, what it was judged on, the figures, the margin relative to the limit, and if met."""
+
+    label: str
+    on: str
+    value: str
+    bound: str
+    margin: str
+    share: str
+    met: str
+
+
+def render(report: Report) -> str:
     """Return the page as HTML text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -63,22 +68,31 @@ def render(facts: Facts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "limit": limit, "plain": plain}
-    drawn = {name: Markup(svg) for name, svg in plots.draw(facts).items()}  # noqa: S704 - matplotlib escapes texts
+    environment.filters |= {
+        "number": format_number,
+        "percent": format_percent,
+        "cells": format_check,
+        "plain": format_plain,
+    }
+    figures = {
+        name: Markup(svg)  # noqa: S704 - matplotlib escapes texts
+        for name, svg in plots.render_plots(report).items()
+    }
+    machine, host = report.latency.machine.model_dump(), report.latency.host.model_dump()
     return environment.get_template(TEMPLATE).render(
-        facts=facts,
-        plots=drawn,
-        looks={one.name: plots.look(facts, one)["color"] for one in facts.variants},
-        middle=plots.middle(facts) if facts.lengths else None,
+        report=report,
+        plots=figures,
+        colours={variant.name: plots.choose_style(report, variant)["color"] for variant in report.variants},
         parity=PARITY,
-        tails={name: key for name, key in TAILS.items() if _measured(facts, key)},
-        words=WORDS,
+        percentiles={label: read for label, read in PERCENTILES.items() if _was_measured(report, read)},
+        conditions={"The machine": machine, "What else ran meanwhile": host},
+        labels=MACHINE_LABELS,
         mark=lambda missed: Markup(' class="missed"') if missed else "",
         missing=MISSING,
     )
 
 
-def number(value: float | None, decimals: int = 2, unit: str = "") -> str:
+def format_number(value: float | None, decimals: int = 2, unit: str = "") -> str:
     """Return a number with fixed decimals and a thin space before its unit; a dash if there is none."""
     if value is None:
         return MISSING
@@ -86,42 +100,44 @@ def number(value: float | None, decimals: int = 2, unit: str = "") -> str:
     return f"{text}\N{NARROW NO-BREAK SPACE}{unit}" if unit else text
 
 
-def percent(value: float | None, decimals: int = 1) -> str:
+def format_percent(value: float | None, decimals: int = 1) -> str:
     """Return a fraction in per cent, without the sign."""
-    return number(None if value is None else 100 * value, decimals)
+    return format_number(None if value is None else 100 * value, decimals)
 
 
-def plain(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def format_plain(value: object) -> str:
     """Return a JSON value as prose."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or MISSING
+        return ", ".join(f"{key} {format_plain(item)}" for key, item in value.items()) or MISSING
     if isinstance(value, list | tuple):
-        return ", ".join(plain(item) for item in value) or MISSING
+        return ", ".join(format_plain(item) for item in value) or MISSING
     return "none" if value is None else str(value)
 
 
-def limit(check: Mapping[str, Any]) -> dict[str, str]:
-    """Return a check in words: what, value, bound, margin, the margin relative to the bound, and if it is met."""
-    name, unit, decimals = LIMITS.get(check["limit"], (check["limit"], "", 4))
-    scale = 100 if unit == "%" else 1
+def format_check(check: Check) -> CheckCells:
+    """Return a check as the texts of a table's row."""
+    spec = spec_of(check.limit)
+    scale = 100 if spec.unit == "%" else 1
 
-    def shown(value: float | None, unit: str = unit) -> str:
-        return number(None if value is None else scale * value, decimals, unit)
+    def show(value: float | None, unit: str = spec.unit) -> str:
+        return format_number(None if value is None else scale * value, spec.decimals, unit)
 
-    margin, bound = check["margin"], check["bound"]
-    value = "not measured" if check["value"] is None else shown(check["value"])
-    if check["estimate"] is not None:
-        value = f"{shown(check['estimate'])}, at least {value}"
-    return {
-        "what": name,
-        "on": check["on"],
-        "value": value,
-        "bound": f"{'≤' if check['limit'].endswith('_max') else '≥'} {shown(bound)}",
-        "margin": f"{'+' if margin is not None and margin >= 0 else ''}{shown(margin, 'pp' if unit == '%' else unit)}",
-        "met": {"pass": "✓ yes", "fail": "✗ no"}.get(check["verdict"], "? open"),
-        "share": MISSING if margin is None or not bound else number(100 * margin / abs(bound), 1, "%"),
-    }
+    margin, bound = check.margin, check.bound
+    value = check.note or "not measured" if check.value is None else show(check.value)
+    if check.estimate is not None:
+        value = f"{show(check.estimate)}, at least {value}"
+    sign = "+" if margin is not None and margin >= 0 else ""
+    return CheckCells(
+        label=spec.label,
+        on=check.on,
+        value=value,
+        bound=f"{'≤' if spec.direction == 'max' else '≥'} {show(bound)}",
+        margin=f"{sign}{show(margin, 'pp' if spec.unit == '%' else spec.unit)}",
+        share=MISSING if margin is None or not bound else format_number(100 * margin / abs(bound), 1, "%"),
+        met={"pass": "✓ yes", "fail": "✗ no", "inconclusive": "? open"}[check.verdict],
+    )
 
 
-def _measured(facts: Facts, key: str) -> bool:
-    return any(key in one.timed(tokens) for one in facts.variants for tokens in facts.lengths)
+def _was_measured(report: Report, read: Callable[[LengthLatency], tuple[float | None, float | None]]) -> bool:
+    times = [variant.times(tokens) for variant in report.variants for tokens in report.lengths]
+    return any(read(figures)[0] is not None for figures in times if figures)

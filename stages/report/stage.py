@@ -20,16 +20,17 @@ def run(
     Args:
         model: the base model's configuration.
         target: the target's name.
-        variants: name to folder of every catalogued variant, as `stages.common.records.catalog.listed` gives it.
+        variants: name to folder of every catalogued variant.
         quality: the quality stage's folder.
         latency: the latency stage's folder.
         gate: the gate folder.
         out: the report folder.
 
     Raises:
-        IntegrityError: an input differs from its manifest, or the gate judged other inputs than these.
+        IntegrityError: an input differs from its manifest or is not what its stage writes, or the gate judged other
+            inputs than these.
     """
-    from stages.report import gather, page, text
+    from stages.report import load, page, text
 
     inputs = {"quality": quality, "latency": latency, "gate": gate}
     parameters = {"model": model.model_dump(mode="json"), "target": target}
@@ -38,17 +39,17 @@ def run(
         out, stage="report", parameters=parameters, inputs=inputs | dict(variants), libraries=libraries
     ) as work:
         _require_judged(gate, {"quality": quality, "latency": latency})
-        facts = gather.gather(model, target, variants, quality, latency, gate)
-        table = text.render(facts)
+        report = load.load_report(model, target, variants, quality, latency, gate)
+        table = text.render(report)
         (work / TEXT).write_text(table, encoding="utf-8")
-        (work / PAGE).write_text(page.render(facts), encoding="utf-8")
+        (work / PAGE).write_text(page.render(report), encoding="utf-8")
     return table
 
 
 def _require_judged(gate: Path, inputs: Mapping[str, Path]) -> None:
     judged = manifest.read(gate).inputs
     for name, folder in inputs.items():
-        if (found := manifest.read(folder).digest) != judged.get(name):
+        if (digest := manifest.read(folder).digest) != judged.get(name):
             raise IntegrityError(
-                f"{gate}: judged {name} {judged.get(name)}, {folder} has digest {found}. Next: dvc repro gate."
+                f"{gate}: judged {name} {judged.get(name)}, {folder} has digest {digest}. Next: dvc repro gate."
             )

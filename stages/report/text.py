@@ -2,73 +2,78 @@
 
 from collections.abc import Iterator
 
-from stages.report.facts import Facts, Seen
+from stages.report.content import Report
+from stages.report.variant import VariantReport
 
 GAP = "  "
 LEGEND = "! misses its limit"
 CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before deciding on them"
 
 
-def render(facts: Facts) -> str:
-    """Return the table, its mark in words if a cell carries it, then why each variant missed a limit or failed."""
-    release = facts.verdict["release"]
+def render(report: Report) -> str:
+    """Return the table, a legend if a cell is marked, then why each variant missed a limit or failed."""
+    release = report.verdict.release
     header = [
-        f"{facts.model.repo}@{facts.model.revision[:12]} for {facts.target}",
-        f"release: {'PASS' if release['passes'] else 'FAIL'} ({release['reason']})",
-        *([CROWDED] if facts.crowded else []),
+        f"{report.model.repo}@{report.model.revision[:12]} for {report.target}",
+        f"release: {'PASS' if release.passes else 'FAIL'}, {release.reason}",
+        *([CROWDED] if report.crowded else []),
         "",
     ]
-    rows = list(_rows(facts))
-    # Not every missed limit has a cell here, such as cold start: then the reasons alone tell of it.
+    rows = list(_rows(report))
+    # Not every missed limit has a cell here, such as cold start: those stand among the reasons alone.
     marked = any(cell.endswith("!") for row in rows for cell in row[1:])
-    return "\n".join([*header, *_aligned(rows), *([f"\n{LEGEND}"] if marked else []), *_reasons(facts)]) + "\n"
+    return "\n".join([*header, *_align(rows), *([f"\n{LEGEND}"] if marked else []), *_reasons(report)]) + "\n"
 
 
-def _rows(facts: Facts) -> Iterator[list[str]]:
+def _rows(report: Report) -> Iterator[list[str]]:
     """Yield the label and one cell a variant; a heading has no cells."""
-    seen, base = facts.variants, facts.baseline.name
-    yield ["", *(one.name for one in seen)]
-    yield ["verdict", *(one.verdict for one in seen)]
-    yield ["size, MB", *(_cell(one.size_mb, ".1f", one.missed("size_mb_max")) for one in seen)]
+    variants, base = report.variants, report.baseline.name
+    yield ["", *(variant.name for variant in variants)]
+    yield ["verdict", *(variant.status for variant in variants)]
+    yield ["size, MB", *(_cell(variant.size_mb, ".1f", variant.missed("size_mb_max")) for variant in variants)]
     yield [
         f"cosine to {base}, min",
-        *(_cell(one.parity.get("cosine_min"), ".4f", one.missed("cosine_min_min")) for one in seen),
+        *(_cell(variant.cosine_min, ".4f", variant.missed("cosine_min_min")) for variant in variants),
     ]
-    if facts.types:
+    if report.types:
         yield [f"quality, % of {base}"]
-    for kind in facts.types:
-        yield [f"  {kind}", *(_retention(facts, one, kind) for one in seen)]
-    if facts.lengths:
+    for task_type in report.types:
+        yield [f"  {task_type}", *(_retention(report, variant, task_type) for variant in variants)]
+    if report.lengths:
         yield [f"speed-up over {base}"]
-    for tokens in facts.lengths:
-        cells = (_cell(one.speedup(tokens), ".2f", one.missed("speedup_min", f"{tokens} tokens"), "x") for one in seen)
-        yield [f"  {tokens} tokens", *cells]
+    for tokens in report.lengths:
+        missed = [variant.missed("speedup_min", f"{tokens} tokens") for variant in variants]
+        speedups = [variant.speedup(tokens) for variant in variants]
+        yield [
+            f"  {tokens} tokens",
+            *(_cell(value, ".2f", mark, "x") for value, mark in zip(speedups, missed, strict=True)),
+        ]
 
 
-def _retention(facts: Facts, one: Seen, kind: str) -> str:
-    value = facts.least_retention(one, kind)
-    return _cell(None if value is None else 100 * value, ".1f", facts.missed_quality(one, kind))
+def _retention(report: Report, variant: VariantReport, task_type: str) -> str:
+    value = report.least_retention(variant, task_type)
+    return _cell(None if value is None else 100 * value, ".1f", report.missed_quality(variant, task_type))
 
 
 def _cell(value: float | None, form: str, missed: bool, unit: str = "") -> str:
     return ("-" if value is None else f"{value:{form}}{unit}") + ("!" if missed else " ")
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _align(rows: list[list[str]]) -> list[str]:
     """Return the rows as lines: labels to the left, cells to the right so that digits stand under digits."""
     columns = len(rows[0])
     rows = [[row[0], *(cell if cell[-1:] in ("!", " ") else f"{cell} " for cell in row[1:])] for row in rows]
-    width = [max(len(row[at]) for row in rows if len(row) > at) for at in range(columns)]
+    widths = [max(len(row[column]) for row in rows if len(row) > column) for column in range(columns)]
     return [
         GAP.join(
-            [row[0].ljust(width[0]), *(cell.rjust(size) for cell, size in zip(row[1:], width[1:], strict=False))]
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False))]
         ).rstrip()
         for row in rows
     ]
 
 
-def _reasons(facts: Facts) -> Iterator[str]:
-    for one in facts.variants:
-        if reasons := one.judged["reasons"]:
-            yield f"\n{one.name} ({one.verdict}):"
+def _reasons(report: Report) -> Iterator[str]:
+    for variant in report.variants:
+        if reasons := variant.verdict.reasons:
+            yield f"\n{variant.name} ({variant.status}):"
             yield from (f"  {reason}" for reason in reasons)

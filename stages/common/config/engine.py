@@ -1,4 +1,4 @@
-"""Where quality is computed: the schema of `engine` in params.yaml."""
+"""Where quality is evaluated: the schema of `engine` in params.yaml."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,14 @@ from stages.common.config.strict import Strict
 
 
 class Engine(Strict):
-    """Where quality's cells are measured: in the stage's own process, or on a Dask cluster."""
+    """Where quality's cells are evaluated: in the stage's own process, or on a Dask cluster.
+
+    Attributes:
+        name: "local" or "dask".
+        address: the Dask scheduler's.
+        shared: where the folder with dvc.yaml lies on the workers; None if they share no disk with the driver.
+        wait_s: seconds to wait for the scheduler, and without any worker.
+    """
 
     name: Literal["local", "dask"]
     address: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/]+:\d+$")] | None = None
@@ -16,7 +23,7 @@ class Engine(Strict):
     wait_s: int = Field(default=60, gt=0)
 
     @model_validator(mode="after")
-    def _address(self) -> "Engine":
+    def _require_address(self) -> "Engine":
         if self.name == "dask" and self.address is None:
             raise ValueError("engine=dask needs engine.address=tcp://HOST:PORT, the address of a Dask scheduler")
         return self

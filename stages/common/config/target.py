@@ -17,7 +17,10 @@ class Resources(Strict):
 
 
 class Limits(Strict):
-    """The limits of one variant at one target. None is "not judged"; everything else is judged and reported."""
+    """The limits of one variant at one target. A limit that is not set is not judged.
+
+    What each one is held against, and how it is shown: stages/common/limits/table.py.
+    """
 
     size_mb_max: Limit | None = None
     cosine_mean_min: Limit | None = None

@@ -25,7 +25,7 @@ class JsonFile:
         assert issubclass(cls, BaseModel)  # noqa: S101 - a mix-in
         step = f"Next: dvc repro {cls.stage}." if cls.stage else "Build it again."
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes(), strict=True)  # a number in quotes is no number
         except OSError as error:
             raise IntegrityError(f"{path}: cannot be read ({error.strerror}). {step}") from None
         except ValidationError as error:

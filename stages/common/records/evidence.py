@@ -10,7 +10,15 @@ from stages.common.contract.output import folder_size
 from stages.common.records.base import Failure
 from stages.common.records.latency import LatencyReport, VariantLatency
 from stages.common.records.parity import Parity, parity_of
-from stages.common.records.scores import Compatibility, Floor, Samples, Scores, TruncatedScores, VariantScores
+from stages.common.records.scores import (
+    Compatibility,
+    Floor,
+    Samples,
+    Scores,
+    TaskScore,
+    TruncatedScores,
+    VariantScores,
+)
 
 MB = 1_000_000
 
@@ -36,6 +44,28 @@ class VariantEvidence:
     scores: VariantScores | Failure
     samples: Samples | None
     latency: VariantLatency | Failure
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Return part -> why there are no figures of it, for the parts that failed."""
+        parts = {"parity": self.parity, "quality": self.scores, "latency": self.latency}
+        return {name: part.error for name, part in parts.items() if isinstance(part, Failure)}
+
+    @property
+    def full_scores(self) -> dict[str, TaskScore]:
+        """Return task -> score at the variant's full dimension; empty if quality failed."""
+        return {} if isinstance(self.scores, Failure) else self.scores.root.get(self.variant.dimensions, {})
+
+    @property
+    def dimensions(self) -> list[int]:
+        """Return the dimensions that it was scored at, descending; empty if quality failed."""
+        return [] if isinstance(self.scores, Failure) else sorted(self.scores.root, reverse=True)
+
+    def score(self, task: str, dimensions: int | None = None) -> TaskScore | None:
+        """Return the score of one task at a dimension (None: the full one); None if it was not measured."""
+        if isinstance(self.scores, Failure):
+            return None
+        return self.scores.score(task, dimensions or self.variant.dimensions)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How close a converted variant is to its base model: the `parity` of variant.json."""
 
+import json
+
 from embed_foundry import IntegrityError, Variant
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,7 +50,7 @@ def parity_of(variant: Variant) -> Parity | Failure:
         IntegrityError: they are not what the convert stage writes.
     """
     try:
-        return _ADAPTER.validate_python(variant.parity)
+        return _ADAPTER.validate_json(json.dumps(variant.parity), strict=True)
     except ValidationError as error:
         raise IntegrityError(
             f"{variant.name}: the parity of its variant.json is not what this version writes "

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.common.records.base import Failure, MappingRecord, Record, SparseRecord
 
-# One task's values: subset -> column -> one value a sample; ids and order follow from the task alone.
+# One task's values: subset -> column -> one value a sample.
 Columns = dict[str, list[float]]
 TaskSamples = dict[str, Columns]
 
@@ -57,9 +57,16 @@ class Scores(MappingRecord[dict[str, VariantScores | Failure]]):
 
 
 class Samples(MappingRecord[dict[int, dict[str, TaskSamples]]]):
-    """quality/samples/VARIANT.json: dimension -> task -> subset -> column -> one value a sample.
+    """quality/samples/VARIANT.json: dimension -> task -> subset -> column -> one value a sample, split after split.
 
-    Columns by task type: see stages/quality/samples.py. A type that has no value a sample has no columns.
+    Ids and order follow from the task alone. Columns by mteb's task type; other types have none:
+        Retrieval: "ndcg_at_10" a query, sorted by query id, and the task's main score if that is another one.
+        Reranking: the main score a query, sorted by query id.
+        Classification: "accuracy" a test text, its mean over mteb's experiments.
+        BitextMining: "accuracy" a pair.
+        STS: "cosine" and "gold" a pair, and the numbers of its texts, "left" and "right": pairs may share a text.
+        PairClassification: "cosine" and "label" a pair.
+        Clustering: "v_measure" a bootstrap or set of texts; a single text has none.
     """
 
     FOLDER: ClassVar[str] = "samples"

@@ -1,6 +1,6 @@
 """gate/verdict.json: every limit judged, a verdict for each variant, one for the release."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import computed_field, model_validator
 
@@ -40,8 +40,8 @@ class Check(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _derived(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to be validated
-        """Leave out what follows from the verdict: files carry it for readers that know no Python."""
+    def _drop_derived(cls, values: object) -> object:
+        """Ignore what follows from the verdict: files carry it for readers that do not use this class."""
         return {key: value for key, value in values.items() if key != "passes"} if isinstance(values, dict) else values
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's own way

@@ -1,0 +1,57 @@
+"""The digest of everything that a cell depends on: the name of a finished cell in the cache."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import embed_foundry
+from embed_foundry import manifest
+from embed_foundry.kinds import DISTRIBUTIONS, KINDS
+
+from stages.common import records
+from stages.common.contract import tables
+from stages.common.contract.output import library_versions
+from stages.common.records.tasks import TaskRecord
+from stages.common.sources import suite_files
+from stages.quality.cell import CellSettings
+
+# Distributions that can change any score: what mteb scores with.
+SCORING = ("mteb", "numpy", "pytrec-eval-terrier", "scikit-learn", "scipy", "torch")
+# What the manifest records. A cell's digest has only those of its own kind: after a new OpenVINO, only the cells of
+# OpenVINO variants are evaluated again.
+LIBRARIES = tuple(sorted({*SCORING, *DISTRIBUTIONS}))
+# Packages whose code shapes a cell, beside tables.py, which reads their files.
+CODE = tuple(Path(file).parent for file in (__file__, embed_foundry.__file__, records.__file__, suite_files.__file__))
+
+
+def cell_digest(variant: Path, kind: str, data: Path, task: TaskRecord, settings: CellSettings) -> str:
+    """Return the SHA-256 of everything that a cell's content depends on.
+
+    Args:
+        variant: the variant's folder.
+        kind: its kind; every library counts for an unknown one.
+        data: the suite's folder.
+        task: the task.
+        settings: how the cell is evaluated.
+    """
+    parts = {
+        "variant": manifest.read(variant).digest,
+        "task": task.model_dump(mode="json"),
+        "files": task_files(data, task),
+        "settings": asdict(settings),
+        "libraries": library_versions([*{*SCORING, *(KINDS[kind].distributions if kind in KINDS else DISTRIBUTIONS)}]),
+        "code": code_digest(),
+    }
+    return hashlib.sha256(manifest.canonical(parts)).hexdigest()
+
+
+def task_files(data: Path, task: TaskRecord) -> dict[str, str]:
+    """Return the files of one task: name in the suite's folder -> SHA-256."""
+    hashes = manifest.read(data).hashes
+    return {name: digest for name, digest in hashes.items() if name.startswith(f"{task.name}/")}
+
+
+def code_digest() -> str:
+    """Return the SHA-256 of the code that evaluates cells: a cell of other code is another cell."""
+    files = sorted([Path(tables.__file__), *(path for folder in CODE for path in folder.glob("*.py"))])
+    return hashlib.sha256("".join(manifest.sha256(path) for path in files).encode()).hexdigest()
