@@ -262,6 +262,7 @@ def test_a_dataset_that_mteb_cannot_read(hub, fetch, files, words):
         (published("STS22", STS22=["en", "xx"]), "STS22 has no xx"),
         (published("STS22", STS71=["en-en"]), r"suite\.subsets: STS71 is not a task of mteb .* STS17"),
         (published("CIFAR10"), "CIFAR10: takes image"),
+        (published("RuSciBenchYearPublRegression"), "type Regression is not measured"),
     ],
 )
 def test_unknown_names_are_refused_with_suggestions(fetch, suite, words):

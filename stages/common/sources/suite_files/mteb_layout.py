@@ -22,7 +22,7 @@ def layout_of(task: MtebTask) -> TaskLayout:
     """
     from mteb import abstasks
 
-    _require_text(task)
+    _require_supported(task)
     splits, multilingual = tuple(task.eval_splits), bool(task.metadata.is_multilingual)
     if isinstance(task, abstasks.AbsTaskRetrieval):
         changed = task.metadata.main_score == "p-MRR"
@@ -37,22 +37,20 @@ def layout_of(task: MtebTask) -> TaskLayout:
             ranked=task.metadata.type in RERANKING,
             changed=changed,
         )
-    for name, columns_of in _COLUMNS.items():
-        if isinstance(task, getattr(abstasks, name)):
-            parallel = bool(getattr(task, "parallel_subsets", False))
-            training = [task.train_split] if hasattr(task, "train_split") else []
-            return TaskLayout(
-                tuple(dict.fromkeys([*training, *splits])),
-                columns_of(task),
-                subset_folders=multilingual and not parallel,
-                parallel=parallel,
-            )
-    raise InputError(
-        f"task {task.metadata.name}: type {task.metadata.type} is not measured here. Leave it out of suite.tasks."
+    columns_of = next(columns_of for name, columns_of in _COLUMNS.items() if isinstance(task, getattr(abstasks, name)))
+    parallel = bool(getattr(task, "parallel_subsets", False))
+    training = [task.train_split] if hasattr(task, "train_split") else []
+    return TaskLayout(
+        tuple(dict.fromkeys([*training, *splits])),
+        columns_of(task),
+        subset_folders=multilingual and not parallel,
+        parallel=parallel,
     )
 
 
-def _require_text(task: MtebTask) -> None:
+def _require_supported(task: MtebTask) -> None:
+    from mteb import abstasks
+
     if task.is_aggregate:
         parts = ", ".join(part.metadata.name for part in task.metadata.tasks)
         raise InputError(f"task {task.metadata.name}: only averages others. Take those instead: {parts}.")
@@ -60,6 +58,12 @@ def _require_text(task: MtebTask) -> None:
         raise InputError(
             f"task {task.metadata.name}: takes {', '.join(task.metadata.modalities)}, only text is measured here. "
             "Leave it out of suite.tasks."
+        )
+    supported = tuple(getattr(abstasks, name) for name in ("AbsTaskRetrieval", *_COLUMNS))
+    # mteb derives regression from classification, but its labels are numbers.
+    if not isinstance(task, supported) or isinstance(task, abstasks.AbsTaskRegression):
+        raise InputError(
+            f"task {task.metadata.name}: type {task.metadata.type} is not measured here. Leave it out of suite.tasks."
         )
 
 
