@@ -120,8 +120,8 @@ def test_load_reads_what_compose_wrote(tmp_path):
     ("content", "words"),
     [
         (None, "missing; run this in the repository root"),
-        (b"", "the whole: Input should be a valid dictionary"),
-        (b"- 1\n", "the whole: Input should be a valid dictionary"),
+        (b"", "the whole file: Input should be a valid dictionary"),
+        (b"- 1\n", "the whole file: Input should be a valid dictionary"),
         (b"a: [", "not readable YAML"),
         (b"\xff\xfe\xfa", "not readable YAML"),
         (b"<<<<<<< HEAD\nbaseline: fp32\n=======\n", "not readable YAML"),

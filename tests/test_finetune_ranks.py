@@ -143,12 +143,12 @@ def test_weights_that_differ_at_the_end_are_found(place, root, tmp_path, monkeyp
 
 
 def test_what_several_processes_cannot_share_is_refused(place, root, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="batch_size 9 has no equal parts for processes 2"):
+    with pytest.raises(InputError, match="batch_size 9 is not divisible by processes 2"):
         composed(root, processes=2, batch_size=9)
     with pytest.raises(InputError, match=r"24 examples in train, expected at least batch_size 32"):
         tune(root, place / "few", tmp_path, batch_size=32)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    with pytest.raises(InputError, match="batch_size 8 has no equal parts for 3 GPUs"):
+    with pytest.raises(InputError, match="batch_size 8 is not divisible by 3 GPUs"):
         tune(root, place / "few", tmp_path, processes=None)
     with pytest.raises(InputError, match=r"finetune.processes: 4, but there are 3 GPUs"):
         tune(root, place / "few", tmp_path, processes=4)

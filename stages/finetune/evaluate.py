@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.progress import bar
 from stages.common.sources import similarity
 from stages.finetune.triplets import Splits, Triplet, plain
@@ -128,7 +128,7 @@ def graded(model: SentenceTransformer, prompt: str | None) -> dict[str, float]:
 
 
 def report(
-    config: Training,
+    config: FinetuneSettings,
     model: Model,
     splits: Splits,
     prompts: Mapping[str, str],

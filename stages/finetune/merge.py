@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.sources import probe_texts
 from stages.finetune.evaluate import encode
 from stages.finetune.student import HEADS
@@ -30,7 +30,7 @@ PARITY_MIN = 0.99999
 CONFIG, MODULES = "config.json", "modules.json"
 
 
-def run(config: Training, base: Path, adapter: Path, out: Path) -> tuple[SentenceTransformer, float]:
+def run(config: FinetuneSettings, base: Path, adapter: Path, out: Path) -> tuple[SentenceTransformer, float]:
     """Write the merged model's folder and return the model as loaded from it, with its parity.
 
     Args:

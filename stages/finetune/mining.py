@@ -8,7 +8,7 @@ from datasets import Dataset
 from embed_foundry.errors import InputError
 from sentence_transformers.util import mine_hard_negatives
 
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.finetune import merge
 from stages.finetune.evaluate import BATCH
 from stages.finetune.triplets import Splits
@@ -19,7 +19,7 @@ MARGIN = 0.05
 NEAREST = 50
 
 
-def run(config: Training, base: Path, splits: Splits, prompts: Mapping[str, str]) -> Splits:
+def run(config: FinetuneSettings, base: Path, splits: Splits, prompts: Mapping[str, str]) -> Splits:
     """Return the splits with `hard_negatives` mined negatives for each training example.
 
     Examples for which so many cannot be found are left out of training.

@@ -10,7 +10,7 @@ from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.output import folder_size, library_versions, stage_output
 
 LIBRARIES = ("accelerate", "botocore", "datasets", "gensim", "peft", "sentence-transformers", "torch", "transformers")
@@ -19,7 +19,9 @@ USED = {"repo", "revision", "dimensions", "matryoshka", "max_tokens", "prompts"}
 SCRATCH = Path(".cache/finetune")
 
 
-def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH) -> dict[str, Any]:
+def run(
+    config: FinetuneSettings, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH
+) -> dict[str, Any]:
     """Fine-tune, merge, evaluate; return the content of metrics.json.
 
     Args:
@@ -87,7 +89,7 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
     return report | {"words": said, "speed": outcome.speed}
 
 
-def _processes(config: Training) -> int:
+def _processes(config: FinetuneSettings) -> int:
     """Return how many processes train: as configured, else one for each GPU.
 
     Raises:
@@ -114,7 +116,7 @@ def _processes(config: Training) -> int:
     return processes
 
 
-def prompts_of(config: Training, model: Model) -> dict[str, str]:
+def prompts_of(config: FinetuneSettings, model: Model) -> dict[str, str]:
     """Return column -> the text before it, for the columns that have a prompt.
 
     Raises:
@@ -131,7 +133,7 @@ def prompts_of(config: Training, model: Model) -> dict[str, str]:
     return found
 
 
-def _documents(config: Training, scratch: Path, work: Path) -> "list[Any] | None":
+def _documents(config: FinetuneSettings, scratch: Path, work: Path) -> "list[Any] | None":
     """Return the examples made of a folder of documents; None for other sources."""
     if config.data.source != "documents":
         return None

@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.finetune.trainer import TRAINED, trained
 
 HEADS = "heads.safetensors"
 
 
-def prepare(config: Training, model: Model, base: Path) -> SentenceTransformer:
+def prepare(config: FinetuneSettings, model: Model, base: Path) -> SentenceTransformer:
     """Return the base model with what is to be trained set to require gradients, and nothing else.
 
     Raises:
@@ -42,7 +42,7 @@ def prepare(config: Training, model: Model, base: Path) -> SentenceTransformer:
     return student
 
 
-def layers(config: Training, kind: str) -> list[str]:
+def layers(config: FinetuneSettings, kind: str) -> list[str]:
     """Return the names of an architecture's layers that get an adapter.
 
     Raises:
@@ -56,7 +56,7 @@ def layers(config: Training, kind: str) -> list[str]:
     return config.lora.layers[kind]
 
 
-def export(student: SentenceTransformer, config: Training, model: Model, out: Path) -> None:
+def export(student: SentenceTransformer, config: FinetuneSettings, model: Model, out: Path) -> None:
     """Write the trained tensors: the adapter in PEFT's format, without a path of this machine, and heads beside it."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in trained(student).items()}
@@ -77,14 +77,14 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def bf16(config: Training) -> bool:
+def bf16(config: FinetuneSettings) -> bool:
     """Return whether activations are computed in bfloat16."""
     if config.precision == "auto":
         return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     return config.precision == "bf16"
 
 
-def _loading(config: Training) -> dict[str, Any]:
+def _loading(config: FinetuneSettings) -> dict[str, Any]:
     """Return how the base weights are loaded."""
     if config.method != "qlora":
         return {"dtype": torch.float32}
@@ -97,7 +97,7 @@ def _loading(config: Training) -> dict[str, Any]:
     return {"quantization_config": four, "dtype": torch.float32}
 
 
-def _add_adapter(student: SentenceTransformer, config: Training, model: Model) -> None:
+def _add_adapter(student: SentenceTransformer, config: FinetuneSettings, model: Model) -> None:
     from peft import LoraConfig
 
     kind = student[0].auto_model.config.model_type

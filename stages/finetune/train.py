@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.trainer_callback import TrainerState
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.progress import bar
 from stages.finetune import ranks
 from stages.finetune.evaluate import Retrieval
@@ -53,7 +53,13 @@ class Trained:
 
 
 def run(
-    config: Training, model: Model, base: Path, splits: Splits, prompts: Mapping[str, str], scratch: Path, out: Path
+    config: FinetuneSettings,
+    model: Model,
+    base: Path,
+    splits: Splits,
+    prompts: Mapping[str, str],
+    scratch: Path,
+    out: Path,
 ) -> Trained:
     """Train in `config.processes` processes, go back to the best checkpoint, and write what was trained into `out`.
 
@@ -92,7 +98,13 @@ def run(
 
 
 def train(
-    config: Training, model: Model, base: Path, splits: Splits, prompts: Mapping[str, str], scratch: Path, out: Path
+    config: FinetuneSettings,
+    model: Model,
+    base: Path,
+    splits: Splits,
+    prompts: Mapping[str, str],
+    scratch: Path,
+    out: Path,
 ) -> Trained:
     """Train in this process, alone or as one rank of several; the first writes into `out`. Arguments as for `run`.
 
@@ -178,7 +190,7 @@ def _together(found: list[Trained]) -> Trained:
     return replace(first, speed=first.speed | added | largest)
 
 
-def _fix(config: Training) -> None:
+def _fix(config: FinetuneSettings) -> None:
     """Make the same seed give the same bytes: on a CPU always, on a GPU as far as its kernels allow."""
     set_seed(config.seed)
     if device() == "cpu":
@@ -187,7 +199,7 @@ def _fix(config: Training) -> None:
 
 
 def _arguments(
-    config: Training, examples: int, prompts: Mapping[str, str], scratch: Path, *, fresh: bool
+    config: FinetuneSettings, examples: int, prompts: Mapping[str, str], scratch: Path, *, fresh: bool
 ) -> SentenceTransformerTrainingArguments:
     steps = max(1, round(config.epochs * examples / config.batch_size))
     shared = config.processes != 1
@@ -239,7 +251,7 @@ def _best(state: TrainerState) -> Path:
 
 
 def _explained(
-    stopped: StoppedError, student: SentenceTransformer, config: Training, model: Model, scratch: Path
+    stopped: StoppedError, student: SentenceTransformer, config: FinetuneSettings, model: Model, scratch: Path
 ) -> InputError:
     """Keep the last good adapter and say what to change."""
     kept = "No checkpoint was made before."
