@@ -69,6 +69,7 @@ def export_tensors(trained: SentenceTransformer, config: FinetuneSettings, model
     path = out / "adapter_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings |= {"base_model_name_or_path": model.repo, "revision": model.revision}
+    settings["target_modules"].sort()  # PEFT writes a set, in the order of this process's hash seed
     path.write_bytes(manifest.canonical(settings))
     if heads := {name: tensor for name, tensor in tensors.items() if not name.startswith("0.")}:
         save_file(heads, out / HEADS_FILE)
