@@ -1,4 +1,4 @@
-"""compose: params.yaml is what conf/ and the overrides make, byte for byte as DVC makes it; nonsense ends with 2."""
+"""compose: params.yaml has the bytes that DVC writes for conf/ and the overrides; invalid overrides end with 2."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ OVERRIDES = {
 
 @pytest.fixture(scope="module")
 def clone(root, tmp_path_factory) -> Path:
-    """Return a git and DVC repository with this one's configuration and graph, and stages that do nothing."""
+    """Return a git and DVC repository with this one's configuration and one stage that does nothing."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(root / "conf", folder / "conf")
     stage = {"cmd": "true", "params": ["model", "target", "variants", "baseline", "latency"]}
@@ -41,13 +41,13 @@ def clone(root, tmp_path_factory) -> Path:
 
 
 def run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("case", ["target with its own variants", "variants win over the target's", "a limit added"])
-def test_is_what_dvc_itself_writes(clone, case):
+def test_params_are_what_dvc_itself_writes(clone, case):
     overrides = OVERRIDES[case]
     settings = [part for override in overrides for part in ("-S", override)]
     run(clone, sys.executable, "-m", "dvc", "exp", "run", "--quiet", *settings)
@@ -55,25 +55,25 @@ def test_is_what_dvc_itself_writes(clone, case):
 
 
 @pytest.mark.parametrize("case", OVERRIDES)
-def test_composes_to_a_whole_configuration(root, case):
-    answer = yaml.safe_load(compose.compose(OVERRIDES[case], root / "conf"))
-    config.parse(answer, case)
-    assert "${" not in str(answer), "DVC does not resolve interpolations in params.yaml"
+def test_overrides_compose_to_a_valid_configuration(root, case):
+    composed = yaml.safe_load(compose.compose(OVERRIDES[case], root / "conf"))
+    config.parse(composed, case)
+    assert "${" not in str(composed), "DVC does not resolve interpolations in params.yaml"
 
 
-def test_a_target_brings_its_variants_and_the_command_line_wins(root):
-    def names(*overrides: str) -> list[str]:
+def test_a_target_sets_its_variants_and_the_command_line_wins(root):
+    def list_variants(*overrides: str) -> list[str]:
         return list(yaml.safe_load(compose.compose(list(overrides), root / "conf"))["variants"])
 
-    assert names() == ["fp32", "bf16", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
-    assert names("target=railway_cpu") == ["fp32", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
-    assert names("target=railway_cpu", "variant=[fp32,static]") == ["fp32", "static"]
+    assert list_variants() == ["fp32", "bf16", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
+    assert list_variants("target=railway_cpu") == ["fp32", "onnx_fp32", "onnx_int8", "openvino_int8", "static"]
+    assert list_variants("target=railway_cpu", "variant=[fp32,static]") == ["fp32", "static"]
 
 
 def test_the_committed_params_are_composed_from_conf(root, console):
-    done = console("compose", "--check")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "params.yaml: up to date\n"
+    result = console("compose", "--check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "params.yaml: up to date\n"
 
 
 def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
@@ -86,15 +86,15 @@ def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
             (tmp_path / "params.yaml").unlink()
         else:
             (tmp_path / "params.yaml").write_bytes(drift)
-        done = console("compose", "--check", "target=railway_cpu", cwd=tmp_path)
-        assert done.returncode == 2
-        assert "run `embed-foundry compose target=railway_cpu`" in done.stderr
+        result = console("compose", "--check", "target=railway_cpu", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "run `embed-foundry compose target=railway_cpu`" in result.stderr
         assert (tmp_path / "params.yaml").exists() == (drift is not None)
     assert console("compose", "target=railway_cpu", cwd=tmp_path).returncode == 0
     assert (tmp_path / "params.yaml").read_bytes() == written
 
 
-# Override -> what the message must say beside naming the override. `real` ones also go through the console script.
+# Override -> parts of the message, besides the override's name. Those in CONSOLE also go through the console script.
 GROUPS = (
     "android, local_cpu, railway_cpu",
     "bf16, fp16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8",
@@ -119,7 +119,9 @@ REFUSED = {
     "target.limits.onnx_int8.speedup_min={128: nan}": ("onnx_int8.speedup_min.128: Value error",),
     "+target.limits.default.retention_min.Retrievel=0.9": ("'Retrieval', 'Classification', 'Clustering'",),
     "+target.limits.onnx_in8.size_mb_max=30": ("limits of ['onnx_in8'] would judge nothing", "onnx_int8"),
-    "target.required=5": ("target.required is 5, more than the candidates",),
+    "target.required=5": ("target.required is 5, but there are only 4 candidates", "openvino_int8"),
+    "target.candidates=[static,nope]": ("no recipe is named ['nope']", "onnx_int8_compact"),
+    "suite.languages=[fr,xx]": ("there is no text in ['xx']", "zh_Hans"),
     "target.candidates=[]": ("target.candidates: List should have at least 1 item",),
     "model.revision=main": ("model.revision: Value error, expected the 40 hex digits", "(got 'main')"),
     "model.revision=8b3219a": ("expected the 40 hex digits",),
@@ -129,7 +131,7 @@ REFUSED = {
     "model.source=web": ("model.source: Input should be 'package', 'hub' or 'folder'",),
     "model.matryoshka=[512]": ("matryoshka dimensions must be between 1 and 384",),
     "model.files={config.json: abc}": ("model.files.config.json: String should match pattern",),
-    "+model.files={model.py: null}": ("a base model takes .json",),
+    "+model.files={model.py: null}": ("a base model may have .json",),
     "baseline=nope": ("baseline 'nope' is not among the variants",),
     "baseline=static": ("baseline 'static' must be of kind torch",),
     "variant=[onnx_fp32]": ("baseline 'fp32' is not among the variants",),
@@ -151,7 +153,7 @@ REFUSED = {
     "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu",),
     "no assignment": ("cannot compose no assignment",),
 }
-REAL = [
+CONSOLE = [
     "target=nowhere",
     "targte=local_cpu",
     "latency.rounds=many",
@@ -163,43 +165,43 @@ REAL = [
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_nonsense_is_refused_with_what_would_do(root, override):
+def test_an_invalid_override_is_refused_with_the_valid_options(root, override):
     with pytest.raises(InputError) as caught:
         compose.compose([override], root / "conf")
     assert caught.value.code == 2
-    for words in (override.partition("=")[0].lstrip("+").partition(".")[0], *REFUSED[override]):
-        assert words in str(caught.value)
+    for message in (override.partition("=")[0].lstrip("+").partition(".")[0], *REFUSED[override]):
+        assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("override", REAL)
-def test_nonsense_ends_the_command_with_2_and_leaves_params_alone(root, console, tmp_path, override):
+@pytest.mark.parametrize("override", CONSOLE)
+def test_an_invalid_override_ends_the_command_with_2_and_keeps_params(root, console, tmp_path, override):
     shutil.copytree(root / "conf", tmp_path / "conf")
     (tmp_path / "params.yaml").write_text("before: 1\n")
-    done = console("compose", override, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    for words in REFUSED[override]:
-        assert words in done.stderr
+    result = console("compose", override, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for message in REFUSED[override]:
+        assert message in result.stderr
     assert (tmp_path / "params.yaml").read_text() == "before: 1\n"
 
 
-def test_several_faults_are_told_at_once(root):
+def test_all_faults_are_listed_at_once(root):
     with pytest.raises(InputError, match=r"(?s)latency\.rounds.*target\.required"):
         compose.compose(["latency.rounds=x", "target.required=y"], root / "conf")
 
 
-def test_outside_a_clone_it_says_where_to_run(console, tmp_path):
-    done = console("compose", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "conf/config.yaml: missing; run this in the repository root" in done.stderr
+def test_outside_a_clone_the_message_says_where_to_run(console, tmp_path):
+    result = console("compose", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "conf/config.yaml: missing; run this in the repository root" in result.stderr
 
 
 def test_a_broken_option_file_is_named(root, console, tmp_path):
     shutil.copytree(root / "conf", tmp_path / "conf")
     (tmp_path / "conf" / "target" / "mine.yaml").write_text("name: [mine\n")
-    done = console("compose", "target=mine", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "mine.yaml" in done.stderr
+    result = console("compose", "target=mine", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "mine.yaml" in result.stderr

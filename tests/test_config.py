@@ -1,4 +1,4 @@
-"""Every option in conf/ composes to a valid configuration and tells when to change each value; the schema is strict."""
+"""Every option in conf/ composes to a valid configuration with a comment on each value; the schema is strict."""
 
 import re
 from collections.abc import Iterator
@@ -16,33 +16,33 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
 KEY = re.compile(r"^( *)([\w.-]+|\"[^\"]+\"):(?: +(\S.*))?$")
-REACH = 2  # how many values of a mapping may stand between one and the comment that covers it
+REACH = 2  # how many values of a mapping may be between a value and the comment that covers it
 
 
-def options(group: str) -> list[str]:
+def list_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def composed(*overrides: str) -> config.Params:
+def compose_params(*overrides: str) -> config.Params:
     return config.parse(yaml.safe_load(compose.compose(list(overrides), CONF)), "conf/")
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", list_options("model"))
 def test_every_model_composes(name):
-    waiting = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()).get("revision") == "to-be-set"
-    if waiting:  # its file says so: nobody could confirm a commit yet
+    unconfirmed = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()).get("revision") == "to-be-set"
+    if unconfirmed:  # its file explains: the commit could not be confirmed yet
         with pytest.raises(InputError, match=r"model\.revision: .*40 hex digits"):
-            composed(f"model={name}")
-    model = composed(f"model={name}", *([f"model.revision={COMMIT}"] if waiting else [])).model
+            compose_params(f"model={name}")
+    model = compose_params(f"model={name}", *([f"model.revision={COMMIT}"] if unconfirmed else [])).model
     assert model.dimensions == max(model.matryoshka)
     assert len(set(model.matryoshka)) == len(model.matryoshka)
     assert {"config.json", "modules.json", "tokenizer.json"} <= set(model.files)
     assert any(file.endswith(".safetensors") for file in model.files)
 
 
-@pytest.mark.parametrize("name", options("target"))
-def test_every_target_composes_and_could_release(name):
-    params = composed(f"target={name}")
+@pytest.mark.parametrize("name", list_options("target"))
+def test_every_target_composes_and_can_release(name):
+    params = compose_params(f"target={name}")
     built = [candidate for candidate in params.target.candidates if candidate in params.variants]
     assert built == params.target.candidates, "a candidate that is not built cannot pass"
     assert set(params.target.candidates) <= set(params.target.limits), "what may ship has limits of its own"
@@ -50,16 +50,16 @@ def test_every_target_composes_and_could_release(name):
         assert not isinstance(params.variants[candidate], TorchRecipe), "the runtime has no torch"
 
 
-@pytest.mark.parametrize("name", [name for name in options("variant") if name != "fp32"])
+@pytest.mark.parametrize("name", [name for name in list_options("variant") if name != "fp32"])
 def test_every_variant_composes_under_its_own_name(name):
-    assert sorted(composed(f"variant=[fp32,{name}]").variants) == sorted(["fp32", name])
+    assert sorted(compose_params(f"variant=[fp32,{name}]").variants) == sorted(["fp32", name])
 
 
 @pytest.mark.parametrize("group", ["suite", "engine", "finetune"])
 def test_every_option_of_the_other_groups_composes(group):
-    needed = {"airgapped": ["suite.data=/mine"], "dask": ["engine.address=tcp://host:8786"]}  # they have no default
-    for name in options(group):
-        composed(f"{group}={name}", *needed.get(name, []))
+    required = {"airgapped": ["suite.data=/mine"], "dask": ["engine.address=tcp://host:8786"]}  # without a default
+    for name in list_options(group):
+        compose_params(f"{group}={name}", *required.get(name, []))
 
 
 def test_every_group_is_tested_here():
@@ -69,19 +69,19 @@ def test_every_group_is_tested_here():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_value_says_when_to_change_it(name):
-    bare = list(uncovered((CONF / name).read_text().splitlines()))
+def test_every_value_has_a_comment(name):
+    bare = list(find_uncovered_values((CONF / name).read_text().splitlines()))
     assert bare == [], f"conf/{name}: write a comment on these lines, or above them"
 
 
-def uncovered(lines: list[str]) -> Iterator[str]:
+def find_uncovered_values(lines: list[str]) -> Iterator[str]:
     """Yield values without a comment.
 
-    One covers a value on its own line, on the lines above it with at most REACH other values of the same mapping
-    between, or likewise above a mapping that holds the value.
+    A comment covers a value on the same line, a value below it with at most REACH other values of the same mapping in
+    between, and likewise a mapping that holds the value.
     """
-    block = None  # indentation of a mapping or list that stands under a covered key
-    below: dict[int, int] = {}  # indentation -> keys since the last comment there
+    block = None  # indentation of a mapping or list under a covered key
+    below: dict[int, int] = {}  # indentation -> keys since the last comment with it
     for line in lines:
         if not line.strip():
             below, block = {}, None
@@ -91,9 +91,9 @@ def uncovered(lines: list[str]) -> Iterator[str]:
             continue
         block = None
         if line.lstrip().startswith("#"):
-            below = {at: count for at, count in below.items() if at < indent} | {indent: 0}
+            below = {level: count for level, count in below.items() if level < indent} | {indent: 0}
             continue
-        below = {at: count for at, count in below.items() if at <= indent}
+        below = {level: count for level, count in below.items() if level <= indent}
         key = KEY.match(line)
         covered = "  #" in line or (indent in below and below[indent] <= REACH)
         if indent in below:
@@ -105,23 +105,21 @@ def uncovered(lines: list[str]) -> Iterator[str]:
 
 
 def test_the_comment_check_finds_bare_values():
-    found = list(
-        uncovered("# on all\na: 1\nb: 2\nc: 3\nd: 4\n\ne:\n  f: 5\n  # why\n  g: 6\n\nh: 7  # now".splitlines())
-    )
-    assert found == ["d: 4", "  f: 5"]
+    text = "# on all\na: 1\nb: 2\nc: 3\nd: 4\n\ne:\n  f: 5\n  # why\n  g: 6\n\nh: 7  # now"
+    assert list(find_uncovered_values(text.splitlines())) == ["d: 4", "  f: 5"]
 
 
 def test_load_reads_what_compose_wrote(tmp_path):
     compose.write(["target=railway_cpu"], conf=CONF, params=tmp_path / "params.yaml")
-    assert config.load(tmp_path / "params.yaml") == composed("target=railway_cpu")
+    assert config.load(tmp_path / "params.yaml") == compose_params("target=railway_cpu")
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "missing; run this in the repository root"),
-        (b"", "the whole: Input should be a valid dictionary"),
-        (b"- 1\n", "the whole: Input should be a valid dictionary"),
+        (b"", "the whole file: Input should be a valid dictionary"),
+        (b"- 1\n", "the whole file: Input should be a valid dictionary"),
         (b"a: [", "not readable YAML"),
         (b"\xff\xfe\xfa", "not readable YAML"),
         (b"<<<<<<< HEAD\nbaseline: fp32\n=======\n", "not readable YAML"),
@@ -129,16 +127,16 @@ def test_load_reads_what_compose_wrote(tmp_path):
         (b"baseline: fp32\n", "model: Field required"),
     ],
 )
-def test_a_broken_params_file_is_told_in_words(tmp_path, content, words):
+def test_a_broken_params_file_is_refused_with_an_explanation(tmp_path, content, message):
     if content is not None:
         (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(InputError) as caught:
         config.load(tmp_path / "params.yaml")
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "embed-foundry compose" in str(caught.value)
 
 
-def test_params_cut_anywhere_end_in_words_or_in_drift(tmp_path):
+def test_truncated_params_are_refused_or_drift(tmp_path):
     whole = compose.compose([], CONF)
     params = tmp_path / "params.yaml"
     refused = 0
@@ -152,10 +150,10 @@ def test_params_cut_anywhere_end_in_words_or_in_drift(tmp_path):
             continue
         with pytest.raises(InputError, match="differs from what conf/ composes to"):
             compose.write([], check=True, conf=CONF, params=params)
-    assert refused > len(lines) - 10, "only a cut in the last list may still be a configuration"
+    assert refused > len(lines) - 10, "only a list at the end may be shorter and still valid"
 
 
 def test_configuration_is_frozen():
-    params = composed()
+    params = compose_params()
     with pytest.raises(ValueError, match="frozen"):
         params.target.required = 1

@@ -1,4 +1,4 @@
-"""finetune: trains, goes back to the best checkpoint, merges what was trained and nothing else, and can be killed."""
+"""finetune: trains, restores the best checkpoint, merges only what was trained, and continues after a kill."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from stages import convert, finetune
 from stages.commands import compose
 from stages.common import config
 from stages.common.sources import similarity
+from stages.finetune import stage
 from support import tiny_gemma
 
 STEPS = 6
@@ -24,7 +26,7 @@ SUBJECTS = ["river", "engine", "bread", "violin", "planet", "carpet", "island", 
 VERBS = ["moves", "holds", "breaks", "follows"]
 
 
-def composed(root, method="lora", **changes):
+def compose_settings(root, method="lora", **changes):
     """Return the configuration of a few small steps."""
     small = {"epochs": 3, "batch_size": 16, "mini_batch_size": 8, "eval_steps": 2, "max_tokens": 32} | {
         "learning_rate": 1e-2,
@@ -40,8 +42,8 @@ def composed(root, method="lora", **changes):
 @pytest.fixture
 def similarity_of_five(monkeypatch):
     """Grade fewer pairs: random weights have nothing to forget."""
-    found = {name: pairs[:5] for name, pairs in similarity.load_pairs().items()}
-    monkeypatch.setattr(similarity, "pairs", lambda: found)
+    fewer = {name: pairs[:5] for name, pairs in similarity.load_pairs().items()}
+    monkeypatch.setattr(similarity, "load_pairs", lambda: fewer)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def place(base, tmp_path_factory):
 
 def write_place(folder, tokenizer):
     """Write a tiny Gemma3, an empty suite and examples into a folder and return it."""
-    # bitsandbytes takes rows of whole blocks of 64 on a CPU.
+    # On a CPU, bitsandbytes needs rows that are multiples of 64.
     tiny_gemma.write(folder / "base", tokenizer, num_attention_heads=4, intermediate_size=128)
     (folder / "data").mkdir()
     manifest.write(folder / "data", {"stage": "data"})
@@ -68,7 +70,7 @@ def write_place(folder, tokenizer):
 @pytest.fixture(scope="module")
 def tuned(place, root, tmp_path_factory):
     """Return the default run's folder and report."""
-    params = composed(root)
+    params = compose_settings(root)
     out, scratch = tmp_path_factory.mktemp("tuned") / "out", tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -83,7 +85,7 @@ def tune(place, root, tmp_path, monkeypatch, similarity_of_five):
     monkeypatch.chdir(place)
 
     def run(name="out", method="lora", **changes):
-        params = composed(root, method, **changes)
+        params = compose_settings(root, method, **changes)
         return finetune.run(params.finetune, model(params), place / "base", place / "data", tmp_path / name, SCRATCH)
 
     SCRATCH = tmp_path / "scratch"  # noqa: N806
@@ -109,19 +111,20 @@ def test_only_trained_tensors_change_and_all_else_stays_byte_for_byte(tuned, pla
     old, new = load_file(place / "base/model.safetensors"), load_file(out / "model/model.safetensors")
     moved = {name for name in old if not torch.equal(old[name], new[name])}
     assert moved == {name for name in old if "_proj" in name and "self_attn" in name}
-    assert report["parity"] >= 0.99999
-    assert set(report["retrieval"]) == {"48", "24"}
+    assert report.metrics.parity >= 0.99999
+    assert set(report.metrics.retrieval) == {"48", "24"}
 
 
-def test_the_record_and_the_adapter_stand_beside_the_model(tuned, place):
+def test_records_and_the_adapter_are_written_beside_the_model(tuned, place):
     out, report = tuned
     assert manifest.verify(out).stage == manifest.verify(out / "model").stage == "finetune@lora"
     record = json.loads((out / "training.json").read_text())
     assert record["base"] == manifest.read(place / "base").digest
-    assert record["best_step"] == report["best_step"] <= record["steps"]
-    assert json.loads((out / "metrics.json").read_text())["retrieval"] == report["retrieval"]
+    assert record["best_step"] == report.metrics.best_step <= record["steps"]
+    assert json.loads((out / "metrics.json").read_text()) == asdict(report.metrics)
     adapter = json.loads((out / "adapter" / "adapter_config.json").read_text())
     assert (adapter["base_model_name_or_path"], adapter["r"], adapter["lora_alpha"]) == ("someone/tiny", 8, 16)
+    assert adapter["target_modules"] == sorted(adapter["target_modules"]), "whatever Python's hash seed is"
     assert not any(str(place).encode() in content for name, content in files(out).items())
     steps = [line.split(",")[0] for line in (out / "dev.csv").read_text().splitlines()]
     assert steps == ["step", "0", "2", "4", "6"][: len(steps)]
@@ -137,26 +140,26 @@ def test_same_seed_same_bytes_and_another_seed_others(tune, tuned, tmp_path):
     assert (tmp_path / "other" / name).read_bytes() != (tuned[0] / name).read_bytes()
 
 
-def test_the_merged_weights_are_the_best_checkpoints_not_the_last_ones(tune, place, tmp_path, monkeypatch):
+def test_the_merged_weights_are_those_of_the_best_checkpoint_and_not_the_last(tune, place, tmp_path, monkeypatch):
     """Planted: the dev score is best at step 2 of 6."""
-    from stages.finetune import evaluate, trainer
+    from stages.finetune import checkpoints, evaluate, trainer
 
-    scores = iter([0.1, 0.9, 0.5, 0.6])
-    monkeypatch.setattr(evaluate.Retrieval, "__call__", lambda *_, **__: {"48": 0.0, "24": 0.0, "ndcg": next(scores)})
-    kept, real = {}, trainer.Trainer._save
+    scores = ({"48": 0.0, "24": 0.0, "ndcg": score} for score in (0.1, 0.9, 0.5, 0.6))
+    monkeypatch.setattr(evaluate.RetrievalEvaluator, "__call__", lambda *_, **__: next(scores))
+    saved, real = {}, trainer.Trainer._save
 
     def save(self, output_dir=None, state_dict=None):
         real(self, output_dir, state_dict)
-        kept[self.state.global_step] = load_file(f"{output_dir}/{trainer.TRAINED}")
+        saved[self.state.global_step] = load_file(f"{output_dir}/{checkpoints.TENSORS_FILE}")
 
     monkeypatch.setattr(trainer.Trainer, "_save", save)
     report = tune()
-    assert (report["best_step"], report["steps"]) == (2, STEPS)
-    assert "took the weights of step 2 of 6" in report["words"][0]
+    assert (report.metrics.best_step, report.metrics.steps) == (2, STEPS)
+    assert "took the weights of step 2 of 6" in report.notes[0]
     old, new = (load_file(folder / "model.safetensors") for folder in (place / "base", tmp_path / "out" / "model"))
     layer = "layers.1.self_attn.v_proj"
-    for step in kept:
-        low, high = (kept[step][f"0.model.{layer}.lora_{side}.default.weight"] for side in "AB")
+    for step in saved:
+        low, high = (saved[step][f"0.model.{layer}.lora_{side}.default.weight"] for side in "AB")
         merged = old[f"{layer}.weight"] + 16 / 8 * high @ low
         assert torch.allclose(merged, new[f"{layer}.weight"], atol=1e-6) == (step == 2), step
 
@@ -164,18 +167,19 @@ def test_the_merged_weights_are_the_best_checkpoints_not_the_last_ones(tune, pla
 def test_training_ends_early_without_a_gain(tune, monkeypatch):
     from stages.finetune import evaluate
 
-    monkeypatch.setattr(evaluate.Retrieval, "__call__", lambda *_, **__: {"48": 0.1, "24": 0.1, "ndcg": 0.1})
+    monkeypatch.setattr(evaluate.RetrievalEvaluator, "__call__", lambda *_, **__: {"48": 0.1, "24": 0.1, "ndcg": 0.1})
     report = tune(epochs=9, patience=2)
-    assert (report["best_step"], report["steps"]) == (2, 6)
-    assert any("do not use this model" in line for line in report["words"])
+    assert (report.metrics.best_step, report.metrics.steps) == (2, 6)
+    assert any("do not use this model" in line for line in report.notes)
 
 
-def test_killed_it_goes_on_from_its_last_checkpoint_to_the_same_bytes(place, root, tuned, monkeypatch):
-    """SIGKILL after the first checkpoint, a cut second one; then the same bytes as without."""
+def test_after_a_kill_it_continues_from_the_last_checkpoint_to_the_same_bytes(place, root, tuned, monkeypatch):
+    """SIGKILL after the first checkpoint, and a truncated second one; the bytes are those of an undisturbed run."""
     code = (
         "import sys, pathlib, yaml; sys.path[:0] = [sys.argv[1]]; import test_finetune as t;"
-        "params = t.composed(pathlib.Path(sys.argv[2])); here = pathlib.Path(sys.argv[3]);"
-        "t.finetune.run(params.finetune, t.model(params), here / 'base', here / 'data', here / 'killed', here / 'kept')"
+        "params = t.compose_settings(pathlib.Path(sys.argv[2])); place = pathlib.Path(sys.argv[3]);"
+        "folders = [place / name for name in ('base', 'data', 'killed', 'kept')];"
+        "t.finetune.run(params.finetune, t.model(params), *folders)"
     )
     command = [sys.executable, "-c", code, str(root / "tests"), str(root), str(place)]
     process = subprocess.Popen(command, cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.PIPE)
@@ -187,37 +191,37 @@ def test_killed_it_goes_on_from_its_last_checkpoint_to_the_same_bytes(place, roo
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (place / "killed").exists()
-    cut = states[0].parent.with_name("checkpoint-4")
-    cut.mkdir(exist_ok=True)
-    (cut / "trainer_state.json").write_text("{")
-    params = composed(root)
+    truncated = states[0].parent.with_name("checkpoint-4")
+    truncated.mkdir(exist_ok=True)
+    (truncated / "trainer_state.json").write_text("{")
+    params = compose_settings(root)
     monkeypatch.chdir(place)
     report = finetune.run(
         params.finetune, model(params), place / "base", place / "data", place / "killed", place / "kept"
     )
-    assert report["steps"] == STEPS
+    assert report.metrics.steps == STEPS
     assert files(place / "killed" / "model") == files(tuned[0] / "model")
 
 
-def test_a_loss_that_is_no_number_keeps_the_best_adapter_and_names_the_batch(tune, tmp_path, monkeypatch):
+def test_a_non_finite_loss_keeps_the_best_adapter_and_names_the_batch(tune, tmp_path, monkeypatch):
     from stages.finetune import trainer
 
     real = trainer.SentenceTransformerTrainer.training_step
     monkeypatch.setattr(
         trainer.SentenceTransformerTrainer,
         "training_step",
-        lambda self, *rest: real(self, *rest) * (float("nan") if self.state.global_step == 4 else 1),
+        lambda self, *args: real(self, *args) * (float("nan") if self.state.global_step == 4 else 1),
     )
     with pytest.raises(InputError, match=r"step 5: the loss is nan, with batch_size 16, mini_batch_size 8") as caught:
         tune()
-    (kept,) = tmp_path.glob("scratch/*/adapter")
-    assert str(kept) in str(caught.value)
-    assert (kept / "adapter_model.safetensors").is_file()
+    (adapter,) = tmp_path.glob("scratch/*/adapter")
+    assert str(adapter) in str(caught.value)
+    assert (adapter / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
-def test_out_of_memory_is_told(tune, monkeypatch, error):
+def test_out_of_memory_names_the_batch(tune, monkeypatch, error):
     from stages.finetune import trainer
 
     def step(*_):
@@ -231,15 +235,15 @@ def test_out_of_memory_is_told(tune, monkeypatch, error):
 def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, params, place, tmp_path):
     from bitsandbytes.nn import Linear4bit
 
-    from stages.finetune import student
+    from stages.finetune import trained_model
 
-    base = student.prepare(composed(root, "qlora").finetune, model(params), place / "base")
-    four = [part for part in base.modules() if isinstance(part, Linear4bit)]
-    assert len(four) == 3 * 7, "attention and feed-forward of three layers"
-    assert {part.weight.quant_type for part in four} == {"nf4"}
-    assert all(part.weight.quant_state.nested for part in four), "doubly quantised"
+    base = trained_model.prepare_model(compose_settings(root, "qlora").finetune, model(params), place / "base")
+    layers = [module for module in base.modules() if isinstance(module, Linear4bit)]
+    assert len(layers) == 3 * 7, "attention and feed-forward of three layers"
+    assert {layer.weight.quant_type for layer in layers} == {"nf4"}
+    assert all(layer.weight.quant_state.nested for layer in layers), "doubly quantised"
     report = tune(method="qlora")
-    assert report["parity"] >= 0.99999
+    assert report.metrics.parity >= 0.99999
     folder = tmp_path / "out" / "model"
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float32}
     variant = convert.run(
@@ -268,29 +272,34 @@ def test_heads_full_checkpointing_and_mined_negatives(tune, place, tmp_path):
 def test_a_wrong_merge_is_found(tune, monkeypatch):
     from stages.finetune import merge
 
-    real = merge.write
-    monkeypatch.setattr(merge, "write", lambda base, changed, out: real(base, dict(list(changed.items())[1:]), out))
+    real = merge.write_merged
+
+    def skip_one(base, changed, out):
+        real(base, dict(list(changed.items())[1:]), out)
+
+    monkeypatch.setattr(merge, "write_merged", skip_one)
     with pytest.raises(IntegrityError, match="least cosine"):
         tune(epochs=0.7)
 
 
-def test_an_unknown_architecture_and_prompt_are_told(root):
-    from stages.finetune import student, train
+def test_an_unknown_architecture_and_prompt_are_refused(root):
+    from stages.finetune import arguments, trained_model
 
-    params = composed(root)
+    params = compose_settings(root)
     with pytest.raises(InputError, match=r"'llama'\. Add its attention's linear layers"):
-        student.layers(params.finetune, "llama")
+        trained_model.select_layers(params.finetune, "llama")
     with pytest.raises(InputError, match="has no prompt 'query', only"):
-        finetune.prompts_of(params.finetune, params.model.model_copy(update={"prompts": {"other": "x"}}))
-    assert train.before(["anchor", "positive", "negative_1"], {"anchor": "q: ", "negative": "d: "}) == {
+        stage.select_prompts(params.finetune, params.model.model_copy(update={"prompts": {"other": "x"}}))
+    columns = ["anchor", "positive", "negative_1"]
+    assert arguments.select_column_prompts(columns, {"anchor": "q: ", "negative": "d: "}) == {
         "anchor": "q: ", "negative_1": "d: "
     }  # fmt: skip
-    some = params.model.model_copy(update={"prompts": {"query": "q: ", "document": "d: "}})
-    assert finetune.prompts_of(params.finetune, some) == {"anchor": "q: ", "positive": "d: ", "negative": "d: "}
+    prompted = params.model.model_copy(update={"prompts": {"query": "q: ", "document": "d: "}})
+    assert stage.select_prompts(params.finetune, prompted) == {"anchor": "q: ", "positive": "d: ", "negative": "d: "}
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_in_4_bits_and_bf16(tune):
     report = tune(method="qlora")
-    assert report["parity"] >= 0.99999
-    assert report["speed"]["vram_mb"] > 0
+    assert report.metrics.parity >= 0.99999
+    assert report.speed.vram_mb > 0

@@ -1,4 +1,4 @@
-"""finetune: examples are checked, split by group, and never what the suite or a later split measures."""
+"""finetune: examples are validated, split by group, and never what the suite or a later split measures."""
 
 import json
 
@@ -7,68 +7,71 @@ from embed_foundry import InputError
 
 from stages import data
 from stages.common.config.finetune import ExampleSource
+from stages.common.contract.tables import write_csv
 from stages.common.sources import aws
-from stages.finetune import triplets
-from stages.finetune.triplets import SPLITS, Triplet, plain
+from stages.common.sources.suite_files import read_texts
+from stages.finetune.splits import SPLITS, split_examples
+from stages.finetune.triplets import Triplet, build_columns, normalize_text
 
 SMALL = {"queries": 50, "corpus": 1000, "services": 5, "languages": ["fr"]}
 
 
 def config(source="triplets", **changes):
-    known = {"source": source, "path": None if source == "aws" else "set", "llm": None, "dev": 0.2, "held_out": 0.2}
-    return ExampleSource(**known | {"examples": 0} | changes)
+    settings = {"source": source, "path": None if source == "aws" else "set", "llm": None, "dev": 0.2, "held_out": 0.2}
+    return ExampleSource(**settings | {"examples": 0} | changes)
 
 
 def rows(count, start=0):
-    return [{"anchor": f"Who wrote book {at}?", "positive": f"Author {at} did."} for at in range(start, start + count)]
+    numbers = range(start, start + count)
+    return [{"anchor": f"Who wrote book {number}?", "positive": f"Author {number} did."} for number in numbers]
 
 
-def write(path, found):
-    path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+def write(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 
 def read(path, suite=None, **changes):
-    return triplets.splits(config(path=str(path), **changes), 0, suite or path.parent / "no-suite")
+    return split_examples(config(path=str(path), **changes), 0, suite or path.parent / "no-suite")
 
 
 def test_aws_examples_are_split_by_service_and_none_is_in_the_suite(params, tmp_path):
     """No service is on two sides, no trained text is in a later split, and no text of train or dev is in the suite."""
     data.run(params.suite.model_copy(update=SMALL), tmp_path / "data")
-    found = triplets.splits(config("aws", dev=0.05), 0, tmp_path / "data")
-    services = {name: {one.group for one in getattr(found, name)} for name in SPLITS}
+    splits = split_examples(config("aws", dev=0.05), 0, tmp_path / "data")
+    services = {name: {triplet.group for triplet in triplets} for name, triplets in splits.parts.items()}
     assert not services["train"] & services["dev"]
     assert not (services["train"] | services["dev"]) & services["held_out"]
-    assert found.dropped["train: in the suite"] > 100, "a leak could have happened"
-    asked = {name: {text for one in getattr(found, name) for text in one.asked} for name in SPLITS}
-    assert not asked["train"] & (asked["dev"] | asked["held_out"])
-    assert not asked["dev"] & asked["held_out"]
-    measured = [plain(text) for text in triplets.suite_texts(tmp_path / "data")]
-    trained = asked["train"] | asked["dev"]
+    assert splits.dropped["train: in the suite"] > 100, "a leak could have happened"
+    texts = {name: {text for triplet in triplets for text in triplet.key} for name, triplets in splits.parts.items()}
+    assert not texts["train"] & (texts["dev"] | texts["held_out"])
+    assert not texts["dev"] & texts["held_out"]
+    measured = [normalize_text(text) for text in read_texts(tmp_path / "data")]
+    trained = texts["train"] | texts["dev"]
     assert not trained & set(measured)
     beginnings = {text[: aws.QUERY_MIN]: text for text in trained}  # a description begins with the first sentence
     leaks = [text for text in measured if text.startswith(beginnings.get(text[: aws.QUERY_MIN], "\n"))]
     assert leaks == []
-    assert len(found.held_out) > 500
+    assert len(splits.held_out) > 500
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_files_of_every_format_give_the_same_examples(form, tmp_path):
     from datasets import Dataset
 
-    found = [row | {"negative": "No one.", "negative_2": "Nobody."} for row in rows(40)]
-    table = Dataset.from_list(found)
+    examples = [row | {"negative": "No one.", "negative_2": "Nobody."} for row in rows(40)]
+    table = Dataset.from_list(examples)
     path = tmp_path / f"mine.{form}"
     {"jsonl": table.to_json, "csv": table.to_csv, "parquet": table.to_parquet}[form](str(path))
-    split = read(path)
-    everything = [one for name in SPLITS for one in getattr(split, name)]
-    assert {one.anchor for one in everything} == {row["anchor"] for row in found}
-    assert {one.negatives for one in everything} == {("No one.", "Nobody.")}
-    assert list(triplets.columns(split.train)) == ["anchor", "positive", "negative_1", "negative_2"]
+    splits = read(path)
+    triplets = [triplet for name in SPLITS for triplet in splits.parts[name]]
+    assert {triplet.anchor for triplet in triplets} == {row["anchor"] for row in examples}
+    assert {triplet.negatives for triplet in triplets} == {("No one.", "Nobody.")}
+    assert list(build_columns(splits.train)) == ["anchor", "positive", "negative_1", "negative_2"]
 
 
 @pytest.mark.parametrize(
-    ("broken", "words"),
+    ("broken", "message"),
     [
         ([{"anchor": " ", "positive": "x"}], r"row 41: anchor is ' '"),
         ([{"anchor": "x", "positive": None}], "row 41: positive is None"),
@@ -76,13 +79,13 @@ def test_files_of_every_format_give_the_same_examples(form, tmp_path):
         ([{"anchor": "Same", "positive": "same "}], "row 41: the positive is also the anchor"),
     ],
 )
-def test_a_broken_row_is_named(broken, words, tmp_path):
+def test_a_broken_row_is_named(broken, message, tmp_path):
     path = write(tmp_path / "mine.jsonl", rows(40) + broken)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         read(path)
 
 
-def test_missing_columns_files_and_too_few_examples_are_told(tmp_path):
+def test_missing_columns_missing_files_and_too_few_examples_are_refused(tmp_path):
     with pytest.raises(InputError, match="no column positive"):
         read(write(tmp_path / "a.jsonl", [{"anchor": "x"}]))
     with pytest.raises(InputError, match="neither a file nor a folder"):
@@ -108,15 +111,15 @@ def test_a_leak_between_files_is_refused(tmp_path):
 
 
 def test_examples_that_share_a_text_stay_together(tmp_path):
-    pairs = [{"anchor": f"question {at}", "positive": f"answer {at // 4}"} for at in range(120)]
-    found = read(write(tmp_path / "mine.jsonl", pairs))
-    answers = {name: {one.positive for one in getattr(found, name)} for name in SPLITS}
+    pairs = [{"anchor": f"question {number}", "positive": f"answer {number // 4}"} for number in range(120)]
+    splits = read(write(tmp_path / "mine.jsonl", pairs))
+    answers = {name: {triplet.positive for triplet in triplets} for name, triplets in splits.parts.items()}
     assert not answers["train"] & (answers["dev"] | answers["held_out"])
-    assert sum(len(getattr(found, name)) for name in SPLITS) == 120
+    assert sum(map(len, splits.parts.values())) == 120
 
 
 def test_what_the_suite_measures_is_not_trained_on(tmp_path):
-    """Neither a text of the suite, nor one that stands inside a longer text of it, in whatever case and spacing."""
+    """Neither a text of the suite, nor a part of a longer one, whatever its case and spacing."""
     (tmp_path / "suite" / "Task").mkdir(parents=True)
     write(
         tmp_path / "suite" / "Task" / "corpus.jsonl",
@@ -125,19 +128,28 @@ def test_what_the_suite_measures_is_not_trained_on(tmp_path):
             {"id": "2", "text": "It says: who is the writer of the book 5? No one."},
         ],
     )
-    mine = [{"anchor": f"Who is the writer of the book {at}?", "positive": f"Author {at} did."} for at in range(60)]
-    found = read(write(tmp_path / "mine.jsonl", mine), tmp_path / "suite")
-    trained = {one.positive for one in [*found.train, *found.dev]}
+    pairs = [
+        {"anchor": f"Who is the writer of the book {number}?", "positive": f"Author {number} did."}
+        for number in range(60)
+    ]
+    splits = read(write(tmp_path / "mine.jsonl", pairs), tmp_path / "suite")
+    trained = {triplet.positive for triplet in [*splits.train, *splits.dev]}
     assert not trained & {"Author 3 did.", "Author 5 did."}
-    assert sum(found.dropped.values()) + sum(len(getattr(found, name)) for name in SPLITS) == 60
+    assert sum(splits.dropped.values()) + sum(map(len, splits.parts.values())) == 60
 
 
-def test_split_follows_from_the_seed(tmp_path):
+def test_suite_texts_may_be_longer_than_csv_fields_usually_are(tmp_path):
+    long = "A suite's text. " * 10_000
+    write_csv(tmp_path / "suite" / "Task" / "test.csv", ("text", "label"), [(long, "0")])
+    assert list(read_texts(tmp_path / "suite")) == [long, "0"]
+
+
+def test_the_seed_decides_the_split(tmp_path):
     path = write(tmp_path / "mine.jsonl", rows(60))
     assert read(path) == read(path)
-    other = triplets.splits(config(path=str(path)), 1, tmp_path / "no-suite")
+    other = split_examples(config(path=str(path)), 1, tmp_path / "no-suite")
     assert other != read(path)
 
 
 def test_examples_without_negatives_make_two_columns():
-    assert list(triplets.columns([Triplet("a", "b", ("c",)), Triplet("d", "e")])) == ["anchor", "positive"]
+    assert list(build_columns([Triplet("a", "b", ("c",)), Triplet("d", "e")])) == ["anchor", "positive"]

@@ -2,12 +2,12 @@
 
 In: models/base, data/ (whose texts are kept out of training), botocore's text, or your triplets or documents.
 Out: finetune/METHOD/: model/ (merged, with a manifest of its own), adapter/, triplets/, training.json, metrics.json,
-train.csv, dev.csv, speed.json. Checkpoints stand in .cache/finetune until the stage is done.
-Fails: 2 unusable data or settings, a loss that is no number, out of memory; 3 merged and adapted vectors differ, or an
+train.csv, dev.csv, speed.json. Checkpoints stay in .cache/finetune until the stage is done.
+Fails: 2 unusable data or settings, a non-finite loss, out of memory; 3 merged and adapted vectors differ, or an
 input differs from its manifest; 5 the LLM endpoint refuses; 75 it is busy, another process writes here, disk full.
-Target: on a CPU the same bytes in model/ and adapter/ for the same seed; speed.json alone is measured.
+Target: on a CPU the same bytes in model/ and adapter/ for the same seed; only speed.json is measured.
 """
 
-from stages.finetune.stage import prompts_of, run
+from stages.finetune.stage import run
 
-__all__ = ["prompts_of", "run"]
+__all__ = ["run"]

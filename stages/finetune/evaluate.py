@@ -1,20 +1,23 @@
-"""What fine-tuning gained and cost: retrieval at every Matryoshka dimension, with intervals, and graded similarity."""
+"""What fine-tuning gained and forgot: retrieval at every dimension, with intervals, and graded similarity."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from embed_foundry.encoder import Vectors, truncate
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.progress import bar
 from stages.common.sources import similarity
-from stages.finetune.triplets import Splits, Triplet, plain
+from stages.finetune.results import Evaluation, GradedChange, RetrievalGain
+from stages.finetune.splits import Splits
+from stages.finetune.trained_model import choose_device
+from stages.finetune.triplets import Triplet, normalize_text
+
+Scores = NDArray[np.float64]
 
 TOP = 10
 BATCH = 32
@@ -22,12 +25,12 @@ CONFIDENCE, RESAMPLES = 0.95, 10_000
 DIGITS = 6
 
 
-class Retrieval(SentenceEvaluator):  # type: ignore[misc]  # no types
+class RetrievalEvaluator(SentenceEvaluator):  # type: ignore[misc]  # no types
     """ndcg@10 of finding each anchor's positive among all texts of a split.
 
     Args:
         triplets: the split.
-        dimensions: lengths that vectors are cut to.
+        dimensions: lengths to which vectors are truncated.
         prompts: column -> text before each anchor, positive and negative.
     """
 
@@ -36,123 +39,123 @@ class Retrieval(SentenceEvaluator):  # type: ignore[misc]  # no types
     def __init__(self, triplets: Sequence[Triplet], dimensions: Sequence[int], prompts: Mapping[str, str]) -> None:
         super().__init__()
         self.dimensions, self.prompts = tuple(dimensions), dict(prompts)
-        self.queries = list(dict.fromkeys(one.anchor for one in triplets))
-        texts = {plain(one.positive): one.positive for one in triplets}
-        known = set(texts)
-        self.others = list({plain(t): t for one in triplets for t in one.negatives if plain(t) not in known}.values())
-        self.corpus = list(texts.values())
-        places = {key: at for at, key in enumerate(texts)}
-        right: dict[str, set[int]] = {}
-        for one in triplets:
-            right.setdefault(one.anchor, set()).add(places[plain(one.positive)])
-        self.right = [sorted(right[query]) for query in self.queries]
+        self.queries = list(dict.fromkeys(triplet.anchor for triplet in triplets))
+        positives = {normalize_text(triplet.positive): triplet.positive for triplet in triplets}
+        negatives = {normalize_text(text): text for triplet in triplets for text in triplet.negatives}
+        self.positives = list(positives.values())
+        self.negatives = [text for key, text in negatives.items() if key not in positives]
+        columns = {key: column for column, key in enumerate(positives)}
+        relevant: dict[str, set[int]] = {}
+        for triplet in triplets:
+            relevant.setdefault(triplet.anchor, set()).add(columns[normalize_text(triplet.positive)])
+        self.relevant = [sorted(relevant[query]) for query in self.queries]
 
-    def __call__(self, model: SentenceTransformer, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401
-        """Return the mean over queries at each dimension, and as `ndcg` over dimensions."""
-        found = {str(length): float(values.mean()) for length, values in self.values(model).items()}
-        return {**found, "ndcg": sum(found.values()) / len(found)}
+    def __call__(self, model: SentenceTransformer, *_: object, **__: object) -> dict[str, float]:
+        """Return the mean over queries at each dimension, and as `ndcg` the mean over dimensions."""
+        means = {str(dimension): float(scores.mean()) for dimension, scores in self.score_queries(model).items()}
+        return {**means, "ndcg": sum(means.values()) / len(means)}
 
-    def values(self, model: SentenceTransformer) -> dict[int, NDArray[np.float64]]:
+    def score_queries(self, model: SentenceTransformer) -> dict[int, Scores]:
         """Return dimension -> each query's ndcg@10, in the order of `queries`."""
         queries = encode(model, self.queries, self.prompts.get("anchor"))
-        documents = encode(model, self.corpus, self.prompts.get("positive"))
-        if self.others:
-            documents = np.concatenate([documents, encode(model, self.others, self.prompts.get("negative"))])
+        documents = encode(model, self.positives, self.prompts.get("positive"))
+        if self.negatives:
+            documents = np.concatenate([documents, encode(model, self.negatives, self.prompts.get("negative"))])
         return {
-            length: ndcg(truncate(queries, length) @ truncate(documents, length).T, self.right)
-            for length in self.dimensions
+            dimension: compute_ndcg(truncate(queries, dimension) @ truncate(documents, dimension).T, self.relevant)
+            for dimension in self.dimensions
         }
 
 
-def ndcg(scores: Vectors, right: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+def compute_ndcg(similarities: Vectors, relevant: Sequence[Sequence[int]]) -> Scores:
     """Return each query's ndcg@10 with binary relevance (Järvelin & Kekäläinen, 2002): [queries].
 
     Args:
-        scores: [queries, documents]; of equal ones the document that comes later is ranked first.
-        right: the relevant documents' columns, query by query.
+        similarities: [queries, documents]; of equal ones the later document is ranked first.
+        relevant: each query's relevant documents, as columns of `similarities`.
     """
-    gains = 1 / np.log2(np.arange(TOP) + 2)
-    out = np.zeros(len(scores))
-    for at, (row, wanted) in enumerate(zip(scores, right, strict=True)):
+    discounts = 1 / np.log2(np.arange(TOP) + 2)
+    scores = np.zeros(len(similarities))
+    for query, (row, columns) in enumerate(zip(similarities, relevant, strict=True)):
         best = np.argsort(row, kind="stable")[::-1][:TOP]
-        out[at] = gains[: len(best)][np.isin(best, wanted)].sum() / gains[: len(wanted)].sum()
-    return out
+        scores[query] = discounts[: len(best)][np.isin(best, columns)].sum() / discounts[: len(columns)].sum()
+    return scores
 
 
 def encode(model: SentenceTransformer, texts: list[str], prompt: str | None) -> Vectors:
-    """Return unit vectors, float32 [n, d]."""
-    found = model.encode(texts, prompt=prompt, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(found, dtype=np.float32)
+    """Return unit vectors: float32 [texts, dimensions]."""
+    vectors = model.encode(texts, prompt=prompt, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+    return np.asarray(vectors, dtype=np.float32)
 
 
-def gains(
-    before: Mapping[int, NDArray[np.float64]], after: Mapping[int, NDArray[np.float64]], seed: int
-) -> dict[str, dict[str, Any]]:
-    """Return dimension -> {base, merged, gain, low, high, queries}: means, and the gain's interval.
+def bootstrap_gains(before: Mapping[int, Scores], after: Mapping[int, Scores], seed: int) -> dict[str, RetrievalGain]:
+    """Return dimension -> gain, with the 95 % percentile interval of the mean paired difference.
 
-    The interval is the 95 % percentile interval of the mean paired difference over 10,000 resamples of the queries.
+    The interval comes from 10,000 resamples of the queries.
+
+    Args:
+        before: dimension -> each query's score by the base model.
+        after: likewise by the merged model.
+        seed: of the resamples.
     """
     from scipy.stats import bootstrap
 
-    found = {}
-    for length, values in after.items():
-        change = values - before[length]
-        low = high = float(change[0])
-        if np.ptp(change) > 0:  # else every resample is alike
+    gains = {}
+    for dimension, scores in after.items():
+        difference = scores - before[dimension]
+        low = high = float(difference[0])
+        if np.ptp(difference) > 0:  # else all resamples are equal
             interval = bootstrap(
-                (change,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile",
+                (difference,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile",
                 rng=np.random.default_rng(seed), batch=500,
             ).confidence_interval  # fmt: skip
             low, high = float(interval.low), float(interval.high)
-        figures = {
-            "base": before[length].mean(),
-            "merged": values.mean(),
-            "gain": change.mean(),
-            "low": low,
-            "high": high,
-        }
-        found[str(length)] = {key: round(float(value), DIGITS) for key, value in figures.items()} | {
-            "queries": len(values)
-        }
-    return found
+        gains[str(dimension)] = RetrievalGain(
+            base=round(float(before[dimension].mean()), DIGITS),
+            merged=round(float(scores.mean()), DIGITS),
+            gain=round(float(difference.mean()), DIGITS),
+            low=round(low, DIGITS),
+            high=round(high, DIGITS),
+            queries=len(scores),
+        )
+    return gains
 
 
-def graded(model: SentenceTransformer, prompt: str | None) -> dict[str, float]:
+def score_graded_similarity(model: SentenceTransformer, prompt: str | None) -> dict[str, float]:
     """Return task -> Spearman's correlation of cosines with people's scores, in points (100 is perfect)."""
     from scipy.stats import spearmanr
 
-    found = {}
-    for name, pairs in similarity.load_pairs().items():
+    correlations = {}
+    for task, pairs in similarity.load_pairs().items():
         texts = list(dict.fromkeys(text for left, right, _ in pairs for text in (left, right)))
         vectors = dict(zip(texts, encode(model, texts, prompt), strict=True))
         cosines = [float(vectors[left] @ vectors[right]) for left, right, _ in pairs]
-        found[name] = round(100 * float(spearmanr(cosines, [float(score) for *_, score in pairs]).statistic), 4)
-    return found
+        correlation = spearmanr(cosines, [float(score) for *_, score in pairs]).statistic
+        correlations[task] = round(100 * float(correlation), 4)
+    return correlations
 
 
-def report(
-    config: Training,
+def compare_models(
+    config: FinetuneSettings,
     model: Model,
     splits: Splits,
     prompts: Mapping[str, str],
     base: SentenceTransformer,
     merged: SentenceTransformer,
-) -> dict[str, Any]:
-    """Return what the merged model gains on the held-out split at every dimension, and what it forgot.
-
-    Keys: retrieval, as `gains`; graded: task -> {base, merged} in points.
-    """
-    held_out = Retrieval(splits.held_out, sorted({model.dimensions, *model.matryoshka}, reverse=True), prompts)
-    values, points = [], []
+) -> Evaluation:
+    """Return what the merged model gains on the held-out split at every dimension, and what it forgot."""
+    dimensions = sorted({model.dimensions, *model.matryoshka}, reverse=True)
+    evaluator = RetrievalEvaluator(splits.held_out, dimensions, prompts)
+    retrieval, graded = [], []
     with bar("finetune: held-out and graded texts, base and merged", 4) as progress:
-        for one in (base, merged):
-            one.to("cuda" if torch.cuda.is_available() else "cpu")
-            one.max_seq_length = model.max_tokens
-            values.append(held_out.values(one))
+        for transformer in (base, merged):
+            transformer.to(choose_device())
+            transformer.max_seq_length = model.max_tokens
+            retrieval.append(evaluator.score_queries(transformer))
             progress.update()
-            points.append(graded(one, model.prompts.get("STS")))
+            graded.append(score_graded_similarity(transformer, model.prompts.get("STS")))
             progress.update()
-    return {
-        "retrieval": gains(values[0], values[1], config.seed),
-        "graded": {name: {"base": points[0][name], "merged": points[1][name]} for name in points[0]},
-    }
+    return Evaluation(
+        retrieval=bootstrap_gains(retrieval[0], retrieval[1], config.seed),
+        graded={task: GradedChange(graded[0][task], graded[1][task]) for task in graded[0]},
+    )

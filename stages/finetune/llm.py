@@ -1,11 +1,10 @@
-"""Questions about passages from an OpenAI-compatible endpoint, and its judgement of them; every reply is kept."""
+"""Questions about passages, written and judged by an OpenAI-compatible endpoint. Every reply is kept."""
 
 import hashlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from embed_foundry import InputError, RemoteError, RetryableError, manifest
 
@@ -14,12 +13,12 @@ from stages.common.contract.progress import bar
 from stages.finetune.documents import Passage
 from stages.finetune.triplets import Triplet
 
-ASK = (
+QUESTION_PROMPT = (
     "Write {count} different questions that a user could ask a search engine and that this passage answers. "
     "Do not mention the passage; do not copy its sentences. One question a line, nothing else.\n\n"
     "Title: {title}\nPassage: {text}"
 )
-JUDGE = (
+JUDGE_PROMPT = (
     "How well does the passage answer the question? 5: fully, 4: mostly, 3: in part, 2: hardly, 1: not at all. "
     "Reply with the number alone.\n\nQuestion: {question}\nPassage: {text}"
 )
@@ -29,104 +28,107 @@ LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
 
 
 class Client:
-    """Asks one endpoint, with patience, and keeps replies: the same question is paid for once.
+    """Asks one endpoint, retries while it is busy, and keeps its replies: the same request is paid for once.
 
     Args:
         config: address, model, and the environment variable that holds the key.
-        kept: folder of replies.
+        replies: folder that keeps the replies.
     """
 
-    def __init__(self, config: LlmEndpoint, kept: Path) -> None:
+    def __init__(self, config: LlmEndpoint, replies: Path) -> None:
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        self.config, self.kept = config, kept
+        self.config, self.replies = config, replies
         self.session = requests.Session()
         if config.api_key_env:
             if not (key := os.environ.get(config.api_key_env)):
                 raise InputError(f"finetune.data.llm: {config.api_key_env} is not set. Set it to the endpoint's key.")
             self.session.headers["Authorization"] = f"Bearer {key}"
-        patient = HTTPAdapter(
+        retrying = HTTPAdapter(
             max_retries=Retry(
                 TRIES, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
             )
         )
-        self.session.mount("http://", patient)
-        self.session.mount("https://", patient)
+        self.session.mount("http://", retrying)
+        self.session.mount("https://", retrying)
 
-    def reply(self, question: str) -> str:
-        """Return the endpoint's answer at temperature 0.
+    def complete(self, prompt: str) -> str:
+        """Return the endpoint's reply at temperature 0.
 
         Raises:
-            RemoteError: it refuses, or answers with something else than a chat completion.
+            RemoteError: it refuses, or its reply is not a chat completion.
             RetryableError: it cannot be reached, or stays busy.
         """
         import requests
 
-        body: dict[str, Any] = {
+        body: dict[str, str | int | list[dict[str, str]]] = {
             "model": self.config.model,
-            "messages": [{"role": "user", "content": question}],
+            "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "seed": 0,
         }
-        asked = hashlib.sha256(manifest.canonical([self.config.url, body])).hexdigest()
-        path = self.kept / f"{asked}.json"
+        digest = hashlib.sha256(manifest.canonical([self.config.url, body])).hexdigest()
+        path = self.replies / f"{digest}.json"
         if path.is_file():
             return str(json.loads(path.read_bytes()))
         url = f"{self.config.url.rstrip('/')}/chat/completions"
         try:
-            answer = self.session.post(url, json=body, timeout=TIMEOUT_S)
+            response = self.session.post(url, json=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:
             raise RetryableError(
-                f"{url}: cannot be reached or stays busy ({error}). Run again; replies so far are kept in {self.kept}."
+                f"{url}: cannot be reached or stays busy ({error}). Run again; replies so far are in {self.replies}."
             ) from None
-        if not answer.ok:
-            raise RemoteError(f"{url}: refuses with {answer.status_code}: {answer.text[:200]}. Check model and key.")
+        if not response.ok:
+            raise RemoteError(
+                f"{url}: refuses with {response.status_code}: {response.text[:200]}. Check model and key."
+            )
         try:
-            found = str(answer.json()["choices"][0]["message"]["content"])
+            reply = str(response.json()["choices"][0]["message"]["content"])
         except (ValueError, LookupError, TypeError):
             raise RemoteError(
-                f"{url}: answers {answer.text[:200]!r}, expected a chat completion. Check the url."
+                f"{url}: replies {response.text[:200]!r}, expected a chat completion. Check the url."
             ) from None
-        self.kept.mkdir(parents=True, exist_ok=True)
+        self.replies.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.write_text(json.dumps(reply), encoding="utf-8")
         partial.replace(path)
-        return found
+        return reply
 
 
-def by_questions(found: list[Passage], config: LlmEndpoint, kept: Path) -> tuple[list[Triplet], int]:
-    """Return the triplets whose question the judge accepts, and how many it refused.
+def generate_examples(passages: list[Passage], config: LlmEndpoint, replies: Path) -> tuple[list[Triplet], int]:
+    """Return the examples whose question the judge accepts, and how many questions it rejects.
 
     Args:
-        found: passages.
-        config: the endpoint, questions a passage, and the least mark that a question needs (None: no judge).
-        kept: folder of replies.
+        passages: what to ask about.
+        config: the endpoint, questions per passage, and the lowest accepted mark (None: no judge).
+        replies: folder that keeps the endpoint's replies.
 
     Raises:
         RemoteError: the endpoint refuses.
         RetryableError: it cannot be reached.
     """
-    client = Client(config, kept)
-    triplets, refused = [], 0
-    with bar("questions", len(found)) as progress:
-        for passage in found:
+    client = Client(config, replies)
+    triplets, rejected = [], 0
+    with bar("questions", len(passages)) as progress:
+        for passage in passages:
             title = ": ".join(passage.titles[-2:]) or passage.document
-            lines = client.reply(ASK.format(count=config.queries, title=title, text=passage.text)).splitlines()
-            questions = [one for line in lines if (one := LIST_MARK.sub("", line).strip())]
+            prompt = QUESTION_PROMPT.format(count=config.queries, title=title, text=passage.text)
+            lines = client.complete(prompt).splitlines()
+            questions = [question for line in lines if (question := LIST_MARK.sub("", line).strip())]
             for question in dict.fromkeys(questions[: config.queries]):
-                if _accepted(client, question, passage.text):
+                if _passes_judge(client, question, passage.text):
                     triplets.append(Triplet(question, passage.text, group=passage.document))
                 else:
-                    refused += 1
+                    rejected += 1
             progress.update(1)
-    return triplets, refused
+    return triplets, rejected
 
 
-def _accepted(client: Client, question: str, text: str) -> bool:
-    least = client.config.judge_min
-    if least is None:
+def _passes_judge(client: Client, question: str, text: str) -> bool:
+    minimum = client.config.judge_min
+    if minimum is None:
         return True
-    mark = re.search(r"[1-5]", client.reply(JUDGE.format(question=question, text=text)))
-    return mark is not None and int(mark[0]) >= least
+    mark = re.search(r"[1-5]", client.complete(JUDGE_PROMPT.format(question=question, text=text)))
+    return mark is not None and int(mark[0]) >= minimum

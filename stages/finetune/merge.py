@@ -1,7 +1,7 @@
-"""Merging: the adapter into the base model's full-precision weights, every other byte as it was, and the proof of it.
+"""Merging the adapter into the base model's full-precision weights; every other byte stays as it is.
 
-Nothing is saved by transformers again, which changes configurations silently (Gemma3's sliding_window shrinks at every
-round) and writes tokenizers anew: the base model's files are copied and the trained tensors put in their place.
+Transformers does not save the model again, because it changes configurations silently (Gemma3's sliding_window shrinks
+with every save) and rewrites tokenizers. The base model's files are copied, and only trained tensors replaced in them.
 """
 
 import json
@@ -19,24 +19,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.sources import probe_texts
+from stages.finetune.checkpoints import TENSORS_FILE
 from stages.finetune.evaluate import encode
-from stages.finetune.student import HEADS
-from stages.finetune.trainer import TRAINED
+from stages.finetune.trained_model import HEADS_FILE
 
-# Least cosine between the adapter over the full-precision base and the merged model: they differ by rounding alone.
+# Least cosine between the full-precision base model with its adapter and the merged model: only rounding differs.
 PARITY_MIN = 0.99999
 CONFIG, MODULES = "config.json", "modules.json"
 
 
-def run(config: Training, base: Path, adapter: Path, out: Path) -> tuple[SentenceTransformer, float]:
-    """Write the merged model's folder and return the model as loaded from it, with its parity.
+def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path) -> tuple[SentenceTransformer, float]:
+    """Write the merged model's folder, and return the model as loaded from it with its parity.
 
     Args:
         config: the training.
         base: the base model's folder.
-        adapter: what `student.export` wrote.
+        adapter: what `trained_model.export_tensors` wrote.
         out: the merged model's folder; gets every file of `base` but its manifest.
 
     Returns:
@@ -47,36 +47,36 @@ def run(config: Training, base: Path, adapter: Path, out: Path) -> tuple[Sentenc
         InputError: a trained tensor has no place in the base model's files.
         IntegrityError: the parity is below PARITY_MIN.
     """
-    model, probes = load(base), probe_texts.read_texts()
+    model, probes = load_model(base), probe_texts.read_texts()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for name in (HEADS, TRAINED):
+    for name in (HEADS_FILE, TENSORS_FILE):
         if (adapter / name).exists():
             model.load_state_dict(load_file(adapter / name), strict=False)
     if config.method == "full":
-        expected = _probe(model, probes)
+        expected = _encode_probes(model, probes)
     else:
         body = PeftModel.from_pretrained(model[0].auto_model, str(adapter)).eval()
-        expected = _probe(model, probes)
+        expected = _encode_probes(model, probes)
         body.merge_and_unload(safe_merge=True)
     changed = {name: new for name, new in model.state_dict().items() if not torch.equal(new, before[name])}
     if not changed:
-        raise IntegrityError(f"{adapter}: changes nothing of the base model. This should not happen: report it.")
-    # "0.model.layers…" stands in the transformer's own file as "layers…".
-    inner = next(name for name, part in model[0].named_children() if part is model[0].auto_model)
-    changed = {re.sub(rf"^0\.{inner}\.", "0.", name): tensor for name, tensor in changed.items()}
+        raise IntegrityError(f"{adapter}: changes no tensor of the base model. This should not happen: report it.")
+    # "0.model.layers…" is called "layers…" in the transformer's own file.
+    body_name = next(name for name, part in model[0].named_children() if part is model[0].auto_model)
+    changed = {re.sub(rf"^0\.{body_name}\.", "0.", name): tensor for name, tensor in changed.items()}
     del model
-    write(base, changed, out)
-    found = load(out)
-    parity = round(float((expected * _probe(found, probes)).sum(axis=1).min()), 8)
+    write_merged(base, changed, out)
+    merged = load_model(out)
+    parity = round(float((expected * _encode_probes(merged, probes)).sum(axis=1).min()), 8)
     if not parity >= PARITY_MIN or not np.isfinite(expected).all():
         raise IntegrityError(
             f"{out}: the merged model's least cosine to the base model with its adapter is {parity}, expected at least "
             f"{PARITY_MIN}. This should not happen: report it with {adapter}."
         )
-    return found, parity
+    return merged, parity
 
 
-def load(folder: Path) -> SentenceTransformer:
+def load_model(folder: Path) -> SentenceTransformer:
     """Return a folder's model on the CPU in fp32, without prompts."""
     model = SentenceTransformer(
         str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
@@ -85,13 +85,13 @@ def load(folder: Path) -> SentenceTransformer:
     return model
 
 
-def _probe(model: SentenceTransformer, probes: list[str]) -> Vectors:
-    """Return the vectors of the probes, and of one as long as the model takes in, which would pad the others."""
+def _encode_probes(model: SentenceTransformer, probes: list[str]) -> Vectors:
+    """Return the probes' vectors, and that of all of them as one text, alone because it would pad the others."""
     return np.concatenate([encode(model, probes, None), encode(model, [" ".join(probes)], None)])
 
 
-def write(base: Path, changed: dict[str, torch.Tensor], out: Path) -> None:
-    """Copy the base model's files with changed tensors in them; weights become fp32.
+def write_merged(base: Path, changed: dict[str, torch.Tensor], out: Path) -> None:
+    """Copy the base model's files with the changed tensors in them; weights become fp32.
 
     Args:
         base: the base model's folder.
@@ -102,37 +102,40 @@ def write(base: Path, changed: dict[str, torch.Tensor], out: Path) -> None:
         InputError: a tensor has no place in the files.
     """
     modules = json.loads((base / MODULES).read_text(encoding="utf-8"))
-    numbers = {str(entry["path"]): str(at) for at, entry in enumerate(modules)}
-    left = dict(changed)
+    numbers = {str(entry["path"]): str(index) for index, entry in enumerate(modules)}
+    remaining = dict(changed)
     for name in manifest.files_of(base):
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         number = numbers.get("" if "/" not in name else name.rpartition("/")[0])
         if name.endswith(".safetensors") and number is not None:
-            _replace(base / name, target, number, left)
+            _replace_tensors(base / name, target, number, remaining)
         else:
             shutil.copyfile(base / name, target)
-    if left:
-        raise InputError(f"{base}: its files have no tensor {sorted(left)[0]} to merge into. Take another base model.")
-    _declare(out / str(modules[0]["path"]) / CONFIG)
+    if remaining:
+        raise InputError(
+            f"{base}: its files have no tensor {sorted(remaining)[0]} to merge into. Take another base model."
+        )
+    _declare_fp32(out / str(modules[0]["path"]) / CONFIG)
 
 
-def _replace(source: Path, target: Path, number: str, left: dict[str, torch.Tensor]) -> None:
+def _replace_tensors(source: Path, target: Path, number: str, remaining: dict[str, torch.Tensor]) -> None:
+    """Copy one file with the changed tensors of a module, which are taken out of `remaining`."""
     with safe_open(source, framework="pt") as file:
         metadata = file.metadata()
     tensors = load_file(source)
     for name in tensors:
-        # Files of a model with a task's head have the body's tensors under the architecture's name.
-        place = next((key for key in (f"{number}.{name}", f"{number}.{name.partition('.')[2]}") if key in left), None)
-        if place:
-            tensors[name] = left.pop(place)
+        # A model with a task head stores the body's tensors under the architecture's name.
+        candidates = (f"{number}.{name}", f"{number}.{name.partition('.')[2]}")
+        if key := next((key for key in candidates if key in remaining), None):
+            tensors[name] = remaining.pop(key)
         tensors[name] = tensors[name].float().contiguous() if tensors[name].is_floating_point() else tensors[name]
     save_file(tensors, target, metadata)
 
 
-def _declare(path: Path) -> None:
-    """Let config.json say fp32, where it says anything of its weights' type."""
+def _declare_fp32(path: Path) -> None:
+    """Make config.json declare fp32 where it declares a type of its weights."""
     settings = json.loads(path.read_text(encoding="utf-8"))
-    stated = {key: "float32" for key in ("dtype", "torch_dtype") if settings.get(key, "float32") != "float32"}
-    if stated:
-        path.write_bytes(manifest.canonical(settings | stated))
+    declared = {key: "float32" for key in ("dtype", "torch_dtype") if settings.get(key, "float32") != "float32"}
+    if declared:
+        path.write_bytes(manifest.canonical(settings | declared))

@@ -1,4 +1,4 @@
-"""Hard negatives: texts of the training split that the base model takes for answers, mined by sentence-transformers."""
+"""Hard negatives: training texts that the base model mistakes for answers, mined by sentence-transformers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,29 +8,33 @@ from datasets import Dataset
 from embed_foundry.errors import InputError
 from sentence_transformers.util import mine_hard_negatives
 
-from stages.common.config.finetune import Training
-from stages.finetune import merge
+from stages.common.config.finetune import FinetuneSettings
 from stages.finetune.evaluate import BATCH
-from stages.finetune.triplets import Splits
+from stages.finetune.merge import load_model
+from stages.finetune.splits import Splits
 
-# A candidate that scores above this part of the positive may be an answer, too (NV-Retriever, arXiv:2407.15831).
+# A candidate whose score is less than this share below the positive's may be an answer, too (NV-Retriever,
+# arXiv:2407.15831).
 MARGIN = 0.05
-# Nearest texts that negatives are taken from.
+# Negatives are taken from this many nearest texts.
 NEAREST = 50
 
 
-def run(config: Training, base: Path, splits: Splits, prompts: Mapping[str, str]) -> Splits:
+def mine_negatives(config: FinetuneSettings, base: Path, splits: Splits, prompts: Mapping[str, str]) -> Splits:
     """Return the splits with `hard_negatives` mined negatives for each training example.
 
-    Examples for which so many cannot be found are left out of training.
+    Examples that have fewer near texts are left out of training.
 
     Raises:
-        InputError: the examples have negatives already, or none can be mined.
+        InputError: the examples already have negatives, or none can be mined.
     """
-    if any(one.negatives for one in splits.train):
-        raise InputError("finetune.hard_negatives: the examples bring their own negatives. Set it to 0.")
-    pairs = {"anchor": [one.anchor for one in splits.train], "positive": [one.positive for one in splits.train]}
-    model = merge.load(base)
+    if any(triplet.negatives for triplet in splits.train):
+        raise InputError("finetune.hard_negatives: the examples already have negatives. Set it to 0.")
+    pairs = {
+        "anchor": [triplet.anchor for triplet in splits.train],
+        "positive": [triplet.positive for triplet in splits.train],
+    }
+    model = load_model(base)
     model.max_seq_length = min(config.max_tokens, model.max_seq_length)
     mined = mine_hard_negatives(
         Dataset.from_dict(pairs),
@@ -47,16 +51,16 @@ def run(config: Training, base: Path, splits: Splits, prompts: Mapping[str, str]
         verbose=False,
     )
     names = [name for name in mined.column_names if name.startswith("negative")]
-    found = {(row["anchor"], row["positive"]): tuple(row[name] for name in names) for row in mined}
+    negatives = {(row["anchor"], row["positive"]): tuple(row[name] for name in names) for row in mined}
     kept = [
-        replace(one, negatives=found[one.anchor, one.positive])
-        for one in splits.train
-        if (one.anchor, one.positive) in found
+        replace(triplet, negatives=negatives[triplet.anchor, triplet.positive])
+        for triplet in splits.train
+        if (triplet.anchor, triplet.positive) in negatives
     ]
     if not kept:
         raise InputError(
-            f"finetune.hard_negatives: {len(pairs['anchor'])} examples have no {config.hard_negatives} texts that are "
-            "near and no answer. Lower it to 0, or give more examples."
+            f"finetune.hard_negatives: none of {len(pairs['anchor'])} examples has {config.hard_negatives} near texts "
+            "that are not answers. Lower it to 0, or add examples."
         )
     dropped = splits.dropped | {"train: too few negatives": len(splits.train) - len(kept)}
     return replace(splits, train=kept, dropped=dropped)

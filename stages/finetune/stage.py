@@ -3,42 +3,49 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
 from stages.common.config import Model
-from stages.common.config.finetune import Training
+from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.output import folder_size, library_versions, stage_output
+from stages.finetune.results import FinetuneReport, Metrics, TrainingRecord
+from stages.finetune.splits import Splits, split_examples
+from stages.finetune.triplets import Triplet, count_long_texts
 
 LIBRARIES = ("accelerate", "botocore", "datasets", "gensim", "peft", "sentence-transformers", "torch", "transformers")
 SCRATCH = Path(".cache/finetune")
 
 
-def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH) -> dict[str, Any]:
-    """Fine-tune, merge, evaluate; return the content of metrics.json.
+def run(
+    config: FinetuneSettings, model: Model, base: Path, suite: Path, out: Path, scratch: Path = SCRATCH
+) -> FinetuneReport:
+    """Fine-tune, merge and evaluate.
 
     Args:
-        config: the training.
+        config: the settings.
         model: the base model's configuration.
         base: its verified folder.
-        suite: data/, the suite's tasks: what they measure is not trained on.
+        suite: data/, the suite's tasks, whose texts are not trained on.
         out: the output folder.
-        scratch: where checkpoints and an LLM's replies are kept.
+        scratch: folder for checkpoints and an LLM's replies.
 
     Raises:
-        InputError: data or settings cannot be used, or training broke off.
+        InputError: data or settings cannot be used, or training stopped.
         IntegrityError: an input differs from its manifest, or the merged model from the adapted one.
         RemoteError: the LLM endpoint refuses.
-        RetryableError: it is busy, another process writes `out`, or the disk is too small.
+        RetryableError: the endpoint is busy, another process writes `out`, or the disk is too small.
     """
-    config = config.model_copy(update={"processes": _processes(config)})
-    settings = config.model_dump(mode="json")
-    parameters = {"finetune": settings, "model": model.vector_settings() | {"dimensions": model.dimensions}}
-    libraries = (*LIBRARIES, "bitsandbytes") if config.method == "qlora" else LIBRARIES
+    config = config.model_copy(update={"processes": count_processes(config)})
     stage = f"finetune@{config.method}"
+    parameters = {
+        "finetune": config.model_dump(mode="json"),
+        "model": model.vector_settings() | {"dimensions": model.dimensions},
+    }
+    libraries = (*LIBRARIES, "bitsandbytes") if config.method == "qlora" else LIBRARIES
     with stage_output(
         out,
         stage=stage,
@@ -47,49 +54,45 @@ def run(config: Training, model: Model, base: Path, suite: Path, out: Path, scra
         libraries=libraries,
         needs_bytes=3 * folder_size(base),
     ) as work:
-        from stages.finetune import evaluate, merge, train, triplets, words
+        from stages.finetune import curves, evaluate, merge, notes, train
 
-        prompts = prompts_of(config, model)
-        splits = triplets.splits(config.data, config.seed, suite, _documents(config, scratch, work))
-        splits.write(work / "triplets")
-        if config.hard_negatives:
-            from stages.finetune import mining
-
-            splits = mining.run(config, base, splits, prompts)
-            splits.write(work / "triplets")
-        checkpoints = scratch / _key(parameters, base, work / "triplets", library_versions(libraries))
-        outcome = train.run(config, model, base, splits, prompts, checkpoints, work / "adapter")
-        merged, parity = merge.run(config, base, work / "adapter", work / "model")
-        report = evaluate.report(config, model, splits, prompts, merge.load(base), merged)
-        report |= {"best_step": outcome.best, "steps": outcome.steps, "parity": parity}
-        cut, texts = triplets.longer(splits.train, base, config.max_tokens)
-        said = words.of_examples(cut, texts, config.max_tokens)
-        said += words.of_training(outcome.history, outcome.best, outcome.steps)
-        said += words.of_evaluation(report, config.forgetting_max)
-        words.curves(outcome.history, work)
-        record = parameters | {
-            "base": manifest.read(base).digest,
-            "examples": {name: len(getattr(splits, name)) for name in triplets.SPLITS},
-            "left_out": splits.dropped,
-            "cut": cut,
-            "parity": parity,
-            "best_step": outcome.best,
-            "steps": outcome.steps,
-            "words": said,
-        }
-        (work / "training.json").write_bytes(manifest.canonical(record))
-        (work / "metrics.json").write_bytes(manifest.canonical(report))
-        (work / "speed.json").write_bytes(manifest.canonical(outcome.speed))
-        manifest.write(work / "model", {"stage": stage, "parameters": parameters, "inputs": {"base": record["base"]}})
+        prompts = select_prompts(config, model)
+        splits = _prepare_examples(config, base, suite, prompts, scratch, work)
+        checkpoints = scratch / _hash_inputs(parameters, base, work / "triplets", library_versions(libraries))
+        outcome = train.train(train.TrainingRun(config, model, base, splits, prompts, checkpoints, work / "adapter"))
+        merged, parity = merge.merge_adapter(config, base, work / "adapter", work / "model")
+        evaluation = evaluate.compare_models(config, model, splits, prompts, merge.load_model(base), merged)
+        truncated, texts = count_long_texts(splits.train, base, config.max_tokens)
+        sentences = [
+            *notes.describe_truncation(truncated, texts, config.max_tokens),
+            *notes.describe_training(outcome.history, outcome.best_step, outcome.steps),
+            *notes.describe_evaluation(evaluation, config.forgetting_max),
+        ]
+        record = TrainingRecord(
+            **parameters,
+            base=manifest.read(base).digest,
+            examples={name: len(triplets) for name, triplets in splits.parts.items()},
+            left_out=splits.dropped,
+            cut=truncated,
+            parity=parity,
+            best_step=outcome.best_step,
+            steps=outcome.steps,
+            words=sentences,
+        )
+        metrics = Metrics(evaluation.retrieval, evaluation.graded, outcome.best_step, outcome.steps, parity)
+        report = FinetuneReport(metrics, sentences, outcome.speed)
+        report.write(work, record)
+        curves.write_curves(outcome.history, work)
+        manifest.write(work / "model", {"stage": stage, "parameters": parameters, "inputs": {"base": record.base}})
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return report | {"words": said, "speed": outcome.speed}
+    return report
 
 
-def _processes(config: Training) -> int:
+def count_processes(config: FinetuneSettings) -> int:
     """Return how many processes train: as configured, else one for each GPU.
 
     Raises:
-        InputError: there are fewer GPUs, a batch has no equal parts, or this process is one of several already.
+        InputError: there are fewer GPUs, they cannot share a batch equally, or this is one of several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
@@ -106,45 +109,59 @@ def _processes(config: Training) -> int:
         )
     if config.batch_size % processes:
         raise InputError(
-            f"finetune: batch_size {config.batch_size} has no equal parts for {processes} GPUs. Change it, or set "
+            f"finetune: batch_size {config.batch_size} is not divisible by {processes} GPUs. Change it, or set "
             "finetune.processes."
         )
     return processes
 
 
-def prompts_of(config: Training, model: Model) -> dict[str, str]:
+def select_prompts(config: FinetuneSettings, model: Model) -> dict[str, str]:
     """Return column -> the text before it, for the columns that have a prompt.
 
     Raises:
         InputError: the model has prompts, but not the named one.
     """
-    found = {}
+    prompts = {}
     for column, name in config.prompts.model_dump().items():
         if name is not None and model.prompts:
             if name not in model.prompts:
                 raise InputError(
                     f"finetune.prompts.{column}: {model.repo} has no prompt {name!r}, only {sorted(model.prompts)}."
                 )
-            found[column] = model.prompts[name]
-    return found
+            prompts[column] = model.prompts[name]
+    return prompts
 
 
-def _documents(config: Training, scratch: Path, work: Path) -> "list[Any] | None":
+def _prepare_examples(
+    config: FinetuneSettings, base: Path, suite: Path, prompts: Mapping[str, str], scratch: Path, work: Path
+) -> Splits:
+    """Write the examples of each split, with mined negatives if configured, and return them."""
+    splits = split_examples(config.data, config.seed, suite, _read_documents(config, scratch, work))
+    splits.write(work / "triplets")
+    if config.hard_negatives:
+        from stages.finetune.mining import mine_negatives
+
+        splits = mine_negatives(config, base, splits, prompts)
+        splits.write(work / "triplets")
+    return splits
+
+
+def _read_documents(config: FinetuneSettings, scratch: Path, work: Path) -> list[Triplet] | None:
     """Return the examples made of a folder of documents; None for other sources."""
     if config.data.source != "documents":
         return None
     from stages.finetune import documents, llm
 
-    found = documents.passages(Path(str(config.data.path)).expanduser())
+    passages = documents.read_passages(Path(str(config.data.path)).expanduser())
     if config.data.llm is None:
-        return documents.by_structure(found)
-    examples, refused = llm.by_questions(found, config.data.llm, scratch / "replies")
-    (work / "questions.json").write_bytes(manifest.canonical({"accepted": len(examples), "refused": refused}))
+        return documents.derive_examples(passages)
+    examples, rejected = llm.generate_examples(passages, config.data.llm, scratch / "replies")
+    (work / "questions.json").write_bytes(manifest.canonical({"accepted": len(examples), "refused": rejected}))
     return examples
 
 
-def _key(parameters: dict[str, Any], base: Path, examples: Path, libraries: dict[str, str]) -> str:
-    """Return the name of the checkpoints' folder: the digest of everything that the training depends on."""
+def _hash_inputs(parameters: Mapping[str, object], base: Path, examples: Path, libraries: dict[str, str]) -> str:
+    """Return the name of the checkpoints' folder: a digest of everything that the training depends on."""
     files = {name: manifest.sha256(examples / name) for name in manifest.files_of(examples)}
-    parts = [parameters, manifest.read(base).digest, files, libraries]
-    return hashlib.sha256(manifest.canonical(parts)).hexdigest()[:16]
+    inputs = [parameters, manifest.read(base).digest, files, libraries]
+    return hashlib.sha256(manifest.canonical(inputs)).hexdigest()[:16]

@@ -1,10 +1,18 @@
-"""The schema of params.yaml, one module for each group of conf/; values of conf/config.yaml itself are in measurement.
+"""The schema of params.yaml: one module per group of conf/; `measurement` has the values of conf/config.yaml itself.
 
-Frozen pydantic models without silent conversions: what is not allowed ends in exit 2 before anything runs.
+Frozen pydantic models without silent conversions. An invalid value ends in exit 2 before anything runs.
 """
 
 from stages.common.config.engine import Engine
-from stages.common.config.finetune import ExampleSource, Finetune, LlmEndpoint, LoraAdapter, NoFinetuning, Training
+from stages.common.config.finetune import (
+    ExampleSource,
+    Finetune,
+    FinetuneSettings,
+    LlmEndpoint,
+    LoraAdapter,
+    NoFinetuning,
+    PromptNames,
+)
 from stages.common.config.measurement import Gate, Latency, Quality
 from stages.common.config.model import MODEL_FORMATS, License, Model
 from stages.common.config.params import PARAMS, Params, load, parse
@@ -19,6 +27,7 @@ __all__ = [
     "Engine",
     "ExampleSource",
     "Finetune",
+    "FinetuneSettings",
     "Gate",
     "HubSuite",
     "Latency",
@@ -29,11 +38,11 @@ __all__ = [
     "Model",
     "NoFinetuning",
     "Params",
+    "PromptNames",
     "Quality",
     "Resources",
     "Suite",
     "Target",
-    "Training",
     "load",
     "parse",
 ]

@@ -13,8 +13,8 @@ class Engine(Strict):
     Attributes:
         name: "local" or "dask".
         address: the Dask scheduler's.
-        shared: where the folder with dvc.yaml lies on the workers; None if they share no disk with the driver.
-        wait_s: seconds to wait for the scheduler, and without any worker.
+        shared: the folder with dvc.yaml on the workers; None if they share no disk with the driver.
+        wait_s: seconds to wait for the scheduler, and for a first worker.
     """
 
     name: Literal["local", "dask"]

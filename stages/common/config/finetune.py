@@ -1,4 +1,4 @@
-"""How a model is fine-tuned, or that it is not: the schema of `finetune` in params.yaml."""
+"""Whether and how the base model is fine-tuned: the schema of `finetune` in params.yaml."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.common.config.strict import Limit, Strict
 
-# Share of what there is.
+# A share of the groups of examples; dev and held_out together leave some for training.
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 
 
@@ -19,7 +19,15 @@ class NoFinetuning(Strict):
 
 
 class LlmEndpoint(Strict):
-    """An OpenAI-compatible endpoint that asks questions about passages, and judges them."""
+    """An OpenAI-compatible endpoint that writes questions about passages and judges them.
+
+    Attributes:
+        url: the API's address, up to and including its version.
+        model: the model to ask.
+        api_key_env: environment variable that holds the key; None sends no key.
+        queries: questions per passage.
+        judge_min: lowest mark (1 to 5) of a question that is kept; None keeps all without judging.
+    """
 
     url: str = Field(pattern=r"^https?://")
     model: str
@@ -29,7 +37,16 @@ class LlmEndpoint(Strict):
 
 
 class ExampleSource(Strict):
-    """Where triplets come from, and what of it is kept for choosing (dev) and for proving (held out)."""
+    """Where training examples come from and how they are split.
+
+    Attributes:
+        source: botocore's documentation, the user's triplets, or the user's documents.
+        path: the triplets' file or folder, or the documents' folder.
+        llm: what writes the questions about documents; None derives them from the documents' structure.
+        dev: share of groups that choose the best checkpoint.
+        held_out: share of groups that prove the gain.
+        examples: maximum number of training examples; 0 takes all.
+    """
 
     source: Literal["aws", "triplets", "documents"]
     path: str | None
@@ -39,7 +56,7 @@ class ExampleSource(Strict):
     examples: int = Field(ge=0)
 
     @model_validator(mode="after")
-    def _complete(self) -> "ExampleSource":
+    def _require_path(self) -> "ExampleSource":
         if (self.path is None) != (self.source == "aws"):
             raise ValueError(f"source={self.source} takes {'no' if self.source == 'aws' else 'a'} finetune.data.path")
         if self.llm and self.source != "documents":
@@ -47,8 +64,8 @@ class ExampleSource(Strict):
         return self
 
 
-class Prompts(Strict):
-    """Name of the model's prompt that goes before each column's texts; models without prompts have none anyway."""
+class PromptNames(Strict):
+    """The name of the model's prompt for each column of an example; ignored for a model without prompts."""
 
     anchor: str | None
     positive: str | None
@@ -56,7 +73,14 @@ class Prompts(Strict):
 
 
 class LoraAdapter(Strict):
-    """The adapter's size, and by architecture (transformers' model_type) the linear layers that get one."""
+    """The adapter's size and place.
+
+    Attributes:
+        rank: of its matrices.
+        alpha: alpha / rank scales its output.
+        dropout: of its input.
+        layers: architecture (transformers' model_type) -> the linear layers that get an adapter.
+    """
 
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
@@ -64,15 +88,21 @@ class LoraAdapter(Strict):
     layers: dict[str, list[str]]
 
 
-class Training(Strict):
-    """One fine-tuning: an adapter (lora), one over 4-bit weights (qlora), or all weights (full)."""
+class FinetuneSettings(Strict):
+    """One fine-tuning; conf/finetune/lora.yaml says what each setting does.
+
+    Attributes:
+        method: what is trained: an adapter (lora), an adapter over 4-bit weights (qlora), or all weights (full).
+        runs: the method; dvc.yaml makes one stage of each.
+        weights: the folder that conversions read.
+    """
 
     method: Literal["lora", "qlora", "full"]
     runs: list[str]
     weights: str
     seed: int
     data: ExampleSource
-    prompts: Prompts
+    prompts: PromptNames
     hard_negatives: int = Field(ge=0)
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=2)
@@ -92,15 +122,15 @@ class Training(Strict):
     forgetting_max: Limit
 
     @model_validator(mode="after")
-    def _places(self) -> "Training":
+    def _require_consistency(self) -> "FinetuneSettings":
         folder = f"finetune/{self.method}/model"
         if self.runs != [self.method] or self.weights != folder:
             raise ValueError(f"method={self.method} goes with runs=[{self.method}] and weights={folder}")
         if self.mini_batch_size > self.batch_size:
             raise ValueError(f"mini_batch_size {self.mini_batch_size} is larger than batch_size {self.batch_size}")
         if self.processes and self.batch_size % self.processes:
-            raise ValueError(f"batch_size {self.batch_size} has no equal parts for processes {self.processes}")
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by processes {self.processes}")
         return self
 
 
-Finetune = Annotated[NoFinetuning | Training, Field(discriminator="method")]
+Finetune = Annotated[NoFinetuning | FinetuneSettings, Field(discriminator="method")]

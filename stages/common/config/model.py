@@ -9,32 +9,38 @@ from pydantic import AfterValidator, Field, model_validator
 from stages.common.config.strict import Strict
 
 
-def _commit(value: str) -> str:
+def _require_commit(value: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}", value):
         raise ValueError("expected the 40 hex digits of a commit; branches, tags and short hashes move")
     return value
 
 
-def _model_file(value: str) -> str:
+def _require_data_file(value: str) -> str:
     path = PurePosixPath(value)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != value or "\\" in value:
-        raise ValueError("expected a file's path inside the model folder, such as 1_Pooling/config.json")
+        raise ValueError("expected the path of a file inside the model folder, such as 1_Pooling/config.json")
     if path.suffix not in MODEL_FORMATS:
-        raise ValueError(f"a base model takes {', '.join(MODEL_FORMATS)} only: other formats can carry code")
+        raise ValueError(f"a base model may have {', '.join(MODEL_FORMATS)} files only: other formats can carry code")
     return value
 
 
-# What a base model's files may be: data formats that nothing executes or unpickles.
+# Formats of a base model's files: data that nothing executes or unpickles.
 MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
 # What shapes vectors beside a model's files; dvc.yaml names the same keys as parameters of the stages.
 VECTOR_SETTINGS = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Revision = Annotated[str, AfterValidator(_commit)]
-ModelFile = Annotated[str, AfterValidator(_model_file)]
+Revision = Annotated[str, AfterValidator(_require_commit)]
+ModelFile = Annotated[str, AfterValidator(_require_data_file)]
 
 
 class License(Strict):
-    """The base model's licence: SPDX id or name, its text's address, and whether the hub asks to accept it first."""
+    """The base model's licence.
+
+    Attributes:
+        name: SPDX id, or its name.
+        url: where its text is.
+        gated: whether the hub asks users to accept it before a download.
+    """
 
     name: str
     url: str
@@ -42,7 +48,22 @@ class License(Strict):
 
 
 class Model(Strict):
-    """One base model: where its files come from, what they must be, how it is used."""
+    """One base model: where its files come from, their checksums, and how it is used.
+
+    Attributes:
+        name: the option's name in conf/model.
+        source: an installed package, the hub, or a local folder.
+        repo: its name on the hub.
+        revision: commit of that repository, 40 hex digits.
+        package: importable module with a model/ folder, for source=package.
+        folder: a SentenceTransformer folder, for source=folder.
+        files: file name -> SHA-256; None checks the file against the hub's own digest only.
+        license: the model's licence.
+        dimensions: length of a full vector.
+        matryoshka: vector lengths to evaluate.
+        max_tokens: longest input; longer ones are truncated.
+        prompts: prompt name -> text before an input; names are mteb's prompt and task types.
+    """
 
     name: str
     source: Literal["package", "hub", "folder"]
@@ -62,11 +83,11 @@ class Model(Strict):
         return self.model_dump(mode="json", include=VECTOR_SETTINGS)
 
     @model_validator(mode="after")
-    def _sources(self) -> "Model":
+    def _require_source(self) -> "Model":
         if self.source == "package" and not self.package:
-            raise ValueError("source=package needs model.package, a module that is installed")
+            raise ValueError("source=package needs model.package, the name of an installed module")
         if self.source == "folder" and not self.folder:
             raise ValueError("source=folder needs model.folder=PATH")
-        if any(not 0 < cut <= self.dimensions for cut in self.matryoshka):
+        if any(not 0 < length <= self.dimensions for length in self.matryoshka):
             raise ValueError(f"matryoshka dimensions must be between 1 and {self.dimensions}")
         return self

@@ -1,4 +1,4 @@
-"""What every part of the configuration's schema is made of."""
+"""The base class of the configuration's schema, and its type of finite numbers."""
 
 import math
 from typing import Annotated
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Frozen, no unknown keys, no silent conversions."""
+    """A frozen model that refuses unknown keys and converts no types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
