@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stages.common.contract.tables import csv_file
+from stages.common.contract.tables import write_csv
 from stages.common.limits import Assessment
 from stages.common.records.base import Failure
 from stages.common.records.verdict import Verdict
@@ -38,13 +38,13 @@ def write_quality(path: Path, assessments: Mapping[str, Assessment]) -> None:
             ratio = assessment.retention.get(dimensions, {}).get(task)
             bounds = (ratio.estimate, ratio.low, ratio.high) if ratio else (None, None, None)
             rows.append((name, task, dimensions, round(score, 6), *bounds))
-    csv_file(path, ("variant", "task", "dimensions", "score", "retention", "low", "high"), rows)
+    write_csv(path, ("variant", "task", "dimensions", "score", "retention", "low", "high"), rows)
 
 
 def write_latency(path: Path, assessments: Mapping[str, Assessment]) -> None:
     """Write a row a variant and length: its median speed-up and milliseconds."""
     rows = [(name, *times) for name, assessment in assessments.items() for times in _times(assessment)]
-    csv_file(path, ("variant", "tokens", "speedup", "median_ms"), rows)
+    write_csv(path, ("variant", "tokens", "speedup", "median_ms"), rows)
 
 
 def _scores(assessment: Assessment) -> Iterator[tuple[int, str, float]]:
