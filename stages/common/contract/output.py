@@ -6,13 +6,11 @@ Whatever kills a stage, its output folder is either absent or complete; a second
 import errno
 import fcntl
 import importlib.metadata
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from embed_foundry import RetryableError, manifest
 from embed_foundry.errors import InputError
@@ -91,12 +89,6 @@ def atomic_folder(out: Path, needs_bytes: int = 0) -> Iterator[Path]:
 def library_versions(libraries: Sequence[str]) -> dict[str, str]:
     """Return the installed version of each distribution."""
     return {name: importlib.metadata.version(name) for name in sorted(libraries)}
-
-
-def read_output(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file of a verified folder; nothing is checked again."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
 
 
 def folder_size(folder: Path) -> int:
