@@ -181,8 +181,8 @@ def workplace(base, tmp_path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path) -> Path:
-    """Return a build's folder that `tiny_static.run_latency` measures."""
+def tiny_build(tmp_path) -> Path:
+    """Return the folder of a build for `tiny_static.run_latency`."""
     return tiny_static.write_build(tmp_path)
 
 

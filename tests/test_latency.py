@@ -20,13 +20,13 @@ from support.tiny_static import DOCUMENTS, list_workers, run_latency
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 
 
-def test_a_run_writes_the_report_that_it_returns(place):
-    report = run_latency(place)
-    path = place / "latency" / LatencyReport.FILE
+def test_a_run_writes_the_report_that_it_returns(tiny_build):
+    report = run_latency(tiny_build)
+    path = tiny_build / "latency" / LatencyReport.FILE
     assert LatencyReport.load(path) == report
     assert path.read_bytes() == report.dump()
-    assert manifest.verify(place / "latency").parameters["machine"] == report.machine_digest
-    assert report.machine == Machine.load(place / Machine.FILE) == host.fingerprint_machine()
+    assert manifest.verify(tiny_build / "latency").parameters["machine"] == report.machine_digest
+    assert report.machine == Machine.load(tiny_build / Machine.FILE) == host.fingerprint_machine()
     assert (report.baseline, report.threads, set(report.variants)) == ("base", 1, {"base", "twin"})
     for figures in report.variants.values():
         assert set(figures.lengths) == {8, 32}
@@ -43,9 +43,9 @@ def test_a_run_writes_the_report_that_it_returns(place):
     assert not list_workers(os.getpid())
 
 
-def test_the_report_has_its_documented_keys_and_no_key_for_an_absent_figure(place):
-    run_latency(place)
-    content = json.loads((place / "latency" / LatencyReport.FILE).read_text())
+def test_the_report_has_its_documented_keys_and_no_key_for_an_absent_figure(tiny_build):
+    run_latency(tiny_build)
+    content = json.loads((tiny_build / "latency" / LatencyReport.FILE).read_text())
     assert set(content) == set(LatencyReport.model_fields)
     assert {"load_before", "load_after", "others_cpus", "crowded"} <= set(content["host"])
     assert content["quota"] == {"cpus": None, "enforced": False}
@@ -57,9 +57,9 @@ def test_the_report_has_its_documented_keys_and_no_key_for_an_absent_figure(plac
 
 
 @pytest.mark.parametrize("key", ["host", "quota"])
-def test_a_report_without_its_conditions_is_refused(place, key):
-    run_latency(place, rounds=6, cold_starts=1)
-    path = place / "latency" / LatencyReport.FILE
+def test_a_report_without_its_conditions_is_refused(tiny_build, key):
+    run_latency(tiny_build, rounds=6, cold_starts=1)
+    path = tiny_build / "latency" / LatencyReport.FILE
     content = json.loads(path.read_text())
     del content[key]
     path.write_text(json.dumps(content))
@@ -67,8 +67,8 @@ def test_a_report_without_its_conditions_is_refused(place, key):
         LatencyReport.load(path)
 
 
-def test_a_baseline_against_itself_is_as_fast_as_itself(place):
-    report = run_latency(place, lengths=[32], cold_starts=1)
+def test_a_baseline_against_itself_is_as_fast_as_itself(tiny_build):
+    report = run_latency(tiny_build, lengths=[32], cold_starts=1)
     assert report.variants["base"].lengths[32].speedup == Speedup(median=1.0, low=1.0, high=1.0)
     speedup = report.variants["twin"].lengths[32].speedup
     assert 0.2 < speedup.low <= speedup.median <= speedup.high < 5
@@ -76,9 +76,9 @@ def test_a_baseline_against_itself_is_as_fast_as_itself(place):
     assert speedup.high > 0.8
 
 
-def test_the_figures_follow_from_the_samples(place):
-    report = run_latency(place, cold_starts=1, rounds=12)
-    with (place / "latency" / "samples.csv").open(newline="") as file:
+def test_the_figures_follow_from_the_samples(tiny_build):
+    report = run_latency(tiny_build, cold_starts=1, rounds=12)
+    with (tiny_build / "latency" / "samples.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (2 * 12 + 6)
     ms = {(row["variant"], int(row["tokens"]), int(row["batch"]), int(row["round"])): float(row["ms"]) for row in rows}
@@ -94,16 +94,16 @@ def test_the_figures_follow_from_the_samples(place):
     assert {row["after_pause_ms"] for row in rows if row["batch"] == "4"} == {""}
 
 
-def test_lengths_over_the_limit_are_left_out_and_the_batch_is_cut_to_it(place):
-    report = run_latency(place, lengths=[64, 65, 512], rounds=6, batch_length=512, cold_starts=1)
+def test_lengths_over_the_limit_are_left_out_and_the_batch_is_cut_to_it(tiny_build):
+    report = run_latency(tiny_build, lengths=[64, 65, 512], rounds=6, batch_length=512, cold_starts=1)
     for figures in report.variants.values():
         assert set(figures.lengths) == {64}
         assert figures.batch.tokens == 64
 
 
-def test_texts_have_exactly_their_length_and_differ(place):
-    encoder = open_variant(place / "variants" / "base", 1)
-    documents = sized_texts.load_documents(place / "data", random.Random(0))
+def test_texts_have_exactly_their_length_and_differ(tiny_build):
+    encoder = open_variant(tiny_build / "variants" / "base", 1)
+    documents = sized_texts.load_documents(tiny_build / "data", random.Random(0))
     assert sorted(documents) == sorted({" ".join(text.split()) for text in DOCUMENTS})
     for tokens in (3, 8, 31, 64, 300):
         texts = sized_texts.cut_exact_texts(documents, tokens, 5, encoder.count_tokens)
@@ -113,31 +113,31 @@ def test_texts_have_exactly_their_length_and_differ(place):
         sized_texts.cut_exact_texts(documents[:2], 100_000, 5, encoder.count_tokens)
 
 
-def test_another_machines_fingerprint_is_refused_before_anything_is_measured(place):
-    path = place / Machine.FILE
+def test_another_machines_fingerprint_is_refused_before_anything_is_measured(tiny_build):
+    path = tiny_build / Machine.FILE
     machine = json.loads(path.read_text())
     quoted = {"cpus": str(machine["cpus"])}
     for text in (json.dumps(machine | {"cpus": 96}), json.dumps(machine | quoted), "{}", "[]", ""):
         path.write_text(text)
         with pytest.raises(InputError, match=r"python -m stages.machine --refresh"):
-            run_latency(place)
+            run_latency(tiny_build)
     path.unlink()
     with pytest.raises(InputError, match=r"machine.json: not readable"):
-        run_latency(place)
-    assert not (place / "latency").exists()
+        run_latency(tiny_build)
+    assert not (tiny_build / "latency").exists()
 
 
-def test_a_suite_without_documents_is_refused(place):
-    (place / "data" / "Tiny" / "corpus.jsonl").unlink()
-    manifest.write(place / "data", {"stage": "data"})
+def test_a_suite_without_documents_is_refused(tiny_build):
+    (tiny_build / "data" / "Tiny" / "corpus.jsonl").unlink()
+    manifest.write(tiny_build / "data", {"stage": "data"})
     with pytest.raises(InputError, match=r"no .*corpus\.jsonl"):
-        run_latency(place, cold_starts=1)
+        run_latency(tiny_build, cold_starts=1)
 
 
-def test_rounds_go_on_until_ratios_are_tight_or_the_time_is_up(place):
-    few = run_latency(place, rounds=6, tight=1.0, extra_s=20)
-    shutil.rmtree(place / "latency")
-    many = run_latency(place, rounds=6, tight=1e-9, extra_s=1)
+def test_rounds_go_on_until_ratios_are_tight_or_the_time_is_up(tiny_build):
+    few = run_latency(tiny_build, rounds=6, tight=1.0, extra_s=20)
+    shutil.rmtree(tiny_build / "latency")
+    many = run_latency(tiny_build, rounds=6, tight=1e-9, extra_s=1)
     counts = [report.variants["twin"].lengths[8].n for report in (few, many)]
     assert counts[0] < 40, "tight enough soon: the variants are the same"
     assert counts[1] > counts[0], "never tight enough: a second of rounds"

@@ -13,8 +13,8 @@ from support.tiny_static import run_latency
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 
 
-def test_a_quota_is_enforced_or_says_why_not(place):
-    quota = run_latency(place, rounds=6, cpus=0.5).quota
+def test_a_quota_is_enforced_or_says_why_not(tiny_build):
+    quota = run_latency(tiny_build, rounds=6, cpus=0.5).quota
     assert quota.cpus == 0.5
     if not quota.enforced:
         assert quota.why
@@ -52,7 +52,7 @@ def test_threads_follow_the_quota(quota):
     assert run_inside(quota, program).split() == ["1", "0.5"]
 
 
-def test_a_machine_without_control_groups_measures_all_the_same_and_says_so(place, monkeypatch):
+def test_a_machine_without_control_groups_measures_all_the_same_and_says_so(tiny_build, monkeypatch):
     monkeypatch.setattr(cpu_quota.host, "list_cpu_controllers", list)
-    quota = run_latency(place, rounds=6, cpus=0.5).quota
+    quota = run_latency(tiny_build, rounds=6, cpus=0.5).quota
     assert quota == Quota(cpus=0.5, enforced=False, why="this system has no control groups for CPU time")

@@ -55,41 +55,41 @@ def kill_worker(name: str):
     thread.join()
 
 
-def test_a_killed_worker_is_its_variants_result_and_the_others_go_on(place):
+def test_a_killed_worker_is_its_variants_result_and_the_others_go_on(tiny_build):
     with kill_worker("twin"):
-        report = run_latency(place, gap_ms=20, cold_starts=1)
+        report = run_latency(tiny_build, gap_ms=20, cold_starts=1)
     failure = report.variants["twin"]
     assert isinstance(failure, Failure)
     assert "signal 9" in failure.error
     assert report.variants["base"].lengths[32].n == 60
-    assert "twin" not in (place / "latency" / "samples.csv").read_text()
+    assert "twin" not in (tiny_build / "latency" / "samples.csv").read_text()
     assert not list_workers(os.getpid())
 
 
-def test_an_encoder_that_fails_is_its_variants_result(place):
-    write_variant(place / "variants" / "broken", broken=True)
-    report = run_latency(place, ("base", "broken", "twin"), rounds=6, cold_starts=1)
+def test_an_encoder_that_fails_is_its_variants_result(tiny_build):
+    write_variant(tiny_build / "variants" / "broken", broken=True)
+    report = run_latency(tiny_build, ("base", "broken", "twin"), rounds=6, cold_starts=1)
     assert report.variants["broken"].error.startswith("IntegrityError: 1 of 1 vectors are not finite")
     assert set(report.variants["twin"].lengths) == {8, 32}
 
 
-def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(place):
-    run_latency(place, rounds=6, cold_starts=1)
-    before = manifest.verify(place / "latency").digest
+def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(tiny_build):
+    run_latency(tiny_build, rounds=6, cold_starts=1)
+    before = manifest.verify(tiny_build / "latency").digest
     with kill_worker("base"), pytest.raises(RetryableError, match=r"baseline base failed.*signal 9"):
-        run_latency(place, rounds=1000, cold_starts=1, gap_ms=5)
-    for path in sorted((place / "variants" / "base").iterdir()):
+        run_latency(tiny_build, rounds=1000, cold_starts=1, gap_ms=5)
+    for path in sorted((tiny_build / "variants" / "base").iterdir()):
         path.unlink()
-    (place / "variants" / "base").rmdir()
-    write_variant(place / "variants" / "base", broken=True)
+    (tiny_build / "variants" / "base").rmdir()
+    write_variant(tiny_build / "variants" / "base", broken=True)
     with pytest.raises(IntegrityError, match=r"baseline base failed.*not finite"):
-        run_latency(place)
-    assert manifest.verify(place / "latency").digest == before
+        run_latency(tiny_build)
+    assert manifest.verify(tiny_build / "latency").digest == before
     assert not list_workers(os.getpid())
 
 
-def test_a_worker_that_hangs_is_ended(place):
-    worker = WorkerProcess(place / "variants" / "base", 1, timeout_s=20)
+def test_a_worker_that_hangs_is_ended(tiny_build):
+    worker = WorkerProcess(tiny_build / "variants" / "base", 1, timeout_s=20)
     try:
         assert worker.wait_until_ready() > 0
         assert worker.ask(EncodeRequest(["a"])) > 0
@@ -102,9 +102,9 @@ def test_a_worker_that_hangs_is_ended(place):
         worker.end()
 
 
-def test_a_workers_memory_is_its_own_not_its_parents(place):
+def test_a_workers_memory_is_its_own_not_its_parents(tiny_build):
     ballast = bytearray(os.urandom(1) * 500_000_000)  # ru_maxrss would report this for the child
-    worker = WorkerProcess(place / "variants" / "base", 1)
+    worker = WorkerProcess(tiny_build / "variants" / "base", 1)
     try:
         worker.wait_until_ready()
         assert worker.ask(PeakRssRequest()) < len(ballast) / 1e6
@@ -112,9 +112,9 @@ def test_a_workers_memory_is_its_own_not_its_parents(place):
         worker.end()
 
 
-def test_what_a_library_prints_does_not_disturb_the_answers(place):
+def test_what_a_library_prints_does_not_disturb_the_answers(tiny_build):
     script = Path(latency.__file__).with_name("worker.py")
-    noisy = f"import os, runpy, sys; sys.argv = ['worker', {str(place / 'variants' / 'base')!r}, '1']\n"
+    noisy = f"import os, runpy, sys; sys.argv = ['worker', {str(tiny_build / 'variants' / 'base')!r}, '1']\n"
     noisy += "import embed_foundry.static as s; say = s.StaticEncoder._embed\n"
     noisy += "s.StaticEncoder._embed = lambda *a: (print('hello'), os.system('echo there'), say(*a))[2]\n"
     noisy += f"runpy.run_path({str(script)!r}, run_name='__main__')"
@@ -127,29 +127,29 @@ def test_what_a_library_prints_does_not_disturb_the_answers(place):
 
 
 @pytest.fixture
-def start_stage(place, params):
+def start_stage(tiny_build, params):
     """Return a function that starts `python -m stages.latency` in a folder laid out as a clone."""
     params = params.model_dump()
     params |= {"variants": {name: {"kind": "torch", "precision": "fp32"} for name in ("base", "twin")}}
     params |= {"baseline": "base", "latency": SETTINGS.model_dump(mode="json") | {"cold_starts": 1, "rounds": 6}}
 
     def start(**changes) -> subprocess.Popen[str]:
-        (place / "params.yaml").write_text(yaml.safe_dump(params | {"latency": params["latency"] | changes}))
-        catalog.run(["base", "twin"], place / "variants", place / "catalog")
+        (tiny_build / "params.yaml").write_text(yaml.safe_dump(params | {"latency": params["latency"] | changes}))
+        catalog.run(["base", "twin"], tiny_build / "variants", tiny_build / "catalog")
         command = [sys.executable, "-m", "stages.latency"]
-        return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=tiny_build, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
 
 
-def test_the_stage_runs_on_what_params_yaml_says(place, start_stage):
+def test_the_stage_runs_on_what_params_yaml_says(tiny_build, start_stage):
     with start_stage() as done:
         out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (0, ""), err
     assert "latency: rounds: 18/18" in err  # plain lines: stderr is no terminal
     assert "\r" not in err
-    assert LatencyReport.load(place / "latency" / LatencyReport.FILE).threads == 2
-    (place / "machine.json").write_text("{}")
+    assert LatencyReport.load(tiny_build / "latency" / LatencyReport.FILE).threads == 2
+    (tiny_build / "machine.json").write_text("{}")
     with start_stage() as done:
         _, err = done.communicate(timeout=120)
     assert done.returncode == 2
@@ -157,7 +157,7 @@ def test_the_stage_runs_on_what_params_yaml_says(place, start_stage):
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_stage_however_it_ends(place, start_stage, end):
+def test_workers_end_with_the_stage_however_it_ends(tiny_build, start_stage, end):
     with start_stage(rounds=100_000) as running:
         deadline = time.monotonic() + 60
         while len(workers := list_workers(running.pid)) < 2 and running.poll() is None and time.monotonic() < deadline:
@@ -168,10 +168,10 @@ def test_workers_end_with_the_stage_however_it_ends(place, start_stage, end):
         _, err = running.communicate(timeout=30)
     gone, alive = psutil.wait_procs(workers, timeout=20)
     assert (len(gone), alive) == (2, [])
-    assert not (place / "latency").exists()
+    assert not (tiny_build / "latency").exists()
     if end != signal.SIGKILL:
         assert running.returncode == 130, err
-        assert not (place / ".latency.partial").exists()
+        assert not (tiny_build / ".latency.partial").exists()
 
 
 def test_operations_are_those_of_the_layers(converted):

@@ -79,12 +79,12 @@ def write_build(folder: Path) -> Path:
     return folder
 
 
-def run_latency(place: Path, names: tuple[str, ...] = ("base", "twin"), **changes: Any) -> LatencyReport:
+def run_latency(build: Path, names: tuple[str, ...] = ("base", "twin"), **changes: Any) -> LatencyReport:
     """Run the stage with SETTINGS and changes to them, and return its report; `cpus` is the target's quota."""
-    variants = {name: place / "variants" / name for name in names}
+    variants = {name: build / "variants" / name for name in names}
     resources = config.Resources(threads=1, cpus=changes.pop("cpus", None), memory_mb=1024)
     settings = SETTINGS.model_copy(update=changes)
-    return latency.run(settings, variants, "base", place / "data", place / Machine.FILE, resources, place / "latency")
+    return latency.run(settings, variants, "base", build / "data", build / Machine.FILE, resources, build / "latency")
 
 
 def list_workers(parent: int) -> list[psutil.Process]:
