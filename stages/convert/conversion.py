@@ -1,6 +1,7 @@
-"""What all conversions share: their signature, folders and result, and their number of threads."""
+"""What all conversions share: their signature, folders and result, libraries, and their number of threads."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,9 @@ from stages.common.config.variant import Recipe
 
 # Threads during conversion and parity. Sums depend on how they are split, so the number is the same on every host.
 THREADS = 2
+# What loads the base model, and what exports it to ONNX.
+MODEL_LIBRARIES = ("sentence-transformers", "torch", "transformers")
+GRAPH_LIBRARIES = ("onnx", "onnxscript", "optimum", "optimum-onnx", *MODEL_LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,19 @@ class ConversionResult:
 
 
 class Converter(Protocol):
-    """A module that converts one kind of variant."""
+    """The module stages/convert/KIND.py, which converts variants of that kind.
+
+    Attributes:
+        LIBRARIES: distributions whose versions shape a variant's bytes.
+    """
+
+    LIBRARIES: tuple[str, ...]
 
     def convert(self, folders: Folders, recipe: Recipe) -> ConversionResult:
         """Write the variant's files into `folders.work`; the recipe is of the module's own kind."""
+
+
+def load_converter(kind: str) -> Converter:
+    """Import the module that converts a kind of variant."""
+    converter: Converter = import_module(f"stages.convert.{kind}")
+    return converter

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from stages.common.config.variant import Blocks, OnnxQuantize, OnnxRecipe
 from stages.common.contract.progress import bar
 from stages.convert import calibration, graph
-from stages.convert.conversion import ConversionResult, Folders
+from stages.convert.conversion import GRAPH_LIBRARIES, ConversionResult, Folders
 from stages.convert.rounding import blocks
 from stages.convert.tokenizer import copy_tokenizer
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
+LIBRARIES = ("onnxruntime", *GRAPH_LIBRARIES)
 GRAPH = "model.onnx"
 # Tables with fewer weights stay fp32: positions and token types are small and every token passes through them.
 EMBEDDING_WEIGHTS = 1_000_000

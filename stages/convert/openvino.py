@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from stages.common.config.variant import OpenvinoCompress, OpenvinoRecipe
 from stages.convert import graph
-from stages.convert.conversion import ConversionResult, Folders
+from stages.convert.conversion import GRAPH_LIBRARIES, ConversionResult, Folders
 from stages.convert.tokenizer import copy_tokenizer
 
 if TYPE_CHECKING:
     from openvino import Model
 
+LIBRARIES = ("nncf", "openvino", *GRAPH_LIBRARIES)
 GRAPH = "model.xml"
 WEIGHTS = "model.bin"
 # Embedding weights that share one scale at 4 bits; at 8 bits a whole row does.

@@ -16,8 +16,7 @@ from stages.common.config.variant import Recipe
 from stages.common.contract.output import folder_size, stage_output
 from stages.common.records.base import Failure
 from stages.common.records.parity import Parity
-from stages.convert.conversion import ConversionResult, Folders
-from stages.convert.converters import CONVERTERS
+from stages.convert.conversion import ConversionResult, Folders, load_converter
 
 # Where `cache` is in a build.
 CACHE = Path(".cache/static")
@@ -39,17 +38,17 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path, *, cache
         IntegrityError: `base` differs from its manifest.
         RetryableError: another process converts this variant, or the disk is too small.
     """
-    converter = CONVERTERS[recipe.kind]
+    converter = load_converter(recipe.kind)
     with stage_output(
         out,
         stage=f"convert@{name}",
         parameters={"variant": recipe.model_dump(mode="json"), "model": model.vector_settings()},
         inputs={"base": base},
-        libraries=converter.libraries,
+        libraries=converter.LIBRARIES,
         needs_bytes=3 * folder_size(base),  # the exported graph, its quantised copy, room for a temporary one
     ) as work:
         with _silence_logs():
-            result = converter.load().convert(Folders(base=base, work=work, cache=cache), recipe)
+            result = converter.convert(Folders(base=base, work=work, cache=cache), recipe)
         variant = _describe(name, recipe, model, base, result)
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))

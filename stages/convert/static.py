@@ -12,13 +12,14 @@ from stages.common.config.variant import StaticFit, StaticRecipe
 from stages.common.sources import corpus
 from stages.convert import calibration, ridge
 from stages.convert.base_vectors import BaseModelVectors
-from stages.convert.conversion import THREADS, ConversionResult, Folders
+from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, ConversionResult, Folders
 from stages.convert.tokenizer import TOKENIZER, read_prompts, read_special_ids, tokenize
 from stages.convert.vocabulary import Vocabulary, prune_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+LIBRARIES = ("model2vec", "onnxruntime", "scikit-learn", "tokenizers", *GRAPH_LIBRARIES)
 TABLE = "table.safetensors"
 # model2vec's names for what we call int8 and fp32.
 PRECISIONS = {"int8": "int8", "fp32": "float32"}

@@ -16,7 +16,7 @@ from stages.common.config.variant import TfliteRecipe
 from stages.common.contract.progress import bar
 from stages.common.sources import probe_texts
 from stages.convert import calibration
-from stages.convert.conversion import THREADS, ConversionResult, Folders
+from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders
 from stages.convert.graph import SENTENCE
 from stages.convert.rounding.rules import apply_rules
 from stages.convert.tokenizer import TOKENIZER, SpecialIds, copy_tokenizer, read_special_ids
@@ -24,6 +24,14 @@ from stages.convert.tokenizer import TOKENIZER, SpecialIds, copy_tokenizer, read
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+LIBRARIES = (
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-converter",
+    "litert-torch",
+    "sentencepiece",
+    *MODEL_LIBRARIES,
+)
 PIECES = "tokenizer.model"
 # Least cosine of an fp32 graph to the base model. Sound ones reach 0.99999; a window of 128 instead of 256 tokens,
 # the error that moves real models least, gives 0.999 in long texts.

@@ -12,9 +12,10 @@ from embed_foundry import manifest
 from stages.common.config.variant import TorchRecipe
 from stages.common.sources import probe_texts
 from stages.common.sources.intake import read_object
-from stages.convert.conversion import THREADS, ConversionResult, Folders
+from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders
 from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
 
+LIBRARIES = ("safetensors", *MODEL_LIBRARIES)
 WEIGHTS = ".safetensors"
 CONFIG = "config.json"
 # torch's name of each precision that weights are cast to.
