@@ -1,4 +1,4 @@
-"""The table of limits. A new one takes a row here, a field of `config.Limits`, a line in conf/target, and a test."""
+"""The table of limits. A new one takes a row here, a field of `config.Limits`, a line in conf/target, and tests/support/gate_facts.py."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
