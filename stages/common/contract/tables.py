@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
 
 def read_csv(path: Path) -> Iterator[Row]:
     """Yield the rows of a CSV file with a header; all values are strings."""
+    csv.field_size_limit(sys.maxsize)  # documents are longer than the default
     with path.open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
 
