@@ -1,4 +1,4 @@
-"""The table of limits. A new one takes a row here, a field of `config.Limits`, a line in conf/target, and tests/support/gate_facts.py."""
+"""The table of limits. A new limit takes a row here, a field of `config.Limits`, a line in conf/target, and a test."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
