@@ -120,6 +120,16 @@ def test_a_crowded_run_carries_a_warning_by_the_latency_stages_own_word(build, o
     assert (f"Other processes kept {others_cpus:.2f} CPUs busy" in build.page) == crowded
 
 
+def test_a_speedup_that_was_not_judged_says_so_on_the_page(build):
+    build.crowded = True
+    build.limits = {"onnx_int8": Limits(batch_speedup_min=1.2)}
+    table = build.judge().report()
+    assert columns(table, "verdict")[3] == "FAIL"
+    assert "latency: other processes took the CPUs meanwhile, so speed-ups were not judged" in table
+    row = Page(build.page).row("speed-up in batches", "32 x 128 tokens")
+    assert row[-5] == "not judged, other processes took the CPUs while latency was measured"
+
+
 def test_the_same_inputs_give_the_same_bytes_everywhere(build, tmp_path):
     build.judge().report()
     first = {path.name: path.read_bytes() for path in (build.root / "report").iterdir()}
