@@ -14,15 +14,14 @@ import csv
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
 import warnings
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from exports import export_models
 from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,61 +80,6 @@ class Peer:
         self.process.wait()
 
 
-def export_models(base, folder, only):
-    """Export the libraries' own files beside a link to the model; return size by runner, and failure by runner."""
-    from sentence_transformers import (
-        SentenceTransformer,
-        export_dynamic_quantized_onnx_model,
-        export_optimized_onnx_model,
-        export_static_quantized_openvino_model,
-    )
-
-    # The folder is a whole model without its weights, whichever exports are requested.
-    shutil.copytree(base, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
-    for weights in base.glob("*/*.safetensors"):  # heads
-        shutil.copyfile(weights, folder / weights.relative_to(base))
-    # runner -> backend, file, export
-    exports = {
-        "st_onnx": (
-            "onnx",
-            "onnx/model.onnx",
-            lambda model: model.save_pretrained(str(folder), create_model_card=False),
-        ),
-        "st_onnx_O3": (
-            "onnx",
-            "onnx/model_O3.onnx",
-            lambda model: export_optimized_onnx_model(model, "O3", str(folder)),
-        ),
-        "st_onnx_int8": (
-            "onnx",
-            "onnx/model_qint8_avx512_vnni.onnx",
-            lambda model: export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder)),
-        ),
-        "st_openvino_int8": (
-            "openvino",
-            "openvino/openvino_model_qint8_quantized.xml",
-            lambda model: export_static_quantized_openvino_model(model, None, str(folder)),
-        ),
-    }
-    load_model = lru_cache(maxsize=1)(
-        lambda backend: SentenceTransformer(str(base), backend=backend, device="cpu", model_kwargs={"export": True})
-    )
-    sizes, failures = {}, {}
-    for runner, (backend, file, export) in exports.items():
-        if only and runner not in only:
-            continue
-        try:
-            if not (folder / file).exists():
-                export(load_model(backend))
-            stem = (folder / file).with_suffix("")
-            sizes[runner] = sum(path.stat().st_size for path in stem.parent.glob(f"{stem.name}.*"))
-        except Exception as error:
-            failures[runner] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    if "st_onnx" in sizes:
-        sizes["fastembed"] = sizes["st_onnx"]
-    return sizes, failures
-
-
 def start_peers(base, variants, scratch, only):
     """Start torch, the libraries' exports and our variants; return the peers, and failure by label."""
     sizes, failures = export_models(base, scratch, only)
@@ -155,14 +99,14 @@ def start_peers(base, variants, scratch, only):
     return peers, failures
 
 
-def make_text(tokenizer, words, length, shift):
-    """Return words from `shift` on that have exactly or just under `length` tokens."""
+def make_text(tokenizer, probe_words, length, shift):
+    """Return the words from `shift` on that have exactly or just under `length` tokens."""
     low, high = 1, length + 1
     while high - low > 1:
         middle = (low + high) // 2
-        fits = len(tokenizer.encode(" ".join(words[shift : shift + middle])).ids) <= length
+        fits = len(tokenizer.encode(" ".join(probe_words[shift : shift + middle])).ids) <= length
         low, high = (middle, high) if fits else (low, middle)
-    return " ".join(words[shift : shift + low])
+    return " ".join(probe_words[shift : shift + low])
 
 
 def make_batches(base, specification):
@@ -172,10 +116,10 @@ def make_batches(base, specification):
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    words = PROBE_TEXTS.read_text(encoding="utf-8").split() * 12
+    probe_words = PROBE_TEXTS.read_text(encoding="utf-8").split() * 12
     count, _, length = specification.rpartition("x")
     size = int(count or 1)
-    texts = [make_text(tokenizer, words, int(length), 7 * index) for index in range(size * 6)]
+    texts = [make_text(tokenizer, probe_words, int(length), 7 * index) for index in range(size * 6)]
     return [texts[index::6][:size] for index in range(6)]
 
 
