@@ -126,7 +126,7 @@ class HubClient:
                 break
         suspects = "the hub, a proxy or the pin in model.files" if pin else "the hub or a proxy"
         raise IntegrityError(
-            f"{name} of {self.where} {fault}. It is removed from the cache; nothing was published. "
+            f"{name} of {self.where} {fault}. It is removed from the cache; nothing was written. "
             f"Run again; if it stays, {suspects} is wrong. Change a pin only if you know why."
         )
 
@@ -188,6 +188,6 @@ class HubClient:
 
     def _unavailable(self, reason: str) -> RetryableError:
         return RetryableError(
-            f"hub unavailable: {self.where}: {reason}. Nothing was published and downloads are kept; "
+            f"hub unavailable: {self.where}: {reason}. Nothing was written and downloads are kept; "
             "run the same command again later."
         )
