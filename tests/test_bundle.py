@@ -129,7 +129,7 @@ def test_a_verdict_about_other_inputs_is_refused(build, name):
 
 def test_a_verdict_by_other_limits_is_refused(build):
     build.judge(build.target.model_copy(update={"required": 3}))
-    assert "about other limits than local_cpu's" in refused(build, IntegrityError)
+    assert "by limits that are not local_cpu's" in refused(build, IntegrityError)
 
 
 def test_a_variant_converted_again_since_the_catalog_is_refused(build, released, tmp_path):

@@ -93,7 +93,7 @@ def test_what_is_no_bundle_is_refused(released, capsys, tmp_path):
     assert "manifest.json: missing" in message
     code, message = verify(released.folder / "variants" / "static", capsys)  # whole, but only a variant
     assert code == 3
-    assert "this is no release bundle" in message
+    assert "this is not a release bundle" in message
 
 
 def test_a_bundle_for_another_runtime_names_its_wheel(released, tmp_path):

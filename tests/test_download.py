@@ -113,7 +113,7 @@ MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
     "module path": ({}, {"modules.json": add_module(path="../x", type="sentence_transformers.models.Normalize")},
                     IntegrityError, "leaves the model folder"),
     "module widths": ({}, {"2_Dense/config.json": edit_json("2_Dense/config.json", in_features=9)},
-                      IntegrityError, "takes vectors of 9, the module before makes 8"),
+                      IntegrityError, "expects length 9, the module before gives 8"),
     "shards": ({}, {"model.safetensors.index.json": dump({"weight_map": {"a": "../../x.safetensors"}})},
                IntegrityError, "x.safetensors are missing"),
 }  # fmt: skip
@@ -139,7 +139,7 @@ def test_folder_that_differs_from_a_pin_says_how_to_take_it_anyway(folder, tmp_p
 
 def test_joined_pooling_modes_add_up(folder, tmp_path):
     write(folder, {"1_Pooling/config.json": dump({"embedding_dimension": 8, "pooling_mode": ["mean", "cls"]})})
-    with pytest.raises(IntegrityError, match="takes vectors of 8, the module before makes 16"):
+    with pytest.raises(IntegrityError, match="expects length 8, the module before gives 16"):
         run_download(folder, tmp_path / "base")
 
 

@@ -95,7 +95,7 @@ def test_a_worker_that_hangs_is_ended(tiny_build):
         assert worker.ask(EncodeRequest(["a"])) > 0
         worker.timeout_s = 1
         worker.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(WorkerError, match="no answer for 1 s"):
+        with pytest.raises(WorkerError, match="did not answer for 1 s"):
             worker.ask(EncodeRequest(["long enough to fill the pipe " * 10_000]))
         assert worker.process.wait(10) == -signal.SIGKILL
     finally:

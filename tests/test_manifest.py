@@ -105,7 +105,7 @@ def test_manifest_of_another_schema_names_both(folder):
     body = json.loads((folder / manifest.NAME).read_bytes())
     later = {key: value for key, value in body.items() if key != "digest"} | {"schema": 99}
     manifest.write(folder, later)  # fields come after the writer's own schema, so this is a whole manifest of schema 99
-    with pytest.raises(IntegrityError, match="has manifest schema 99, this one reads 1"):
+    with pytest.raises(IntegrityError, match="has manifest schema 99, this version reads 1"):
         manifest.verify(folder)
 
 

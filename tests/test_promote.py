@@ -175,7 +175,7 @@ def test_fetch_replaces_releases_only(release_store, run_command, first_release,
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     code, _, err = run_command("fetch", read_digest(first_release), tmp_path / "mine")
-    assert (code, "is no release" in err) == (2, True)
+    assert (code, "is not a release" in err) == (2, True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     run_command("fetch", read_digest(first_release), tmp_path / "fetched")
     (tmp_path / "fetched" / "NOTICE").write_text("changed")

@@ -57,7 +57,7 @@ def test_the_right_key_opens_and_the_commit_is_shown(signed, keys, checkout, con
         == f"signed by {public_key(keys['mine'])}, built from commit {git(checkout, 'rev-parse', 'HEAD')}"
     )
     assert open_bundle(signed, "static", key=public_key(keys["mine"])).variant.name == "static"
-    assert "by whom was not checked: give --key" in console("verify", signed).stdout
+    assert "the signer was not checked: give --key" in console("verify", signed).stdout
 
 
 def test_another_key_is_refused(signed, keys, console):
@@ -118,9 +118,9 @@ def test_provenance_of_others_is_refused(signed, keys):
     forged = provenance.build_envelope(content, other)
     assert "not a valid signature" in error_with(path, forged, load)
     elsewhere = content | {"subject": [{**file, "digest": {"sha256": "0" * 64}} for file in content["subject"]]}
-    assert "is about another .gitattributes than" in error_with(path, provenance.build_envelope(elsewhere, mine), load)
+    assert "signs a .gitattributes that differs" in error_with(path, provenance.build_envelope(elsewhere, mine), load)
     fewer = content | {"subject": content["subject"][1:]}
-    assert "is about another .gitattributes than" in error_with(path, provenance.build_envelope(fewer, mine), load)
+    assert "signs a .gitattributes that differs" in error_with(path, provenance.build_envelope(fewer, mine), load)
     kind = content | {"predicateType": "https://example.org/other"}
     assert "expected SLSA provenance v1" in error_with(path, provenance.build_envelope(kind, mine), load)
     envelope = json.loads(path.read_text())

@@ -129,7 +129,7 @@ def test_a_changed_file_is_named(copy, sigstore):
 def test_signatures_of_another_release_are_refused(copy, make_release, checkout, sigstore, tmp_path):
     other = shutil.copytree(make_release(2, "static"), tmp_path / "other")
     sign.run(other, sign.KeylessSigner(sigstore.trust), checkout, BUILDER)
-    for name, message in (("model.sig", "Hash mismatch for"), ("provenance.intoto.json", "is about another")):
+    for name, message in (("model.sig", "Hash mismatch for"), ("provenance.intoto.json", "that differs from")):
         path = signature.folder_of(copy) / name
         own = path.read_bytes()
         shutil.copy(signature.folder_of(other) / name, path)
@@ -262,7 +262,7 @@ def test_a_release_that_is_unsigned_in_its_store_is_not_fetched_as_signed(make_r
     store = open_store(f"file://{tmp_path / 'store'}", None)
     release = make_release(2, "static")
     digest = promote.publish(store, release, release.parent).digest
-    with pytest.raises(IntegrityError, match="is unsigned, expected it signed by"):
+    with pytest.raises(IntegrityError, match="has no signature, expected one by"):
         promote.fetch(store, digest, tmp_path / "fetched", signer=identity_of(sigstore))
     assert not (tmp_path / "fetched").exists()
 

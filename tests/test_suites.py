@@ -203,7 +203,7 @@ WRONG = {
     "ids of other documents": (put("SciFact/qrels.tsv", "q0\tx\t1\n"), ("names no document of corpus.jsonl",)),
     "spaces for tabs": (put("SciFact/qrels.tsv", "q0 d1 1\n"), ("qrels.tsv, line 1: expected query id",)),
     "no judgement": (put("SciFact/qrels.tsv", "query-id\tcorpus-id\tscore\n"), ("qrels.tsv: is empty",)),
-    "an id twice": (put("SciFact/queries.jsonl", '{"id": "q0", "text": "a"}\n' * 2), ("id q0 stands in an earlier",)),
+    "an id twice": (put("SciFact/queries.jsonl", '{"id": "q0", "text": "a"}\n' * 2), ("id q0 also occurs in",)),
     "no id": (put("SciFact/corpus.jsonl", '{"text": "a"}\n'), ("row 1: needs id and text, has text",)),
 }
 

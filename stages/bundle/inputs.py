@@ -78,9 +78,9 @@ def _require_same_figures(inputs: BundleInputs, target: Target) -> None:
     gate = manifest.read(inputs.gate)
     for name, judged in gate.inputs.items():
         if (digest := manifest.read(getattr(inputs, name)).digest) != judged:
-            raise IntegrityError(f"{inputs.gate}: is about {name} {judged}, this is {digest}. Next: dvc repro gate.")
+            raise IntegrityError(f"{inputs.gate}: is about {name} {judged}, found {digest}. Next: dvc repro gate.")
     if gate.parameters["target"] != target.model_dump(mode="json"):
-        raise IntegrityError(f"{inputs.gate}: is about other limits than {target.name}'s. Next: dvc repro gate.")
+        raise IntegrityError(f"{inputs.gate}: was judged by limits that are not {target.name}'s. Next: dvc repro gate.")
 
 
 def _require_same_sources(inputs: BundleInputs, shipped: Mapping[str, Path]) -> None:
@@ -92,7 +92,7 @@ def _require_same_sources(inputs: BundleInputs, shipped: Mapping[str, Path]) -> 
     for folder in (inputs.quality, inputs.latency):
         if (measured := manifest.read(folder).inputs.get("data")) != data:
             raise IntegrityError(
-                f"{folder}: was measured on data {measured}, this is {data}. Next: dvc repro {folder.name}."
+                f"{folder}: was measured on data {measured}, found {data}. Next: dvc repro {folder.name}."
             )
 
 

@@ -1,1 +1,1 @@
-"""What is no stage: the commands that the build adds to the console script."""
+"""The commands that the build adds to the console script; none of them is a stage."""

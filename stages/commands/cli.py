@@ -29,7 +29,7 @@ def add_commands(commands: "Subparsers") -> None:
         commands, "repair", _repair, "remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds them"
     )
     parser = _add_command(
-        commands, "search", _search, "convert and measure a list of recipes and show which are worth having"
+        commands, "search", _search, "convert and measure a list of recipes and show which are worth keeping"
     )
     parser.add_argument("file", type=Path, help="YAML: lengths, rounds, recipes; see tests/benchmarks/recipes.yaml")
     parser.add_argument("--out", type=Path, default=Path(".cache/search"), help="folder for results and conversions")
@@ -39,24 +39,24 @@ def add_commands(commands: "Subparsers") -> None:
     parser.add_argument("bundle", type=Path)
     key = parser.add_mutually_exclusive_group(required=True)
     key.add_argument("--key", type=Path, help="private key; embed-foundry keygen makes one")
-    key.add_argument("--keyless", action="store_true", help="as the owner of an OIDC token, CI's or your browser's")
+    key.add_argument("--keyless", action="store_true", help="sign with an OIDC token, from CI or your browser")
     parser.add_argument("--trust", type=Path, help="ClientTrustConfig of your own Sigstore; default: the public one")
     _add_store_commands(commands)
 
 
 def _add_store_commands(commands: "Subparsers") -> None:
     parser = _add_store_command(
-        commands, "publish", _publish, "upload a release that the gate passed; prints its digest"
+        commands, "publish", _publish, "upload a release that the gate passed, and print its digest"
     )
     parser.add_argument("release", nargs="?", type=Path, default=Path("release"))
-    parser.add_argument("--build", type=Path, help="folder with gate/ and catalog/; default: the one with the release")
+    parser.add_argument("--build", type=Path, help="folder with gate/ and catalog/; default: the release's parent")
     parser.add_argument("--dry-run", action="store_true", help="check everything, upload nothing")
     parser = _add_move_command(commands, "promote", _promote, "point a channel at a published release")
-    parser.add_argument("release", help="digest, release folder (such as release/), or a channel, for its release")
-    parser.add_argument("--expect", metavar="DIGEST", help="only if the channel is still there; none: if it is new")
+    parser.add_argument("release", help="digest, release folder (such as release/), or channel (its current release)")
+    parser.add_argument("--expect", metavar="DIGEST", help="move only if the channel is at DIGEST (none: is new)")
     parser = _add_move_command(commands, "rollback", _rollback, "point a channel at the release before its current one")
     parser.add_argument("--to", metavar="DIGEST", help="one of the channel's earlier releases")
-    parser = _add_store_command(commands, "history", _history, "show a channel's moves, or all channels")
+    parser = _add_store_command(commands, "history", _history, "show a channel's moves, or every channel's release")
     parser.add_argument("channel", nargs="?")
     parser = _add_store_command(commands, "fetch", _fetch, "download a release; its folder appears once it is verified")
     parser.add_argument("release", help="digest or channel")

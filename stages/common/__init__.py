@@ -1,1 +1,1 @@
-"""What every stage shares: the config schema, the stage contract, the network doors."""
+"""What stages share: configuration schema, records, limits, sources of models and texts, stage contract, measuring."""

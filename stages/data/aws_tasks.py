@@ -98,7 +98,7 @@ def _largest_services(operations: list[Operation], count: int) -> dict[str, list
         groups[operation.service].append(operation)
     largest = sorted(groups, key=lambda service: (-len(groups[service]), service))[:count]
     if len(largest) < count or any(len(groups[service]) <= TRAIN for service in largest):
-        raise InputError(f"suite: services {count} is too many for what a corpus of this size leaves. Lower it.")
+        raise InputError(f"suite: services {count} is too many for the operations outside the corpus. Lower it.")
     return {service: groups[service] for service in sorted(largest)}
 
 

@@ -47,8 +47,8 @@ class DatasetGuidance:
             "token that may read it."
         )
         return {
-            Reason.NO_COMMIT: f"no such commit (HTTP {code}). {leave_out}, or take another mteb.",
-            Reason.NO_FILE: f"no such file at this commit (HTTP {code}). {leave_out}, or take another mteb.",
+            Reason.NO_COMMIT: f"no such commit (HTTP {code}). {leave_out}, or install another mteb.",
+            Reason.NO_FILE: f"no such file at this commit (HTTP {code}). {leave_out}, or install another mteb.",
             Reason.GATED: f"gated or forbidden (HTTP {code}), asked with {token}. Ask for access at {refusal.page} and "
             f"set HF_TOKEN to a token of that account. Otherwise l{leave_out[1:]}.",
             Reason.DENIED: missing,
@@ -114,7 +114,7 @@ def _load(task: MtebTask, repository: Repository) -> None:
             raise  # a full disk, not the data
         raise IntegrityError(
             f"task {task.metadata.name}: mteb {mteb.__version__} cannot load {repository} "
-            f"({type(error).__name__}: {str(error)[:200]}). Leave it out of suite.tasks, or take another mteb."
+            f"({type(error).__name__}: {str(error)[:200]}). Leave it out of suite.tasks, or install another mteb."
         ) from None
 
 
@@ -130,7 +130,7 @@ def _read_split(selected: SelectedTask, subset: str, split: str) -> SplitContent
             changed=_load_changed_relevance(selected.task) if layout.changed else None,
         )
     splits = data if layout.parallel or (subset == "default" and subset not in data) else data.get(subset, {})
-    advice = "mteb's task needs it. Leave it out of suite.tasks, or take another mteb."
+    advice = "mteb's task needs it. Leave it out of suite.tasks, or install another mteb."
     if split not in splits:
         raise IntegrityError(
             f"task {selected.name}: {subset} has no split {split}, there is {', '.join(splits) or 'none'}; {advice}"

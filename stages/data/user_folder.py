@@ -23,7 +23,7 @@ def list_tasks(root: Path) -> list[str]:
     if not root.is_dir():
         raise InputError(f"suite.data {root}: is not a folder. Set suite.data=FOLDER; it has one folder per task.")
     if not (names := _folder_names(root)):
-        raise InputError(f"suite.data {root}: has no folder; expected one per task, with mteb's name of it. {HELP}")
+        raise InputError(f"suite.data {root}: has no sub-folder; expected one per task, named as in mteb. {HELP}")
     return names
 
 
@@ -40,7 +40,7 @@ def list_subsets(task: MtebTask, folder: Path, layout: TaskLayout) -> list[str]:
         columns = set(rows.read(_find_rows_file(folder, layout.splits[0]))[0])
         if not (pairs := [pair for pair in existing if set(pair.split("-")) <= columns]):
             raise InputError(
-                f"{folder}: its columns {_abbreviate(columns)} make no pair of {name}, such as {existing[0]}."
+                f"{folder}: its columns {_abbreviate(columns)} form no language pair of {name}, such as {existing[0]}."
             )
         return pairs
     if not layout.subset_folders:
@@ -96,7 +96,7 @@ def _read_texts(path: Path) -> list[Row]:
         if identifier is None or not isinstance(row.get("text"), str | list):
             raise InputError(f"{path}, row {number}: needs id and text, has {', '.join(row) or 'nothing'}. {HELP}")
         if str(identifier) in texts:
-            raise InputError(f"{path}, row {number}: id {identifier} stands in an earlier row too. Make ids unique.")
+            raise InputError(f"{path}, row {number}: id {identifier} also occurs in an earlier row. Make ids unique.")
         optional = {column: row[column] for column in ("title", "instruction") if row.get(column) is not None}
         texts[str(identifier)] = {"id": str(identifier), **optional, "text": row["text"]}
     return list(texts.values())

@@ -14,7 +14,7 @@ RECENT = 5
 def describe_truncation(truncated: int, texts: int, tokens: int) -> list[str]:
     """Return a sentence about training texts that were truncated, if there are any."""
     return (
-        [f"{truncated} of {texts} training texts are longer than max_tokens {tokens} and were cut"] if truncated else []
+        [f"{truncated} of {texts} training texts exceed max_tokens {tokens} and were truncated"] if truncated else []
     )
 
 
@@ -55,7 +55,7 @@ def describe_evaluation(evaluation: Evaluation, forgetting_max: float) -> list[s
     """
     notes = []
     for dimension, gain in evaluation.retrieval.items():
-        warning = "" if gain.low > 0 else "warning: not a sure gain: "
+        warning = "" if gain.low > 0 else "warning: the gain is uncertain: "
         notes.append(
             f"{warning}held-out ndcg@10 at {dimension} dimensions {gain.base:.4f} -> {gain.merged:.4f}, "
             f"{gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over {gain.queries} queries"

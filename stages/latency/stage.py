@@ -108,7 +108,7 @@ def _warn_if_crowded(report: LatencyReport) -> None:
     if report.host.crowded:
         warnings.warn(
             f"latency: other processes kept {report.host.others_cpus} CPUs busy meanwhile, which slows "
-            f"{report.threads} threads unevenly. For figures to decide on, close them, then: "
+            f"{report.threads} threads unevenly. For reliable figures, close them, then run: "
             "dvc repro --force --single-item latency.",
             stacklevel=3,
         )

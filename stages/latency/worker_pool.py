@@ -108,5 +108,5 @@ class WorkerPool:
             error_type: type[FoundryError] = RetryableError if error.retryable else IntegrityError
             step = "Free memory or CPU, then run again." if error.retryable else f"Next: dvc repro convert@{name}."
             raise error_type(
-                f"latency: the baseline {name} failed, and there is nothing to compare with: {error}. {step}"
+                f"latency: the baseline {name} failed, so there is nothing to compare with: {error}. {step}"
             )

@@ -162,7 +162,7 @@ class WorkerProcess:
     def _describe_end(self, *, expired: bool) -> str:
         """Return how the process ended, with the last line that it wrote to stderr."""
         if expired:
-            return f"its process gave no answer for {self.timeout_s:g} s and was ended"
+            return f"its process did not answer for {self.timeout_s:g} s and was killed"
         code = self.process.wait()
         self.stderr.seek(0)
         lines = self.stderr.read().decode(errors="replace").strip().splitlines()

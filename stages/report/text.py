@@ -7,7 +7,7 @@ from stages.report.variant import VariantReport
 
 GAP = "  "
 LEGEND = "! misses its limit"
-CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before deciding on them"
+CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before relying on them"
 
 
 def render(report: Report) -> str:

@@ -37,7 +37,7 @@ def require_passing_verdict(release: Path, build: Path) -> Manifest:
         if released != judged:
             raise IntegrityError(
                 f"{release}: {name} is {_shorten(released)}, the gate judged {_shorten(judged)}. Nothing was "
-                "published: this verdict is about something else. Next: dvc repro, then publish what it builds."
+                "published: this verdict is about another build. Next: dvc repro, then publish its release."
             )
     if not verdict.release.passes:
         raise GateError(

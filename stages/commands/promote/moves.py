@@ -147,7 +147,7 @@ def _write_channel(store: Store, pointer: VersionedBytes | None, channel: Channe
     written = _read_channel(store, channel.name)[1]
     if written is None or written.moves[: len(channel.moves)] != channel.moves:
         raise IntegrityError(
-            f"{store.address}/{key}: does not hold the move that was written. Look at it with history."
+            f"{store.address}/{key}: does not hold the move just written. Check it with embed-foundry history."
         )
 
 

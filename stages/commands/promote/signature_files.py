@@ -53,7 +53,7 @@ def download_signature(store: Store, digest: str, release: Path, fetched: Path, 
     folder, prefix = signature.folder_of(release), signature_prefix(digest)
     keys = store.list_keys(prefix)
     if signer is not None and not keys:
-        raise IntegrityError(f"{store.address}: release {digest} is unsigned, expected it signed by {signer}. Sign it.")
+        raise IntegrityError(f"{store.address}: release {digest} has no signature, expected one by {signer}. Sign it.")
     if not keys:
         if release.exists():  # its signature belongs to the release that is being replaced
             shutil.rmtree(folder, ignore_errors=True)

@@ -99,7 +99,7 @@ def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None
     digest = resolve_digest(store, release)
     manifest_bytes, body = load_manifest(store, digest)
     if out.exists() and not (out / manifest.NAME).is_file():
-        raise InputError(f"{out}: exists and is no release; fetch would replace it. Name another folder.")
+        raise InputError(f"{out}: exists and is not a release; fetch would replace it. Name another folder.")
     if dry_run:
         return body
     if out.exists() and _holds_release(out, digest):

@@ -38,7 +38,7 @@ class Point(SparseRecord):
 
     @property
     def axes(self) -> tuple[float, float, float]:
-        """What a point of the front may not lose in without winning elsewhere: quality, speed, size; more is better.
+        """The figures that points are compared by: quality, speed, size; higher is better.
 
         A vector space of its own counts as the least quality: no cosine says how good it is.
         """

@@ -80,14 +80,14 @@ def _require_built_by(bundle: Bundle, checkout: Path) -> str:
     record = BundleRecord.load(bundle.folder / BundleRecord.FILE)
     if manifest.sha256(checkout / "requirements.lock") != record.sources.requirements_lock:
         raise InputError(
-            f"{bundle.folder}: was built with another requirements.lock than {checkout}'s. Build it again."
+            f"{bundle.folder}: its requirements.lock differs from {checkout}'s. Build it again, then sign."
         )
     with zipfile.ZipFile(bundle.folder / record.runtime) as wheel:
         for name in wheel.namelist():
             source = checkout / "stages" / "runtime" / name
             if name.startswith("embed_foundry/") and (not source.is_file() or source.read_bytes() != wheel.read(name)):
                 raise InputError(
-                    f"{bundle.folder}: its runtime's {name} is not {checkout}'s. Build it again, then sign."
+                    f"{bundle.folder}: its runtime's {name} differs from {checkout}'s. Build it again, then sign."
                 )
     return _run_git(checkout, "rev-parse", "HEAD")
 

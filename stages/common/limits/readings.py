@@ -11,7 +11,7 @@ from stages.common.records.parity import Parity
 # Truncated vectors cost these tasks most (STS hardly moves): judged at every dimension, not at the full one only.
 AT_EVERY_DIMENSION = "Retrieval"
 CROWDED = "not judged, other processes took the CPUs while latency was measured"
-NO_TASK = "not measured, the suite has no task of this type; add one, or take the limit out of the target"
+NO_TASK = "not measured, the suite has no task of this type; add one, or remove the limit from the target"
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,6 @@ class MappingRecord(JsonFile, RootModel[Value], Generic[Value]):
 
 
 class Failure(Record):
-    """What stands in the place of figures that could not be had: why."""
+    """Takes the place of figures that could not be measured, and says why."""
 
     error: str

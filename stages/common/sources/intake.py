@@ -82,7 +82,7 @@ def read_json(path: Path) -> JsonValue:
         IntegrityError: missing, or not JSON.
     """
     if not path.is_file():
-        raise IntegrityError(f"{path}: missing, every SentenceTransformer model has it. List it in model.files.")
+        raise IntegrityError(f"{path}: missing; every SentenceTransformer model has it. List it in model.files.")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ def check_model(folder: Path, model: Model) -> None:
     dimensions = _output_dimensions(folder, modules, config)
     if dimensions is not None and dimensions != model.dimensions:
         raise InputError(
-            f"model.dimensions is {model.dimensions}, but the files of {model.repo} make vectors of {dimensions}. "
+            f"model.dimensions is {model.dimensions}, but {model.repo}'s files give vectors of length {dimensions}. "
             f"Set model.dimensions={dimensions}, or take the files of the configured model."
         )
     positions = _text_config(config).get("max_position_embeddings")
@@ -74,12 +74,12 @@ def _output_dimensions(folder: Path, modules: list[tuple[str, str]], config: Jso
             "in_features", settings.get("word_embedding_dimension", settings.get("embedding_dimension"))
         )
         if width is not None and expected != width:
-            raise IntegrityError(f"{path}: takes vectors of {expected}, the module before makes {width}. Get it again.")
+            raise IntegrityError(f"{path}: expects length {expected}, the module before gives {width}. Get it again.")
         if module == "Dense":
             width = settings.get("out_features")
             weights = path.with_name("model.safetensors")
             if not weights.is_file():
-                raise IntegrityError(f"{weights}: missing, modules.json needs it. List it in model.files.")
+                raise IntegrityError(f"{weights}: missing; modules.json needs it. List it in model.files.")
         elif width is not None:
             width *= _count_pooling_modes(settings)
     return width
@@ -107,7 +107,7 @@ def _check_tokenizer(path: Path) -> None:
 
     if not path.is_file():
         raise IntegrityError(
-            f"{path}: missing, every variant needs it. List it in model.files, or save a fast tokenizer."
+            f"{path}: missing; every variant needs it. List it in model.files, or save a fast tokenizer."
         )
     try:
         Tokenizer.from_file(str(path))

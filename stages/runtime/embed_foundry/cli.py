@@ -63,7 +63,7 @@ def add_bundle_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser = add("pack", "write a bundle, and its signature, to one tar", pack)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, help="the tar; default: MODEL-TARGET-DIGEST.tar")
-    parser = add("unpack", "unpack such a tar; the bundle is verified before it appears", unpack)
+    parser = add("unpack", "unpack a tar that pack wrote; the bundle is verified before it appears", unpack)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--into", type=Path, default=Path(), help="the folder to unpack into; default: this one")
     add_signer(parser)
@@ -82,11 +82,11 @@ def add_environment(parser: argparse.ArgumentParser) -> None:
 
 def add_signer(parser: argparse.ArgumentParser) -> None:
     """Add the options that say who must have signed: --key, or --identity and --issuer."""
-    group = parser.add_argument_group("who signed it", "refuse the bundle unless it was signed by")
-    group.add_argument("--key", type=Path, help="the owner of this public key")
-    group.add_argument("--identity", help="or, without a key, this e-mail address or workflow URL")
+    group = parser.add_argument_group("signer", "refuse the bundle unless this signer signed it")
+    group.add_argument("--key", type=Path, help="the signer's public key (PEM)")
+    group.add_argument("--identity", help="keyless: the signer's e-mail address or workflow URL")
     group.add_argument(
-        "--issuer", help="vouched for by this OIDC issuer, e.g. https://token.actions.githubusercontent.com"
+        "--issuer", help="keyless: the OIDC issuer of that identity, e.g. https://token.actions.githubusercontent.com"
     )
     group.add_argument("--trust", type=Path, help="ClientTrustConfig of a private Sigstore; default: the public one")
 

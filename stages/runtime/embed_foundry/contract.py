@@ -109,7 +109,7 @@ class Contract:
             IntegrityError: missing, of another version, or not what the contract says.
         """
         path = folder / NAME
-        raw = manifest.read_object(path, "Do not open it: this is no release bundle.")
+        raw = manifest.read_object(path, "Do not open it: this is not a release bundle.")
         schema = raw.get("schema")
         if schema != SCHEMA:
             raise IntegrityError(
@@ -127,7 +127,7 @@ class Contract:
                 raise IntegrityError(f"{path}: {name!r} cannot name a model, target or variant. {REFUSAL}")
         if not contract.order or sorted(contract.order) != sorted(contract.variants):
             raise IntegrityError(
-                f"{path}: order {list(contract.order)} is not its variants {sorted(contract.variants)}. {REFUSAL}"
+                f"{path}: order {list(contract.order)} differs from variants {sorted(contract.variants)}. {REFUSAL}"
             )
         return contract
 

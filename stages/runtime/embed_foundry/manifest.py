@@ -151,12 +151,12 @@ def read(folder: Path) -> Manifest:
         raise IntegrityError(f"{path}: changed since it was written (own digest differs). {_next_step(folder)}")
     if body.get("schema") != SCHEMA:
         raise IntegrityError(
-            f"{path}: has manifest schema {body.get('schema')}, this one reads {SCHEMA}. Use the version that wrote it."
+            f"{path}: has manifest schema {body.get('schema')}, this version reads {SCHEMA}. Use the one that wrote it."
         )
     try:
         return parse(body | {"digest": digest})
     except (KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{path}: lacks what a manifest lists ({error}). {_next_step(folder)}") from None
+        raise IntegrityError(f"{path}: lacks a field, or has a wrong one ({error}). {_next_step(folder)}") from None
 
 
 def parse(body: JsonObject) -> Manifest:

@@ -47,7 +47,7 @@ def verify(bundle: Path, signer: Signer, folder: Path | None = None) -> JsonObje
         if not (folder / name).is_file():
             raise IntegrityError(
                 f"{bundle}: is unsigned, {folder / name} is missing. Get it from where the bundle was published, "
-                "or, if you trust how you got the bundle, open it without asking who signed it."
+                "or, if you trust where you got the bundle, open it without a signature check."
             )
     payload_type, payload = signer.check(bundle, folder)
     statement = _parse_statement(folder / PROVENANCE, payload_type, payload)
@@ -68,8 +68,8 @@ def describe(bundle: Path, statement: JsonObject | None, signer: Signer | None) 
         commits = [source["digest"]["gitCommit"] for source in sources if source.get("name") == "source"]
         return f"signed by {signer}, built from commit {commits[0] if commits else 'unknown'}"
     if folder_of(bundle).is_dir():
-        return "signed, but by whom was not checked: give --key PUBLIC_KEY, or --identity and --issuer"
-    return "unsigned: its bytes are whole, but nobody vouches for them"
+        return "signed, but the signer was not checked: give --key PUBLIC_KEY, or --identity and --issuer"
+    return "unsigned: every file matches the manifest, but nobody vouches for it"
 
 
 def build_subject(bundle: Path) -> list[JsonObject]:
@@ -96,4 +96,4 @@ def _require_subject(path: Path, statement: JsonObject, bundle: Path) -> None:
     actual = {file["name"]: file["digest"] for file in build_subject(bundle)}
     for name in sorted(signed.keys() | actual.keys()):
         if signed.get(name) != actual.get(name):
-            raise IntegrityError(f"{path}: is about another {name} than {bundle} holds. Do not use this bundle.")
+            raise IntegrityError(f"{path}: signs a {name} that differs from {bundle}'s. Do not use this bundle.")

@@ -146,7 +146,7 @@ def make_signer(
     """
     keyless = (identity, issuer, trust) != (None, None, None)
     if key is not None and keyless:
-        raise InputError("a key and an identity were given, but a bundle is signed by one. Give --key, or the others.")
+        raise InputError("both a key and an identity were given. Give either --key, or --identity and --issuer.")
     if not keyless:
         return Key(key) if key is not None else None
     if not identity or not issuer:
@@ -218,7 +218,7 @@ def load_public_key(path: Path) -> "ec.EllipticCurvePublicKey":
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a public key in PEM ({error}). `embed-foundry keygen` makes one.") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise InputError(f"{path}: is another kind of key, expected an elliptic curve's. `embed-foundry keygen`.")
+        raise InputError(f"{path}: expected an elliptic-curve key. `embed-foundry keygen` makes one.")
     return key
 
 

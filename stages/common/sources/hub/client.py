@@ -127,7 +127,7 @@ class HubClient:
         suspects = "the hub, a proxy or the pin in model.files" if pin else "the hub or a proxy"
         raise IntegrityError(
             f"{name} of {self.where} {fault}. It is removed from the cache; nothing was written. "
-            f"Run again; if it stays, {suspects} is wrong. Change a pin only if you know why."
+            f"Run again; if it happens again, {suspects} is wrong. Change a pin only if you know why."
         )
 
     def _download(self, name: str, size: int) -> Path:
