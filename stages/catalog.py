@@ -24,7 +24,7 @@ def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
 
     Args:
         names: the configured variants.
-        variants: the folder that holds one folder a variant; folders of variants not named are removed from it
+        variants: the folder that holds one folder per variant; folders of variants not named are removed from it
             (DVC's cache keeps them).
         out: the catalog folder.
 

@@ -142,7 +142,7 @@ def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe,
 
 
 def read_four_bit_matrices(path: Path) -> list[np.ndarray]:
-    """Return a graph's 4-bit matrices as floats: two codes a byte, the low half first, a scale a row."""
+    """Return a graph's 4-bit matrices as floats: two codes per byte, the low half first, one scale per row."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)

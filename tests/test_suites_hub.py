@@ -100,7 +100,7 @@ LOADERS = {
             "changed.jsonl": [{"query-id": "1", "corpus-ids": ["d"]}],
         },
     ),
-    "NTREXBitextMining": (  # a column a language
+    "NTREXBitextMining": (  # one column per language
         {"test.jsonl": json_lines({"eng_Latn": "a", "fra_Latn": "b", "deu_Latn": "c"})},
         ["eng_Latn-fra_Latn"], {"test.jsonl": [{"eng_Latn": "a", "fra_Latn": "b"}]},
     ),

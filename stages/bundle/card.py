@@ -38,7 +38,7 @@ who signed this.
 |---|---|---|---|---|{rules}|
 {rows}
 
-Speed-ups are medians of paired ratios to `{baseline}` on {machine}, one text a call. Quality is the score relative to
+Speed-ups are medians of paired ratios to `{baseline}` on {machine}, one text per call. Quality is the score relative to
 `{baseline}`'s, the lowest of each task type. Only variants with the same space id may share an index: {spaces}.
 
 Texts over {max_tokens} tokens are truncated, with a warning. Vectors may be truncated to {matryoshka} dimensions and

@@ -179,7 +179,7 @@ def _quantize_dynamically(model: "ModelProto", nodes: list[str], reduce_range: b
 
 
 def _quantize_to_8_bits(model: "ModelProto", block_size: int) -> "ModelProto":
-    """Quantise the remaining matrices to nearest; the kernel rounds activations to 8 bits, a scale a block."""
+    """Quantise the remaining matrices to nearest; the kernel rounds activations to 8 bits, one scale per block."""
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=block_size, is_symmetric=True, accuracy_level=ACCURACY)

@@ -13,9 +13,7 @@ RECENT = 5
 
 def describe_truncation(truncated: int, texts: int, tokens: int) -> list[str]:
     """Return a sentence about training texts that were truncated, if there are any."""
-    return (
-        [f"{truncated} of {texts} training texts exceed max_tokens {tokens} and were truncated"] if truncated else []
-    )
+    return [f"{truncated} of {texts} training texts exceed max_tokens {tokens} and were truncated"] if truncated else []
 
 
 def describe_training(history: History, best_step: int, steps: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Evidence in, one assessment a variant out: spaces confirmed, scores compared with the baseline's."""
+"""Evidence in, one assessment per variant out: spaces confirmed, scores compared with the baseline's."""
 
 from collections.abc import Iterator, Mapping
 

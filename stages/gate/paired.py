@@ -46,7 +46,7 @@ def bound_ratios(
     Args:
         config: confidence, resamples, seed.
         task: the task's name, from which (with the seed) the resamples follow.
-        samples: encoder -> subset -> column -> one value a sample, as the quality stage writes them.
+        samples: encoder -> subset -> column -> one value per sample, as the quality stage writes them.
         baseline: the encoder that others are relative to.
         estimates: encoder -> the ratio itself.
 
@@ -80,7 +80,7 @@ def resample_scores(config: Gate, name: str, samples: Mapping[Encoder, Columns])
     Args:
         config: resamples, seed.
         name: what the resamples are seeded by, beside the seed.
-        samples: encoder -> column -> one value a sample.
+        samples: encoder -> column -> one value per sample.
 
     Raises:
         ValueError: encoders have different numbers of samples.

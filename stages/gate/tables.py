@@ -31,7 +31,7 @@ def collect_metrics(verdict: Verdict, assessments: Mapping[str, Assessment]) -> 
 
 
 def write_quality(path: Path, assessments: Mapping[str, Assessment]) -> None:
-    """Write a row a variant, task and dimension: its score, and the bounds of its ratio to the baseline's."""
+    """Write one row per variant, task and dimension: its score, and the bounds of its ratio to the baseline's."""
     rows: list[tuple[object, ...]] = []
     for name, assessment in assessments.items():
         for dimensions, task, score in _scores(assessment):
@@ -42,7 +42,7 @@ def write_quality(path: Path, assessments: Mapping[str, Assessment]) -> None:
 
 
 def write_latency(path: Path, assessments: Mapping[str, Assessment]) -> None:
-    """Write a row a variant and length: its median speed-up and milliseconds."""
+    """Write one row per variant and length: its median speed-up and milliseconds."""
     rows = [(name, *times) for name, assessment in assessments.items() for times in _times(assessment)]
     write_csv(path, ("variant", "tokens", "speedup", "median_ms"), rows)
 

@@ -23,7 +23,7 @@ def group_by_variant(samples: Iterable[Sample]) -> dict[str, Calls]:
 
 
 def summarize_lengths(own: Calls, baseline: Calls) -> dict[int, LengthLatency]:
-    """Return the figures of one text a call by length in tokens, ascending.
+    """Return the figures of one text per call by length in tokens, ascending.
 
     Args:
         own: the variant's calls.

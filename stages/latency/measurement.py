@@ -75,7 +75,7 @@ def measure(config: Latency, pool: WorkerPool, data: Path) -> Measurement:
 
 
 def _plan_series(config: Latency, limits: Mapping[str, int], baseline: str) -> tuple[list[Series], Series]:
-    """Return the series of one text a call, lengths ascending, and the one of batches.
+    """Return the series of one text per call, lengths ascending, and the one of batches.
 
     Args:
         config: as `measure`.

@@ -96,7 +96,7 @@ def plot_retention(report: Report, figure: "Figure") -> None:
 
 
 def plot_matryoshka(report: Report, figure: "Figure") -> None:
-    """Score by dimension, one panel a task."""
+    """Score by dimension, one panel per task."""
     rows = max(1, -(-len(report.tasks) // PANELS))
     figure.set_size_inches(WIDTH, 0.8 + 1.55 * rows)
     panels = figure.subplots(rows, PANELS, sharex=True, squeeze=False).flatten()

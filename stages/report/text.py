@@ -1,4 +1,4 @@
-"""verdict.txt: the table that a build ends with. One column a variant, so that it fits a terminal of 80 columns."""
+"""verdict.txt: the table that a build ends with. One column per variant; it fits a terminal of 80 columns."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def render(report: Report) -> str:
 
 
 def _rows(report: Report) -> Iterator[list[str]]:
-    """Yield the label and one cell a variant; a heading has no cells."""
+    """Yield the label and one cell per variant; a heading has no cells."""
     variants, base = report.variants, report.baseline.name
     yield ["", *(variant.name for variant in variants)]
     yield ["verdict", *(variant.status for variant in variants)]

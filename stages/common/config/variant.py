@@ -1,4 +1,4 @@
-"""The variants' recipes, one schema a kind. Comments in conf/variant say what each setting does."""
+"""The variants' recipes, one schema per kind. Comments in conf/variant say what each setting does."""
 
 import re
 from typing import Annotated, Literal

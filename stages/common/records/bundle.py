@@ -62,7 +62,7 @@ class VariantFigures(Record):
     Attributes:
         peak_rss_mb: peak memory of a process, in 10^6 bytes; None if it was not measured.
         cold_start_s: median seconds from a process's start to its first vector; None if it was not measured.
-        median_ms: tokens -> median milliseconds of one text a call.
+        median_ms: tokens -> median milliseconds of one text per call.
         speedup: tokens -> median of the paired ratios to the baseline.
         quality: task -> its score.
     """

@@ -23,7 +23,7 @@ def load_catalogued_variants(catalog: Path, variants: Path) -> dict[str, Path]:
 
     Args:
         catalog: the catalog stage's folder.
-        variants: the folder that holds one folder a variant.
+        variants: the folder that holds one folder per variant.
 
     Raises:
         IntegrityError: the catalog changed, or a variant on disk is not the one that was catalogued.

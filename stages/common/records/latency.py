@@ -51,7 +51,7 @@ class Speedup(Record):
 
 
 class LengthLatency(SparseRecord):
-    """One text a call, at one length in tokens.
+    """One text per call, at one length in tokens.
 
     Attributes:
         n: rounds.
@@ -73,10 +73,10 @@ class LengthLatency(SparseRecord):
 
 
 class BatchLatency(Record):
-    """Many texts a call.
+    """Many texts per call.
 
     Attributes:
-        size: texts a call.
+        size: texts per call.
         tokens: length of each.
         n: rounds.
     """
@@ -101,8 +101,8 @@ class VariantLatency(Record):
     """One variant's times.
 
     Attributes:
-        lengths: tokens -> one text a call.
-        batch: many texts a call.
+        lengths: tokens -> one text per call.
+        batch: many texts per call.
         cold_start_s: in fresh processes.
         peak_rss_mb: peak resident memory of the process at the end, in 10^6 bytes.
     """

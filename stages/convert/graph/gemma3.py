@@ -141,7 +141,7 @@ class Layer(nn.Module):
 
 
 class Gemma3(nn.Module):
-    """The encoder from token ids to one vector a token.
+    """The encoder from token ids to one vector per token.
 
     Args:
         model: transformers' Gemma3TextModel, in fp32.

@@ -91,7 +91,7 @@ def _record_calls(
 
 @contextmanager
 def _round_table(encoder: "nn.Module") -> Iterator[None]:
-    """Make the token table give its rows as they are in 4 bits, a scale a row; a factor on them changes nothing."""
+    """Make the token table give its rows as they are in 4 bits, one scale per row; a factor on them changes nothing."""
 
     def hook(_: object, __: object, output: "Tensor") -> "Tensor":
         vectors = output.reshape(-1, output.shape[-1])

@@ -73,7 +73,7 @@ def _observe(layer: "nn.Module", collected: "dict[str, list[Tensor]]", *, intege
 
 
 def round_to_8_bits(values: "Tensor") -> "Tensor":
-    """Round activations as XNNPACK's dynamic quantisation does (qd8): asymmetric, a scale a row, zero on the grid."""
+    """Round activations like XNNPACK's dynamic quantisation (qd8): asymmetric, one scale per row, zero on the grid."""
     low = values.amin(dim=-1, keepdim=True).clamp(max=0)
     high = values.amax(dim=-1, keepdim=True).clamp(min=0)
     scale = (high - low).clamp(min=1e-12) / 255

@@ -10,7 +10,7 @@ from stages.common.config.variant import TfliteRule
 
 
 def apply_rules(path: Path, rules: list[TfliteRule]) -> None:
-    """Round a graph's weights in place; activations follow at run time, one scale a token.
+    """Round a graph's weights in place; activations follow at run time, one scale per token.
 
     Args:
         path: an fp32 graph.

@@ -1,4 +1,4 @@
-"""The kinds of variants: which encoder runs each, what it needs, and what can change its vectors; one entry a kind."""
+"""The kinds of variants: which encoder runs each, what it needs, what can change its vectors. One entry per kind."""
 
 from dataclasses import dataclass
 
