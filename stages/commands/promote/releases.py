@@ -3,10 +3,9 @@
 import hashlib
 import json
 from pathlib import PurePosixPath
-from typing import Any
 
 from embed_foundry import InputError, IntegrityError, manifest
-from embed_foundry.manifest import Manifest
+from embed_foundry.manifest import JsonObject, Manifest
 from pydantic import Field, TypeAdapter
 
 from stages.commands.promote.channel import Digest
@@ -34,7 +33,7 @@ def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
     if stored is None:
         raise InputError(f"{store.address}: has no release {digest}. Publish it: embed-foundry publish.")
     try:
-        body: dict[str, Any] = json.loads(stored.data)
+        body: JsonObject = json.loads(stored.data)
         own_digest = body.pop("digest")
         FILE_ENTRIES.validate_python(body["files"])
         intact = own_digest == digest == hashlib.sha256(manifest.canonical(body)).hexdigest()

@@ -1,9 +1,10 @@
 """SLSA provenance v1 of a bundle: an in-toto statement built from the bundle's contract, the commit and the builder."""
 
 import json
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from embed_foundry import Bundle, signature
+from embed_foundry.manifest import JsonObject
 
 from stages.common.records.bundle import BundleRecord
 
@@ -15,7 +16,7 @@ BUILD_TYPE = "urn:embed-foundry:dvc-repro:1"
 MANIFEST = "urn:embed-foundry:manifest:"
 
 # An in-toto statement, as JSON: https://in-toto.io/Statement/v1
-Statement = dict[str, Any]
+Statement = JsonObject
 
 
 class ResourceDescriptor(TypedDict):
