@@ -131,7 +131,7 @@ def test_a_signal_ends_the_stage_in_one_line(out, tmp_path, sent):
     writer.send_signal(sent)
     message = writer.communicate(timeout=60)[1]
     assert writer.returncode == 130
-    assert message == "interrupted; nothing was written\n"
+    assert message == "interrupted; no output is half-written\n"
     manifest.verify(out)
     assert list_names(out) == ["manifest.json", "old"]
     assert list_names(tmp_path) == ["out"]

@@ -7,7 +7,7 @@ from embed_foundry import InputError
 
 from stages import data
 from stages.common.config.finetune import ExampleSource
-from stages.common.contract.tables import write_csv
+from stages.common.contract.tables import write_csv, write_json_lines
 from stages.common.sources import aws
 from stages.common.sources.suite_files import read_texts
 from stages.finetune.splits import SPLITS, split_examples
@@ -136,6 +136,12 @@ def test_what_the_suite_measures_is_not_trained_on(tmp_path):
     trained = {triplet.positive for triplet in [*splits.train, *splits.dev]}
     assert not trained & {"Author 3 did.", "Author 5 did."}
     assert sum(splits.dropped.values()) + sum(map(len, splits.parts.values())) == 60
+
+
+def test_suite_texts_include_the_turns_of_conversations(tmp_path):
+    turns = [{"role": "user", "content": "How do I list my buckets?"}, {"role": "assistant", "content": "aws s3 ls"}]
+    write_json_lines(tmp_path / "suite" / "Task" / "queries.jsonl", [{"id": "q", "text": turns}])
+    assert {"How do I list my buckets?", "aws s3 ls"} <= set(read_texts(tmp_path / "suite"))
 
 
 def test_suite_texts_may_be_longer_than_csv_fields_usually_are(tmp_path):

@@ -61,6 +61,6 @@ def test_killed_conversion_leaves_nothing_and_runs_again_to_the_same_bytes(workp
 
 def test_terminated_conversion_cleans_up_in_one_line(workplace):
     message = interrupt(workplace, "onnx_fp32", signal.SIGTERM, "*.onnx")
-    assert message.splitlines()[-1] == "interrupted; nothing was written"
+    assert message.splitlines()[-1] == "interrupted; no output is half-written"
     assert "Traceback" not in message
     assert [path.name for path in (workplace / "variants").iterdir()] == [".onnx_fp32.lock"]

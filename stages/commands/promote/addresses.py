@@ -9,7 +9,6 @@ from pathlib import Path
 from embed_foundry import InputError
 
 from stages.commands.promote.file_store import FileStore
-from stages.commands.promote.s3_store import S3Store
 from stages.commands.promote.store import Store
 
 # The environment variable with the store's address, and the address used without it.
@@ -32,12 +31,18 @@ class StoreKind:
     open: Callable[[re.Match[str], str | None], Store]
 
 
+def _open_s3(location: re.Match[str], endpoint: str | None) -> Store:
+    from stages.commands.promote.s3_store import S3Store  # boto3 takes a second to import
+
+    return S3Store.connect(location["bucket"], location["prefix"] or "", endpoint)
+
+
 # By the scheme of the address.
 KINDS = {
     "s3": StoreKind(
         "s3://BUCKET[/PREFIX]",
         re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?"),
-        lambda location, endpoint: S3Store.connect(location["bucket"], location["prefix"] or "", endpoint),
+        _open_s3,
     ),
     "file": StoreKind(
         "file://FOLDER",

@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
         try:
             add_commands = entry_point.load()
         except ModuleNotFoundError as error:
-            if error.name != entry_point.module.partition(".")[0]:
+            if not f"{entry_point.module}.".startswith(f"{error.name}."):
                 raise
-            continue  # the wheel alone: the build's commands are in a clone
+            continue  # the wheel alone, or beside a foreign package `stages`: the build's commands are in a clone
         add_commands(commands)
     args = parser.parse_args(argv)
     try:

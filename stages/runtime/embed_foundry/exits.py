@@ -19,5 +19,5 @@ def exit_code(run: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; no output is half-written", file=sys.stderr)
         return INTERRUPTED

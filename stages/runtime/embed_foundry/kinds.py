@@ -1,5 +1,6 @@
 """The kinds of variants: which encoder runs each, what it needs, what can change its vectors. One entry per kind."""
 
+import shlex
 from dataclasses import dataclass
 
 
@@ -28,7 +29,7 @@ class Kind:
     @property
     def install(self) -> str:
         """The command that installs the kind's library."""
-        return f"pip install {' '.join(self.packages)}"
+        return f"pip install {shlex.join(self.packages)}"
 
 
 KINDS = {
@@ -46,7 +47,7 @@ KINDS = {
             name="openvino",
             encoder="embed_foundry.openvino:OpenvinoEncoder",
             module="openvino",
-            packages=("openvino",),
+            packages=("openvino>=2026.0",),
             extra="openvino",
             distributions=("openvino", "tokenizers"),
         ),
@@ -63,7 +64,7 @@ KINDS = {
             name="tflite",
             encoder="embed_foundry.tflite:TfliteEncoder",
             module="ai_edge_litert",
-            packages=("ai-edge-litert", "sentencepiece"),
+            packages=("ai-edge-litert>=2.1", "sentencepiece>=0.2"),
             extra="tflite",
             distributions=("ai-edge-litert", "sentencepiece", "tokenizers"),
         ),

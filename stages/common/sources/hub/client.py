@@ -107,7 +107,7 @@ class HubClient:
                 for entry in info.siblings or []
             }
         except errors.HFValidationError as error:
-            raise InputError(f"{self.where}: {error} Correct the repository's name.") from None
+            raise InputError(f"{self.where}: {error} Correct its name: model.repo, or suite.tasks.") from None
         except requests.RequestException as error:
             raise self._refusal(error) or self._unavailable(type(error).__name__) from None
         except (KeyError, TypeError, AttributeError):

@@ -29,9 +29,16 @@ def read_texts(data: Path, rows_per_file: int | None = None) -> Iterator[str]:
     for path in sorted(data.glob("*/**/*")):
         if path.suffix in _READERS:
             for row in islice(_READERS[path.suffix](path), rows_per_file):
-                for value in row.values():
-                    values = value if isinstance(value, list) else [value]
-                    yield from (item for item in values if isinstance(item, str))
+                yield from _collect_strings(row)
+
+
+def _collect_strings(value: object) -> Iterator[str]:
+    """Yield the strings in a JSON value at any depth: conversations have their turns in lists of objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _collect_strings(item)
 
 
 def read_passages(data: Path) -> list[str]:
