@@ -223,7 +223,7 @@ def test_missing_folders(folder, tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         data.run(airgapped(tmp_path / "nowhere"), tmp_path / "data")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(InputError, match="has no folder"):
+    with pytest.raises(InputError, match="has no sub-folder"):
         data.run(airgapped(tmp_path / "bare"), tmp_path / "data")
     with pytest.raises(InputError, match=r"is missing, but suite\.tasks names SICK-R"):
         data.run(airgapped(folder, ("SICK-R",)), tmp_path / "data")
