@@ -101,7 +101,7 @@ def test_folder_that_is_absent_or_empty_is_an_input_error(tmp_path, path):
 
 
 MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
-    "dimension": ({"dimensions": 8, "matryoshka": [8]}, {}, InputError, "model.dimensions is 8, .* vectors of length 6"),
+    "dimension": ({"dimensions": 8, "matryoshka": [8]}, {}, InputError, "model.dimensions is 8, .* of length 6"),
     "tokens": ({"max_tokens": 17}, {}, InputError, "model.max_tokens is 17, .* 16 positions"),
     "no modules": ({}, {"modules.json": None}, IntegrityError, "modules.json: missing"),
     "no weights": ({}, {WEIGHTS: None}, IntegrityError, f"weights {WEIGHTS} are missing"),
