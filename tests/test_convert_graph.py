@@ -79,8 +79,8 @@ def test_optimum_exports_the_same_vectors(gemma, expected, monkeypatch, tmp_path
     import onnxruntime
 
     monkeypatch.setattr("stages.convert.graph.gemma3.supports", lambda config: False)
-    files = graph.save(graph.export(gemma, 18), tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / files["graph"]), providers=["CPUExecutionProvider"])
+    exported_graph = graph.export(gemma, 18, tmp_path)
+    session = onnxruntime.InferenceSession(str(exported_graph), providers=["CPUExecutionProvider"])
     tokenizer = SentenceTransformer(str(gemma), device="cpu").tokenizer
     for text, vector in zip(TEXTS, expected, strict=True):
         ids = np.array([tokenizer(text)["input_ids"]])
@@ -97,13 +97,25 @@ def test_nothing_in_a_graph_tells_where_it_was_made(variant):
 
 
 @pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
-def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, conversion_cache, tmp_path, name):
-    convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=conversion_cache)
+def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, tmp_path, name):
+    convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=tmp_path / "cache")
     assert (tmp_path / name / "manifest.json").read_bytes() == (variant(name) / "manifest.json").read_bytes()
 
 
 def test_weights_lie_beside_a_large_graph(monkeypatch, gemma, tmp_path):
     monkeypatch.setattr(onnx_model, "EXTERNAL_BYTES", 1_000_000)
-    files = graph.save(graph.export(gemma, 20), tmp_path / "model.onnx")
+    exported = graph.export(gemma, 20, tmp_path / "cache")
+    files = graph.copy(exported, tmp_path / "model.onnx")
     assert files == {"graph": "model.onnx", "weights": "model.onnx.data"}
     assert (tmp_path / "model.onnx").stat().st_size < 1_000_000 < (tmp_path / "model.onnx.data").stat().st_size
+    assert graph.load(tmp_path / "model.onnx") == graph.load(exported)
+
+
+def test_a_graph_is_exported_once_and_again_if_its_file_changed(monkeypatch, gemma, tmp_path):
+    exported = graph.export(gemma, 20, tmp_path)
+    content = exported.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.convert.graph.gemma3.supports", lambda config: pytest.fail("exported twice"))
+        assert graph.export(gemma, 20, tmp_path) == exported
+    exported.write_bytes(content[:-1] + b"!")
+    assert graph.export(gemma, 20, tmp_path).read_bytes() == content

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from stages import convert
 from stages.common.config.variant import StaticVocabulary
 from stages.common.sources import corpus, probe_texts
-from stages.convert import ridge
+from stages.convert import base_vectors, ridge
 from stages.convert.base_vectors import BaseModelVectors
 from stages.convert.tokenizer import read_special_ids, tokenize
 from support import tiny_gemma
@@ -74,24 +74,26 @@ def headed(base, tmp_path_factory):
     return tiny_gemma.write(tmp_path_factory.mktemp("headed") / "base", base / "tokenizer.json")
 
 
-def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(headed, tmp_path):
+@pytest.mark.parametrize(("precision", "difference"), [("f32", 1e-6), ("bf16", 5e-3)])
+def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(
+    headed, tmp_path, monkeypatch, precision, difference
+):
+    monkeypatch.setattr(base_vectors, "PRECISION", precision)
     words = ["cat", "house", "7", "?"]
     model = SentenceTransformer(str(headed), device="cpu")
     special = read_special_ids(headed)
     rows = [special.wrap([token]) for token in model.tokenizer.convert_tokens_to_ids(words)]
-    (tmp_path / "graph").mkdir()
-    vectors = BaseModelVectors(headed, tmp_path / "graph", tmp_path / "cache").encode(rows, "words")
+    vectors = BaseModelVectors(headed, tmp_path / "cache").encode(rows, "words")
     assert vectors.shape == (4, 48)
-    np.testing.assert_allclose(vectors, model.encode(words), atol=1e-6)
+    np.testing.assert_allclose(vectors, model.encode(words), atol=difference)
 
 
 def test_the_models_vectors_are_computed_once_and_again_if_they_changed(headed, tmp_path):
     """A row's vector does not depend on the others in its batch."""
-    (tmp_path / "graph").mkdir()
-    encoder = BaseModelVectors(headed, tmp_path / "graph", tmp_path / "cache")
+    encoder = BaseModelVectors(headed, tmp_path / "cache")
     rows = tokenize(headed, probe_texts.read_texts(), 256)
     vectors = encoder.encode(rows, "texts")
-    (file,) = (tmp_path / "cache").rglob("vectors.npy")
+    (file,) = (tmp_path / "cache").glob("base_vectors-*/vectors.npy")
     first = file.stat().st_ino
     np.testing.assert_array_equal(encoder.encode(rows, "texts"), vectors)
     assert file.stat().st_ino == first

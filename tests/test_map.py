@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.quality import cell_key
 from support import import_graph
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +84,13 @@ def is_neutral(path: Path) -> bool:
 def list_modules(name: str) -> list[Path]:
     """Return the modules of a stage's room."""
     return [STAGES / f"{name}.py"] if (STAGES / f"{name}.py").is_file() else sorted((STAGES / name).rglob("*.py"))
+
+
+def test_a_cells_digest_covers_the_code_that_evaluates_it():
+    evaluating = [STAGES / "quality" / f"{name}.py" for name in ("evaluation", "mteb_encoder")]
+    encoders = [path for path in cell_key.CODE if path.is_relative_to(STAGES / "runtime")]
+    needed = import_graph.find_dependencies([*evaluating, *encoders], is_neutral)
+    assert {path for path in needed if path.name != "__init__.py"} <= set(cell_key.CODE)
 
 
 @pytest.mark.parametrize("name", sorted(DAG))

@@ -15,10 +15,12 @@ from embed_foundry.static import StaticEncoder
 from safetensors.numpy import load_file, save_file
 
 from stages import catalog, convert, data, gate, quality
-from stages.common.config import Target
+from stages.common.config import Engine, Target
 from support import small_release, tiny_gemma
 from support.gate_facts import GOOD, latency_report
 
+# The stage starts no processes for such small suites.
+ALONE = Engine(name="local", processes=1)
 LIMITS = {
     "retention_min": {"Retrieval": 0.97, "Classification": 0.97, "STS": 0.97},
     "lead_min": {"STS": 0.9},
@@ -64,7 +66,16 @@ def judge(converted, params, suite, cache, tmp_path):
             manifest.write(tmp_path / "variants" / name, {"stage": f"convert@{name}"})
         folders = {name: tmp_path / "variants" / name for name in ("baseline", "candidate")}
         catalog.run(list(folders), tmp_path / "variants", tmp_path / "catalog")
-        quality.run(params.quality, folders, "baseline", [], suite, tmp_path / "quality", 2, cache)
+        quality.run(
+            params.quality,
+            folders,
+            "baseline",
+            [],
+            suite,
+            tmp_path / "quality",
+            cache,
+            ALONE,
+        )
         latency = latency_report({"baseline": small_release.times(1.0), "candidate": times})
         small_release.write(tmp_path / "latency", "latency.json", latency)
         changes = {"candidates": ["candidate"], "required": 1, "limits": {"candidate": LIMITS}}

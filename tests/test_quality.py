@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from stages import data, quality
+from stages.common.config import Engine
 from stages.common.records.base import Failure
 from stages.common.records.scores import Compatibility, Floor, Samples, TruncatedScores
 from stages.common.records.tasks import load_tasks
@@ -20,6 +21,8 @@ from stages.quality.floor import write_floor
 from support.altered_copies import broken, changed, renamed
 
 TASKS = 6
+# One process, this one: starting others takes longer than these small suites.
+ALONE = Engine(name="local", processes=1)
 FEW = ("AwsOperationRetrieval", "WordSim353STS")
 
 
@@ -50,7 +53,8 @@ def evaluate(params, suite, tmp_path):
 
     def run(variants, out="quality", *, dimensions=(384, 256, 128), folder=suite, cache="cache"):
         baseline = "static" if "static" in variants else next(iter(variants))
-        return quality.run(params.quality, variants, baseline, dimensions, folder, tmp_path / out, 2, tmp_path / cache)
+        paths = {"data": folder, "out": tmp_path / out, "cache": tmp_path / cache}
+        return quality.run(params.quality, variants, baseline, dimensions, **paths, engine=ALONE)
 
     return run
 
@@ -245,7 +249,7 @@ def test_retrieval_with_texts_truncated_to_fewer_tokens(converted, params, few, 
     """By all encoders alike; a limit that a variant does not reach is its own, and no cell of its own."""
     config = params.quality.model_copy(update={"max_tokens": [8, 64, 512]})
     variants = {name: converted(name) for name in ("fp32", "onnx_fp32", "static")}
-    scores = quality.run(config, variants, "fp32", [], few, tmp_path / "quality", 2, tmp_path / "cache")
+    scores = quality.run(config, variants, "fp32", [], few, tmp_path / "quality", tmp_path / "cache", ALONE)
     ((task, truncated),) = TruncatedScores.load(tmp_path / "quality/shorter.json").root.items()
     assert task == "AwsOperationRetrieval"
     assert set(truncated) == set(variants)
@@ -263,6 +267,6 @@ def test_one_encoder_is_open_at_a_time_and_stays_open_for_the_same_variant(stati
     other = renamed(shutil.copytree(static, tmp_path / "other"))
     task = load_tasks(few)[0]
     slot = evaluation.EncoderSlot()
-    for folder, threads, max_tokens in [(static, 2, None)] * 2 + [(static, 2, 64), (static, 1, 64), (other, 1, 64)]:
-        slot.open(CellRequest(folder, few, task, CellSettings((256,), threads, 32, max_tokens), "digest"))
-    assert opened == [(static, 2, None), (static, 2, 64), (static, 1, 64), (other, 1, 64)]
+    for folder, max_tokens in [(static, None)] * 2 + [(static, 64), (other, 64)]:
+        slot.open(CellRequest(folder, few, task, CellSettings((256,), 32, max_tokens), "digest"))
+    assert opened == [(static, 1, None), (static, 1, 64), (other, 1, 64)]

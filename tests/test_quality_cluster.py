@@ -18,6 +18,7 @@ from stages.quality import dask_worker
 from stages.quality.file_server import FileServer
 from support.altered_copies import broken, changed
 
+ALONE = Engine(name="local", processes=1)
 TASKS = ("AwsOperationRetrieval", "AwsServiceClassification", "WordSim353STS")
 
 
@@ -44,9 +45,9 @@ def two_workers(tmp_path_factory):
 def evaluate(params, suite, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
 
-    def run(variants, out, engine=quality.LOCAL):
+    def run(variants, out, engine=ALONE):
         cache = folder / f"{out}.cells"
-        quality.run(params.quality, variants, "fp32", [128], suite, folder / out, 1, cache, engine)
+        quality.run(params.quality, variants, "fp32", [128], suite, folder / out, cache, engine)
         return manifest.verify(folder / out).digest
 
     return run

@@ -11,11 +11,14 @@ from embed_foundry import IntegrityError, manifest
 from embed_foundry.errors import InputError
 
 from stages import data, quality
+from stages.common.config import Engine
 from stages.common.config.suite import AirgappedSuite
 from stages.common.records.base import Failure
 from stages.common.records.scores import TaskScore
 from support import stock_task_data
 
+# The stage starts no processes for such small suites.
+ALONE = Engine(name="local", processes=1)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TYPES = {
     "STSBenchmark": "STS",
@@ -239,7 +242,8 @@ def evaluated(params, converted, written, tmp_path_factory) -> tuple[dict[str, T
     """Return the scores of the static variant on every type of task, and the quality folder."""
     place = tmp_path_factory.mktemp("quality")
     variants = {"static": converted("static")}
-    scores = quality.run(params.quality, variants, "static", [], written, place / "quality", 2, place / "cache")
+    paths = {"data": written, "out": place / "quality", "cache": place / "cache"}
+    scores = quality.run(params.quality, variants, "static", [], **paths, engine=ALONE)
     static = scores.root["static"]
     assert not isinstance(static, Failure), static
     return static.root[256], place / "quality"
@@ -284,7 +288,8 @@ def test_published_scores_come_out(params, converted, tmp_path):
         "Banking77Classification": "as published", "STSBenchmark": "as published", "XQuADRetrieval": "differ"
     }  # fmt: skip
     variants = {"fp32": converted("fp32")}
-    scores = quality.run(params.quality, variants, "fp32", [], tmp_path / "data", tmp_path / "q", 2, tmp_path / "cache")
+    paths = {"data": tmp_path / "data", "out": tmp_path / "q", "cache": tmp_path / "cache"}
+    scores = quality.run(params.quality, variants, "fp32", [], **paths, engine=ALONE)
     percent = {name: 100 * score.main_score for name, score in scores.root["fp32"].full.items()}
     print(percent)
     assert percent["STSBenchmark"] == pytest.approx(82.03, abs=0.02)

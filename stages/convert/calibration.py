@@ -46,7 +46,9 @@ def compute_hessians(
     observed.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in outputs
     )
-    runner = graph.GraphRunner(observed, scratch)
+    path = scratch / "observed.onnx"
+    graph.save(observed, path)
+    runner = graph.GraphRunner(path)
     hessians: dict[str, NDArray[np.float64]] = {}
     with bar("convert: calibration texts", len(rows)) as progress:
         for row in rows:

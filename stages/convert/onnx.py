@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 LIBRARIES = ("onnxruntime", *GRAPH_LIBRARIES)
-GRAPH = "model.onnx"
 # Tables with fewer weights stay fp32: positions and token types are small and every token passes through them.
 EMBEDDING_WEIGHTS = 1_000_000
 # Weights that share a scale in the 8-bit matrices of a 4-bit variant. Not more: from 128 on, onnxruntime 1.31 computes
@@ -34,13 +33,15 @@ def convert(folders: Folders, recipe: OnnxRecipe) -> ConversionResult:
         InputError: the architecture cannot be exported; the message carries the exporter's reason.
     """
     base, work = folders.base, folders.work
-    model = graph.export(base, recipe.opset)
-    dimensions = graph.read_dimensions(model)
+    exported = graph.export(base, recipe.opset, folders.cache)
     if recipe.quantize:
-        model = _quantize(model, recipe.quantize, base, work)
-    files = graph.save(model, work / GRAPH)
+        files = graph.save(_quantize(graph.load(exported), recipe.quantize, base, work), work / graph.GRAPH)
+    else:
+        files = graph.copy(exported, work / graph.GRAPH)
     return ConversionResult(
-        files=files | copy_tokenizer(base, work), dimensions=dimensions, batching=_choose_batching(recipe.quantize)
+        files=files | copy_tokenizer(base, work),
+        dimensions=graph.read_dimensions(exported),
+        batching=_choose_batching(recipe.quantize),
     )
 
 

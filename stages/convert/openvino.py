@@ -2,7 +2,6 @@
 
 import logging
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,22 +29,17 @@ def convert(folders: Folders, recipe: OpenvinoRecipe) -> ConversionResult:
     import openvino
 
     base, work = folders.base, folders.work
-    exported = graph.export(base, recipe.opset)
-    with tempfile.TemporaryDirectory(dir=work) as scratch:
-        source = Path(scratch, "model.onnx")
-        graph.save(exported, source)
-        dimensions = graph.read_dimensions(exported)
-        del exported  # gigabytes
-        model = openvino.Core().read_model(source)
-        if recipe.compress:
-            model = _compress(model, recipe.compress)
-        openvino.save_model(model, work / GRAPH, compress_to_fp16=False)
-        del model  # it maps the scratch file
+    exported = graph.export(base, recipe.opset, folders.cache)
+    model = openvino.Core().read_model(exported)
+    if recipe.compress:
+        model = _compress(model, recipe.compress)
+    openvino.save_model(model, work / GRAPH, compress_to_fp16=False)
+    del model  # gigabytes, which parity needs
     _number_layers(work / GRAPH)
     exact = recipe.compress is None and recipe.inference_precision == "f32"
     return ConversionResult(
         files={"graph": GRAPH, "weights": WEIGHTS} | copy_tokenizer(base, work),
-        dimensions=dimensions,
+        dimensions=graph.read_dimensions(exported),
         batching="padded" if exact else "equal_length",
     )
 

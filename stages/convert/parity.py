@@ -16,19 +16,20 @@ from stages.convert.probe_vectors import ONE_WORD, PADDED_STEP, VariantVectors
 DIGITS = 6
 
 
-def measure_parity(base: Path, folder: Path, *, own_space: bool) -> Parity | Failure:
+def measure_parity(base: Path, folder: Path, cache: Path, *, own_space: bool) -> Parity | Failure:
     """Return the parity of a variant, figures rounded to 6 decimals, or why its vectors cannot be compared.
 
     Args:
         base: the SentenceTransformer folder.
         folder: the variant folder.
+        cache: keeps the base model's vectors for the next variant.
         own_space: the variant's vectors cannot be compared with the base model's; only their similarities can.
     """
     try:
         variant = probe_vectors.encode_by_variant(folder)
     except FoundryError as error:
         return Failure(error=str(error))
-    reference = probe_vectors.encode_by_base_model(base, variant)
+    reference = probe_vectors.encode_by_base_model(base, variant, cache, own_space=own_space)
     expected = _stack(reference, variant.texts)
     size, expected_size = variant.alone.shape[1], expected.shape[1]
     if not own_space and size != expected_size:

@@ -5,7 +5,7 @@ cannot cancel out.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from embed_foundry import Encoder, manifest, open_variant
 from embed_foundry.encoder import Vectors
 
 from stages.common.sources import probe_texts
-from stages.convert.conversion import THREADS
+from stages.convert.conversion import MODEL_LIBRARIES, THREADS
+from stages.convert.intermediate import load_or_make
 
 # Every tenth text shares a batch with one at the token limit: six rows of 2048 tokens take long enough.
 PADDED_STEP = 10
+FILE = "vectors.npy"
 ONE_WORD = "cat"  # one token beside the special ones
 
 
@@ -81,12 +83,30 @@ def encode_by_variant(folder: Path) -> VariantVectors:
     )
 
 
-def encode_by_base_model(base: Path, variant: VariantVectors) -> dict[str, Vectors]:
-    """Return text -> the base model's vector [d], for all texts that the variant encoded."""
+def encode_by_base_model(base: Path, variant: VariantVectors, cache: Path, *, own_space: bool) -> dict[str, Vectors]:
+    """Return text -> the base model's vector [d].
+
+    Args:
+        base: the SentenceTransformer folder.
+        variant: what its variant encoded.
+        cache: keeps the vectors (half a minute for EmbeddingGemma), since most variants ask for the same texts.
+        own_space: only the probe texts are wanted, whose similarities can be compared; else all texts.
+    """
     by_length = (text for item in variant.lengths for text in item.texts)
-    texts = tuple(dict.fromkeys([*variant.texts, ONE_WORD, variant.longest, *by_length]))
-    rows = _run_base_model(base, manifest.read(base).digest, texts, variant.max_tokens)
-    return dict(zip(texts, rows, strict=True))
+    others = [] if own_space else [ONE_WORD, variant.longest, *by_length]
+    vectors: dict[str, Vectors] = {}
+    for texts in (variant.texts, [text for text in dict.fromkeys(others) if text not in variant.texts]):
+        if texts:
+            folder = load_or_make(
+                cache,
+                "probe_vectors",
+                {"base": manifest.read(base).digest, "texts": texts, "max_tokens": variant.max_tokens},
+                code=Path(__file__),
+                libraries=MODEL_LIBRARIES,
+                make=partial(_write_base_vectors, base, texts, variant.max_tokens),
+            )
+            vectors |= zip(texts, np.load(folder / FILE), strict=True)
+    return vectors
 
 
 def _encode_by_length(folder: Path, length: int, texts: list[str]) -> LengthVectors:
@@ -122,8 +142,8 @@ def _build_longest_text(encoder: Encoder, texts: list[str]) -> str:
     return " ".join(words[:fits])
 
 
-@lru_cache(maxsize=1)  # half a minute for EmbeddingGemma; variants without graphs by length ask for the same texts
-def _run_base_model(base: Path, _digest: str, texts: tuple[str, ...], max_tokens: int) -> Vectors:
+def _write_base_vectors(base: Path, texts: list[str], max_tokens: int, folder: Path) -> None:
+    """Write the base model's vectors of texts, each encoded alone: float32 [n, d]."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -131,4 +151,4 @@ def _run_base_model(base: Path, _digest: str, texts: tuple[str, ...], max_tokens
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     model.max_seq_length = max_tokens
     rows = [model.encode([text], normalize_embeddings=True, show_progress_bar=False) for text in texts]
-    return np.concatenate(rows).astype(np.float32)
+    np.save(folder / FILE, np.concatenate(rows).astype(np.float32))

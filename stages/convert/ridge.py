@@ -6,9 +6,11 @@ once. Fitting static tables to a model's text vectors is tokenlearn's idea (Mini
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from embed_foundry.cpus import available_cpus
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ Matrix = NDArray[np.float64]
 # Means of rows have no unit norm, targets have: each text is scaled by its norm of the round before. A third round, or
 # 60 steps, changed no score by 0.1 points.
 ROUNDS, STEPS = 2, 20
+# Columns that one thread solves at a time: few enough that a CPU's cache holds them.
+BLOCK = 32
 
 
 def find_principal_directions(vectors: Matrix, dimensions: int) -> Matrix:
@@ -60,17 +64,32 @@ def fit_table(table: Matrix, tokens: Sequence[Sequence[int]], targets: Matrix, p
 
 
 def _solve(a: "csr_matrix", b: Matrix, start: Matrix, penalty: float) -> Matrix:
-    """Solve (a'a + penalty) x = a'b by conjugate gradients, a column a system, preconditioned by the diagonal.
+    """Solve (a'a + penalty) x = a'b, a column a system.
+
+    Columns do not depend on each other, so blocks of them are solved beside each other, with the same result.
+    """
+    transposed = a.T.tocsr()
+
+    def solve(first: int) -> Matrix:
+        columns = slice(first, first + BLOCK)
+        return _solve_block(a, transposed, b[:, columns].copy(), start[:, columns].copy(), penalty)
+
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        return np.concatenate(list(pool.map(solve, range(0, b.shape[1], BLOCK))), axis=1)
+
+
+def _solve_block(a: "csr_matrix", transposed: "csr_matrix", b: Matrix, start: Matrix, penalty: float) -> Matrix:
+    """Solve as `_solve` by conjugate gradients, preconditioned by the diagonal.
 
     On 20,000 texts and 256 columns 20 times as fast as sklearn's Ridge, which solves them one by one.
     """
     diagonal = (np.asarray(a.multiply(a).sum(axis=0)).ravel() + penalty)[:, None]
     x = start.copy()
-    residual = a.T @ (b - a @ x) - penalty * x
+    residual = transposed @ (b - a @ x) - penalty * x
     conditioned = residual / diagonal
     direction, power = conditioned.copy(), (residual * conditioned).sum(axis=0)
     for _ in range(STEPS):
-        image = a.T @ (a @ direction) + penalty * direction
+        image = transposed @ (a @ direction) + penalty * direction
         step = _divide(power, (direction * image).sum(axis=0))
         x += step * direction
         residual -= step * image

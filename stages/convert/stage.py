@@ -19,7 +19,7 @@ from stages.common.records.parity import Parity
 from stages.convert.conversion import ConversionResult, Folders, load_converter
 
 # Where `cache` is in a build.
-CACHE = Path(".cache/static")
+CACHE = Path(".cache/convert")
 
 
 def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path, *, cache: Path) -> Variant:
@@ -52,7 +52,7 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path, *, cache
         variant = _describe(name, recipe, model, base, result)
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
-        parity = _compare(base, work, result)
+        parity = _compare(base, work, cache, result)
         if isinstance(parity, Failure):
             warnings.warn(f"convert@{name}: {parity.error} No gate lets this variant pass.", stacklevel=2)
         record.write_bytes(manifest.canonical(replace(variant, parity=parity.model_dump(mode="json")).to_json()))
@@ -79,11 +79,14 @@ def _describe(name: str, recipe: Recipe, model: Model, base: Path, result: Conve
     )
 
 
-def _compare(base: Path, work: Path, result: ConversionResult) -> Parity | Failure:
+def _compare(base: Path, work: Path, cache: Path, result: ConversionResult) -> Parity | Failure:
     """Return the parity of the files in `work`, or why there is none, the conversion's own caveat included."""
     from stages.convert.parity import measure_parity
 
-    parity = Failure(error=result.fault) if result.fault else measure_parity(base, work, own_space=result.own_space)
+    if result.fault:
+        parity: Parity | Failure = Failure(error=result.fault)
+    else:
+        parity = measure_parity(base, work, cache, own_space=result.own_space)
     return Failure(error=f"{parity.error} {result.caveat}".rstrip()) if isinstance(parity, Failure) else parity
 
 

@@ -1,6 +1,5 @@
 """Static variants (Model2Vec): the base model's output for every token in one table, fitted to its vectors of texts."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from stages.convert.vocabulary import Vocabulary, prune_vocabulary
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LIBRARIES = ("model2vec", "onnxruntime", "scikit-learn", "tokenizers", *GRAPH_LIBRARIES)
+LIBRARIES = ("model2vec", "openvino", "scikit-learn", "tokenizers", *GRAPH_LIBRARIES)
 TABLE = "table.safetensors"
 # model2vec's names for what we call int8 and fp32.
 PRECISIONS = {"int8": "int8", "fp32": "float32"}
@@ -32,7 +31,6 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
         InputError: the base model has fewer dimensions than the recipe, or a tokenizer that cannot be pruned, or the
             texts cannot be read.
     """
-    from model2vec.distill.inference import apply_pca, compute_weights
     from model2vec.quantization import DType, quantize_embeddings
     from safetensors.numpy import save_file
     from threadpoolctl import threadpool_limits
@@ -40,8 +38,8 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
     base, work = folders.base, folders.work
     texts = _load_texts(recipe.fit) if recipe.fit else []
     vocabulary = prune_vocabulary(base / TOKENIZER, recipe.vocabulary, texts)
-    with threadpool_limits(THREADS), tempfile.TemporaryDirectory(dir=work) as scratch:
-        encoder = BaseModelVectors(base, Path(scratch), folders.cache)
+    with threadpool_limits(THREADS):
+        encoder = BaseModelVectors(base, folders.cache)
         if recipe.dimensions > encoder.dimensions:
             raise InputError(
                 f"static: dimensions {recipe.dimensions} exceeds the model's {encoder.dimensions}. Lower it."
@@ -52,8 +50,7 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
             tokens, vectors = _encode_texts(base, texts, recipe.fit, vocabulary, encoder)
             table = _fit_table(table, tokens, vectors, recipe, recipe.fit.ridge)
         else:
-            weights = compute_weights(len(table), sif_coefficient=recipe.sif_coefficient)
-            table = apply_pca(table, recipe.dimensions) * weights[:, None]
+            table = _distil(table, recipe)
         table = quantize_embeddings(table, DType(PRECISIONS[recipe.precision]))
     save_file({"embeddings": np.ascontiguousarray(table)}, work / TABLE)
     _open_tokenizer(vocabulary).save(str(work / TOKENIZER), pretty=False)
@@ -67,6 +64,15 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
 
 def _load_texts(fit: StaticFit) -> list[str]:
     return corpus.sample_texts(Path(fit.file) if fit.file else None, fit.texts)
+
+
+def _distil(table: Vectors, recipe: StaticRecipe) -> Vectors:
+    """Return model2vec's own distillation of the base model's vector of each token, [v, d]: [v, dimensions]."""
+    from model2vec.distill.inference import apply_pca, compute_weights
+
+    weights = compute_weights(len(table), sif_coefficient=recipe.sif_coefficient)
+    distilled: Vectors = apply_pca(table, recipe.dimensions) * weights[:, None]
+    return distilled
 
 
 def _open_tokenizer(vocabulary: Vocabulary) -> "Tokenizer":

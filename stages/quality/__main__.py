@@ -20,7 +20,6 @@ def _main() -> None:
         params.model.matryoshka,
         data=Path("data"),
         out=Path("quality"),
-        threads=params.target.resources.threads,
         cache=Path(".cache/quality"),
         engine=params.engine,
     )

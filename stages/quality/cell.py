@@ -16,13 +16,11 @@ class CellSettings:
 
     Attributes:
         dimensions: vector lengths, descending; the first is the variant's full one.
-        threads: CPU threads of the encoder.
         batch_size: texts per call of the encoder.
         max_tokens: texts are truncated to this many tokens; None is the variant's own limit.
     """
 
     dimensions: tuple[int, ...]
-    threads: int
     batch_size: int
     max_tokens: int | None = None
 
@@ -37,6 +35,7 @@ class CellRequest:
         task: the task.
         settings: how to evaluate it.
         digest: of everything that the cell's content depends on (`cell_key.cell_digest`).
+        cost: how long it takes, roughly, in units that only compare cells: bytes of text times bytes of weights.
     """
 
     variant: Path
@@ -44,6 +43,7 @@ class CellRequest:
     task: TaskRecord
     settings: CellSettings
     digest: str
+    cost: float = 1.0
 
 
 class Cell(Record):

@@ -8,11 +8,8 @@ import embed_foundry
 from embed_foundry import manifest
 from embed_foundry.kinds import DISTRIBUTIONS, KINDS
 
-from stages.common import records
-from stages.common.contract import tables
 from stages.common.contract.output import library_versions
 from stages.common.records.tasks import TaskRecord
-from stages.common.sources import suite_files
 from stages.quality.cell import CellSettings
 
 # Distributions that can change any score: what mteb scores with.
@@ -20,8 +17,18 @@ SCORING = ("mteb", "numpy", "pytrec-eval-terrier", "scikit-learn", "scipy", "tor
 # What the manifest records. A cell's digest has only those of its own kind: after a new OpenVINO, only the cells of
 # OpenVINO variants are evaluated again.
 LIBRARIES = tuple(sorted({*SCORING, *DISTRIBUTIONS}))
-# Packages whose code shapes a cell, beside tables.py, which reads their files.
-CODE = tuple(Path(file).parent for file in (__file__, embed_foundry.__file__, records.__file__, suite_files.__file__))
+STAGES, RUNTIME = Path(__file__).parents[1], Path(embed_foundry.__file__).parent
+# The code that shapes a cell: what evaluation.py imports (tests/test_map.py compares), and the encoders. A change of
+# anything else leaves finished cells valid, which take hours for some models.
+CODE = (
+    *(STAGES / "quality" / f"{name}.py" for name in ("cell", "compatibility", "evaluation", "mteb_encoder")),
+    *(STAGES / "quality" / f"{name}.py" for name in ("mteb_types", "samples", "task_data", "tasks")),
+    *(STAGES / "common" / "records" / f"{name}.py" for name in ("base", "scores", "tasks")),
+    *sorted((STAGES / "common" / "sources" / "suite_files").glob("*.py")),
+    STAGES / "common" / "contract" / "tables.py",
+    *(RUNTIME / f"{name}.py" for name in ("cpus", "encoder", "kinds", "torch_int8", "variant")),
+    *(RUNTIME / f"{kind.encoder.partition(':')[0].rpartition('.')[2]}.py" for kind in KINDS.values()),
+)
 
 
 def cell_digest(variant: Path, kind: str, data: Path, task: TaskRecord, settings: CellSettings) -> str:
@@ -53,5 +60,4 @@ def task_files(data: Path, task: TaskRecord) -> dict[str, str]:
 
 def code_digest() -> str:
     """Return the SHA-256 of the code that evaluates cells: a cell of other code is another cell."""
-    files = sorted([Path(tables.__file__), *(path for folder in CODE for path in folder.glob("*.py"))])
-    return hashlib.sha256("".join(manifest.sha256(path) for path in files).encode()).hexdigest()
+    return hashlib.sha256("".join(manifest.sha256(path) for path in CODE).encode()).hexdigest()

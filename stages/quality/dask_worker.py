@@ -82,7 +82,7 @@ class DifferentWorkerError(Exception):
     """A worker differs from the driver in something that shapes scores."""
 
 
-# One cell at a time in a process, whatever --nthreads says: encoders use the target's number of threads.
+# One cell at a time in a process, whatever --nthreads says: only one encoder is open in it.
 _BUSY = threading.Lock()
 _SLOT = EncoderSlot()
 

@@ -24,6 +24,9 @@ from stages.quality.tasks import load_task
 if TYPE_CHECKING:
     from stages.quality.mteb_encoder import MtebEncoder
 
+# CPU threads of an encoder, and of mteb's classifiers and clusters: sums depend on how threads split them, and cells
+# that need the same machine keep all its CPUs busy beside each other.
+THREADS = 1
 # What mteb records of a run beside its result.
 RUN_DETAILS = {"evaluation_time", "date", "kg_co2_emissions", "evaluation_phases"}
 
@@ -32,7 +35,7 @@ class EncoderSlot:
     """Holds one open encoder: the last one is dropped before the next is opened, because two may not fit in memory."""
 
     def __init__(self) -> None:
-        self._key: tuple[str, int, int | None] | None = None
+        self._key: tuple[str, int | None] | None = None
         self._encoder: Encoder | None = None
 
     def open(self, request: CellRequest) -> Encoder:
@@ -43,10 +46,10 @@ class EncoderSlot:
             InputError: its kind or library is unknown here.
         """
         settings = request.settings
-        key = (manifest.read(request.variant).digest, settings.threads, settings.max_tokens)
+        key = (manifest.read(request.variant).digest, settings.max_tokens)
         if self._encoder is None or self._key != key:
             self._encoder = None
-            self._encoder = open_variant(request.variant, settings.threads, settings.max_tokens)
+            self._encoder = open_variant(request.variant, THREADS, settings.max_tokens)
             self._key = key
         return self._encoder
 
@@ -98,9 +101,7 @@ def _run_mteb(
 
     datasets.disable_progress_bars()
     logging.getLogger("mteb").setLevel(logging.ERROR)  # it recommends newer versions of tasks
-    # mteb's classifiers and clusters are small: on one thread they take a tenth of the time, and their sums do not
-    # depend on how threads split them. MtebEncoder gives the encoder its threads back.
-    with threadpool_limits(1):
+    with threadpool_limits(THREADS):
         evaluated = mteb.evaluate(
             encoder, task, cache=None, co2_tracker=False, prediction_folder=predictions, show_progress_bar=False
         )

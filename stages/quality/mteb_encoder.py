@@ -10,7 +10,6 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta
 from mteb.types import PromptType
-from threadpoolctl import threadpool_limits
 
 from stages.quality.mteb_types import Batch
 
@@ -70,8 +69,7 @@ class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb has no types
             side.texts += texts
         missing = list(dict.fromkeys(text for text in texts if (prompt, text) not in self._vectors))
         if missing:
-            with threadpool_limits(self.encoder.threads):  # mteb's scoring runs on one thread
-                vectors = self.encoder.encode(missing, prompt=prompt, batch_size=self.batch_size)
+            vectors = self.encoder.encode(missing, prompt=prompt, batch_size=self.batch_size)
             self._vectors |= {(prompt, text): vector for text, vector in zip(missing, vectors, strict=True)}
         return self._truncated_vectors(prompt, texts)
 

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from embed_foundry import Variant
+from embed_foundry import Variant, manifest
 
 from stages.common.config import Quality
 from stages.common.records.tasks import TaskRecord
 from stages.quality.cell import CellRequest, CellSettings
-from stages.quality.cell_key import cell_digest
+from stages.quality.cell_key import cell_digest, task_files
 
 # The type of tasks that are evaluated on truncated texts too: their texts are the long ones.
 TRUNCATED_TYPE = "Retrieval"
 
 
 def plan_cells(
-    config: Quality, folder: Path, data: Path, tasks: Sequence[TaskRecord], dimensions: Sequence[int], threads: int
+    config: Quality, folder: Path, data: Path, tasks: Sequence[TaskRecord], dimensions: Sequence[int]
 ) -> list[CellRequest]:
-    """Return the cells of one variant, those at its own token limit first.
+    """Return the cells of one variant, those with the most text first.
 
     Args:
         config: batch size and token limits.
@@ -25,18 +25,32 @@ def plan_cells(
         data: the suite's folder.
         tasks: the suite's tasks.
         dimensions: Matryoshka dimensions to evaluate beside the variant's full one; longer ones are left out.
-        threads: CPU threads of the encoder.
     """
     variant = Variant.load(folder)
     full = variant.dimensions
     lengths = sorted({full, *(length for length in dimensions if length < full)}, reverse=True)
     limits = [limit for limit in config.max_tokens if limit < variant.max_tokens]
-    own = CellSettings(tuple(lengths), threads, config.batch_size)
+    own = CellSettings(tuple(lengths), config.batch_size)
     planned = [(task, own) for task in tasks]
     for limit in limits:
-        truncated = CellSettings((full,), threads, config.batch_size, limit)
+        truncated = CellSettings((full,), config.batch_size, limit)
         planned += [(task, truncated) for task in tasks if task.type == TRUNCATED_TYPE]
-    return [
-        CellRequest(folder, data, task, settings, cell_digest(folder, variant.kind, data, task, settings))
+    weights = manifest.read(folder).size
+    requests = [
+        CellRequest(
+            variant=folder,
+            data=data,
+            task=task,
+            settings=settings,
+            digest=cell_digest(folder, variant.kind, data, task, settings),
+            cost=float(weights * _count_bytes(data, task)),
+        )
         for task, settings in planned
     ]
+    return sorted(requests, key=lambda request: -request.cost)
+
+
+def _count_bytes(data: Path, task: TaskRecord) -> int:
+    """Return the size of a task's files, which are mostly text."""
+    files = manifest.read(data).files
+    return sum(files[name].size for name in task_files(data, task))

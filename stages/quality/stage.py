@@ -9,7 +9,7 @@ from embed_foundry.errors import InputError
 
 from stages.common.config import Engine, Quality
 from stages.common.contract.output import stage_output
-from stages.common.contract.progress import bar
+from stages.common.contract.progress import share_bar
 from stages.common.records.base import Failure
 from stages.common.records.scores import Compatibility, Floor, Scores, TruncatedScores
 from stages.common.records.tasks import load_tasks
@@ -19,7 +19,7 @@ from stages.quality.cell_key import LIBRARIES
 from stages.quality.compatibility import score_mixed_indexes
 from stages.quality.dask_engine import evaluate_on_cluster
 from stages.quality.floor import FLOOR, write_floor
-from stages.quality.local_engine import evaluate_in_process
+from stages.quality.local_engine import evaluate_locally
 from stages.quality.plan import plan_cells
 from stages.quality.variant_cells import VariantCells, gather_cells
 
@@ -33,7 +33,6 @@ def run(
     dimensions: Sequence[int],
     data: Path,
     out: Path,
-    threads: int,
     cache: Path,
     engine: Engine = LOCAL,
 ) -> Scores:
@@ -46,7 +45,6 @@ def run(
         dimensions: Matryoshka dimensions to evaluate beside each variant's full one.
         data: the suite's folder.
         out: the quality folder.
-        threads: CPU threads of the encoders.
         cache: where finished cells are kept between runs.
         engine: where cells are evaluated; the result does not depend on it.
 
@@ -59,7 +57,6 @@ def run(
     parameters = {
         "quality": config.model_dump(mode="json"),
         "dimensions": list(dimensions),
-        "threads": threads,
         "baseline": baseline,
     }
     with stage_output(out, stage="quality", parameters=parameters, inputs=inputs, libraries=LIBRARIES) as work:
@@ -70,12 +67,11 @@ def run(
         cell_cache = CellCache(cache)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             floor_folder = write_floor(variants[baseline], data, Path(scratch, FLOOR))
-            plans = {
-                name: plan_cells(config, folder, data, tasks, dimensions, threads) for name, folder in variants.items()
-            }
-            floor_plan = plan_cells(config, floor_folder, data, tasks, [], threads)
-            requests = [request for plan in (*plans.values(), floor_plan) for request in plan]
-            outcomes = _load_or_evaluate(requests, cell_cache, engine)
+            plans = {name: plan_cells(config, folder, data, tasks, dimensions) for name, folder in variants.items()}
+            floor_plan = plan_cells(config, floor_folder, data, tasks, [])
+            # The slowest variants first: the quick cells at the end leave no process with nothing to do for long.
+            ordered = sorted((*plans.values(), floor_plan), key=lambda plan: -sum(request.cost for request in plan))
+            outcomes = _load_or_evaluate([request for plan in ordered for request in plan], cell_cache, engine)
         floor = gather_cells(floor_plan, outcomes, cell_cache)
         if isinstance(floor, Failure):
             raise IntegrityError(f"quality: the floor could not be evaluated: {floor.error}")
@@ -87,23 +83,21 @@ def run(
 
 def _load_or_evaluate(requests: Sequence[CellRequest], cache: CellCache, engine: Engine) -> dict[str, Cell | Failure]:
     """Return digest -> how each cell ended; only cells that the cache does not hold are evaluated."""
-    outcomes: dict[str, Cell | Failure] = {}
-    with bar("quality: cells", len(requests)) as progress:
-        for request in requests:
-            if cell := cache.load(request.digest):
-                outcomes[request.digest] = cell
-                progress.update()
-        missing = [request for request in requests if request.digest not in outcomes]
+    cached = {request.digest: cache.load(request.digest) for request in requests}
+    outcomes: dict[str, Cell | Failure] = {digest: cell for digest, cell in cached.items() if cell}
+    missing = [request for request in requests if request.digest not in outcomes]
+    with share_bar("quality: cells", sum(request.cost for request in missing)) as progress:
         results = (
             evaluate_on_cluster(engine, missing, cache)
             if engine.name == "dask"
-            else evaluate_in_process(missing, cache)
+            else evaluate_locally(missing, cache, engine.processes)
         )
         for result in results:
             if isinstance(result.outcome, Cell):
                 cache.store(result.request.digest, result.outcome)
             outcomes[result.request.digest] = result.outcome
-            progress.update()
+            progress.set_description(f"quality: {len(outcomes)} of {len(requests)} cells", refresh=False)
+            progress.update(result.request.cost)
     return outcomes
 
 

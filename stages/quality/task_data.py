@@ -33,6 +33,8 @@ def attach_data(task: MtebTask, files: TaskFiles, subsets: Sequence[str]) -> Non
                     _attach_changed_relevance(task, content.changed)
             else:
                 dataset[subset][split] = _dataset(files.read_rows(subset, split))
+    if task.metadata.type == "Classification":
+        _read_labels_at_once(task)
     task.dataset = dataset if layout.subset_folders or layout.retrieval else dataset["default"]
     task.data_loaded = True
 
@@ -51,6 +53,17 @@ def _dataset(rows: Rows) -> "Dataset":
     from datasets import Dataset
 
     return Dataset.from_list(list(rows))
+
+
+def _read_labels_at_once(task: MtebTask) -> None:
+    """Give a classification's seven measures a list of labels: each would read them from Arrow one by one."""
+    calculate_scores = task._calculate_scores
+
+    def calculate(labels: Sequence[int], predictions: Sequence[int]) -> dict[str, float]:
+        scores: dict[str, float] = calculate_scores(labels[:], predictions)
+        return scores
+
+    task._calculate_scores = calculate
 
 
 def _attach_changed_relevance(task: MtebTask, changed: Mapping[str, list[str]]) -> None:

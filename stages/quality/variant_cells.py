@@ -65,8 +65,8 @@ def gather_cells(
     """Return one variant's cells, or its first failure.
 
     Args:
-        requests: the variant's cells.
-        outcomes: digest -> how the cell ended; after a failure, further cells of a variant may be missing.
+        requests: the variant's cells, in the order in which they were started.
+        outcomes: digest -> how the cell ended; after a failure, later cells of a variant may be missing.
         cache: where vectors of retrieval tasks are.
     """
     cells = VariantCells()

@@ -25,22 +25,42 @@ def bar(name: str, total: int) -> "tqdm[Never]":
     return _make_bar(name, total, "{desc}: {n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left")
 
 
+def share_bar(name: str, total: float) -> "tqdm[Never]":
+    """Return a tqdm over `total` units of work that shows the share done, for use in `with`.
+
+    The remaining time follows from the rate since the start: steps differ, and the last ones alone would mislead.
+    """
+    return _make_bar(name, total, "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left", smoothing=0)
+
+
 def byte_bar(name: str, total: int) -> "tqdm[Never]":
     """Return a tqdm over `total` bytes that shows their rate, for use in `with`."""
     line = "{desc}: {n_fmt}B/{total_fmt}B, {rate_fmt}, {elapsed} elapsed, {remaining} left"
     return _make_bar(name, total, line, unit="B", unit_scale=True)
 
 
-def _make_bar(name: str, total: int, line: str, unit: str = "it", *, unit_scale: bool = False) -> "tqdm[Never]":
+def _make_bar(
+    name: str, total: float, line: str, unit: str = "it", *, unit_scale: bool = False, smoothing: float = 0.3
+) -> "tqdm[Never]":
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        return tqdm(desc=name, total=total, leave=False, unit=unit, unit_scale=unit_scale, disable=False)
+        return tqdm(
+            desc=name,
+            total=total,
+            leave=False,
+            unit=unit,
+            unit_scale=unit_scale,
+            smoothing=smoothing,
+            bar_format=None if smoothing else f"{line} |{{bar}}|",
+            disable=False,
+        )
     return tqdm(
         desc=name,
         total=total,
         unit=unit,
         unit_scale=unit_scale,
+        smoothing=smoothing,
         file=_LineWriter(),
         mininterval=LINE_S,
         maxinterval=LINE_S,

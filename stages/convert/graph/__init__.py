@@ -6,6 +6,6 @@ that have a module here; optimum exports all others.
 """
 
 from stages.convert.graph.onnx_export import export
-from stages.convert.graph.onnx_model import SENTENCE, TOKENS, GraphRunner, read_dimensions, save
+from stages.convert.graph.onnx_model import GRAPH, SENTENCE, TOKENS, GraphRunner, copy, load, read_dimensions, save
 
-__all__ = ["SENTENCE", "TOKENS", "GraphRunner", "export", "read_dimensions", "save"]
+__all__ = ["GRAPH", "SENTENCE", "TOKENS", "GraphRunner", "copy", "export", "load", "read_dimensions", "save"]

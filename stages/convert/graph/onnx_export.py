@@ -3,15 +3,15 @@
 import ast
 import tempfile
 import warnings
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
-from stages.convert.conversion import THREADS
-from stages.convert.graph.onnx_model import SENTENCE, TOKENS
+from stages.convert.conversion import GRAPH_LIBRARIES, THREADS
+from stages.convert.graph.onnx_model import GRAPH, SENTENCE, TOKENS, save
+from stages.convert.intermediate import load_or_make
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 HEADS = {"Pooling", "Dense", "Normalize"}
 
 
-def export(base: Path, opset: int) -> "ModelProto":
-    """Return the ONNX model of a SentenceTransformer folder: both outputs named, nodes named after their modules.
+def export(base: Path, opset: int, cache: Path) -> Path:
+    """Return the graph's file of a SentenceTransformer folder: both outputs named, nodes named after their modules.
 
     Args:
         base: the verified folder.
         opset: ONNX operator set.
+        cache: a folder for graphs, which later calls take from there (EmbeddingGemma: a minute); read them only.
 
     Raises:
         InputError: the architecture cannot be exported; the message carries the exporter's reason.
     """
-    exported = _export(base, manifest.read(base).digest, opset)
-    copy = type(exported)()
-    copy.CopyFrom(exported)
-    return copy
+    folder = load_or_make(
+        cache,
+        "graph",
+        {"base": manifest.read(base).digest, "opset": opset},
+        code=Path(__file__).parent,
+        libraries=GRAPH_LIBRARIES,
+        make=lambda work: save(_export(base, opset), work / GRAPH),
+    )
+    return folder / GRAPH
 
 
-@lru_cache(maxsize=1)  # a minute for EmbeddingGemma; a search over recipes, and the tests, ask again and again
-def _export(base: Path, _digest: str, opset: int) -> "ModelProto":
+def _export(base: Path, opset: int) -> "ModelProto":
     import torch
     from sentence_transformers import SentenceTransformer
 

@@ -1,5 +1,6 @@
 """An exported ONNX model: its outputs, its files, and running it."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from stages.convert.conversion import THREADS
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+# Name of an exported graph's file; large weights are beside it, in the same name with ".data" after it.
+GRAPH = "model.onnx"
 # Names of the outputs: a vector for each token, and one for the text.
 TOKENS = "last_hidden_state"
 SENTENCE = "sentence_embedding"
@@ -19,10 +22,31 @@ SENTENCE = "sentence_embedding"
 EXTERNAL_BYTES = 128 * 1024 * 1024
 
 
-def read_dimensions(model: "ModelProto") -> int:
-    """Return the length of the sentence vectors of an exported model."""
-    outputs = {output.name: output for output in model.graph.output}
+def read_dimensions(path: Path) -> int:
+    """Return the length of the sentence vectors of an exported graph."""
+    import onnx
+
+    outputs = {output.name: output for output in onnx.load(path, load_external_data=False).graph.output}
     return int(outputs[SENTENCE].type.tensor_type.shape.dim[1].dim_value)
+
+
+def load(path: Path) -> "ModelProto":
+    """Return an exported graph with its weights."""
+    import onnx
+
+    return onnx.load(path)
+
+
+def copy(path: Path, target: Path) -> dict[str, str]:
+    """Copy an exported graph, large weights beside it, and return role to file name, as `save` does."""
+    shutil.copyfile(path, target)
+    weights = path.with_name(f"{path.name}.data")
+    if not weights.exists():
+        return {"graph": target.name}
+    if weights.name != f"{target.name}.data":
+        raise ValueError(f"{path}: the graph refers to {weights.name}; a copy cannot have another name ({target}).")
+    shutil.copyfile(weights, target.with_name(weights.name))
+    return {"graph": target.name, "weights": weights.name}
 
 
 def save(model: "ModelProto", target: Path) -> dict[str, str]:
@@ -44,18 +68,15 @@ def save(model: "ModelProto", target: Path) -> dict[str, str]:
 
 
 class GraphRunner:
-    """Runs an fp32 model by ONNX Runtime.
+    """Runs an fp32 graph by ONNX Runtime.
 
     Args:
-        model: the ONNX model.
-        scratch: a folder for its file, which must stay as long as the runner is used.
+        path: the graph's file.
     """
 
-    def __init__(self, model: "ModelProto", scratch: Path) -> None:
+    def __init__(self, path: Path) -> None:
         import onnxruntime
 
-        path = scratch / "run.onnx"
-        save(model, path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -21,8 +21,7 @@ class TorchEncoder(Encoder):
         if self.variant.precision == "int8":
             from . import torch_int8  # noqa: F401 - registers the layers with transformers
 
-        # Texts of equal length are picked from many; a padded call takes the batch as it is.
-        self.window = 1 if self.variant.batching == "padded" else GraphEncoder.window
+        self.window = GraphEncoder.window
         torch.set_num_threads(self.threads)
         self.model = SentenceTransformer(
             str(folder / self.variant.files["model"]),
@@ -42,8 +41,8 @@ class TorchEncoder(Encoder):
         self.model.max_seq_length = max_tokens
 
     def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
-        if self.variant.batching == "padded":
-            return self._call(rows)
+        if self.variant.batching == "padded" and len(rows) <= batch_size:
+            return self._call(rows)  # counting tokens first would slow the baseline down
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
         truncated: list[int] = []
         lengths = [min(count, self.variant.max_tokens) for count in self._count(rows)]
