@@ -74,7 +74,7 @@ def headed(base, tmp_path_factory):
     return tiny_gemma.write(tmp_path_factory.mktemp("headed") / "base", base / "tokenizer.json")
 
 
-@pytest.mark.parametrize(("precision", "difference"), [("f32", 1e-6), ("bf16", 5e-3)])
+@pytest.mark.parametrize(("precision", "difference"), [("f32", 1e-6), ("bf16", 1e-2)])
 def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(
     headed, tmp_path, monkeypatch, precision, difference
 ):

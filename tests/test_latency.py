@@ -90,7 +90,8 @@ def test_the_figures_follow_from_the_samples(tiny_build):
             assert summary.median_ms == pytest.approx(median(own), rel=1e-2, abs=1e-3)
             assert summary.speedup.median == pytest.approx(median(ratios), rel=1e-2)
             assert batch > 1 or summary.p95_ms is None  # 12 rounds support none
-    assert {row["after_pause_ms"] == "" for row in rows if row["batch"] == "1"} == {False}
+    paused = {int(row["round"]) for row in rows if row["batch"] == "1" and row["after_pause_ms"]}
+    assert paused == {0, 6}, "every sixth round"
     assert {row["after_pause_ms"] for row in rows if row["batch"] == "4"} == {""}
 
 
@@ -134,10 +135,16 @@ def test_a_suite_without_documents_is_refused(tiny_build):
         run_latency(tiny_build, cold_starts=1)
 
 
-def test_rounds_go_on_until_ratios_are_tight_or_the_time_is_up(tiny_build):
-    few = run_latency(tiny_build, rounds=6, tight=1.0, extra_s=20)
+def test_rounds_go_on_until_ratios_are_tight_for_as_many_again(tiny_build):
+    few = run_latency(tiny_build, rounds=12, tight=100.0, cold_starts=1)
     shutil.rmtree(tiny_build / "latency")
-    many = run_latency(tiny_build, rounds=6, tight=1e-9, extra_s=1)
-    counts = [report.variants["twin"].lengths[8].n for report in (few, many)]
-    assert counts[0] < 40, "tight enough soon: the variants are the same"
-    assert counts[1] > counts[0], "never tight enough: a second of rounds"
+    many = run_latency(tiny_build, rounds=12, tight=1e-9, cold_starts=1)
+    assert [report.variants["twin"].lengths[8].n for report in (few, many)] == [12, 24]
+    assert few.series[0] == few.series[0].model_copy(update={"tokens": 8, "batch": 1, "rounds": 12, "periods": {}})
+
+
+def test_a_series_ends_with_its_time(tiny_build):
+    report = run_latency(tiny_build, rounds=100_000, budget_s=3, cold_starts=1)
+    assert report.budget_s == 3
+    assert all(9 <= length.n < 100_000 for length in report.variants["twin"].lengths.values())
+    assert sum(series.seconds for series in report.series) < 6

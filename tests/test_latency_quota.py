@@ -25,17 +25,17 @@ def test_a_quota_is_enforced_or_says_why_not(tiny_build):
 @pytest.fixture
 def quota(request):
     """Return a quota of the parameter's CPUs, in force; skips where the machine permits none."""
-    with cpu_quota.enforce_quota(request.param) as quota:
-        if quota.group is None:
+    with cpu_quota.enforce_quota(request.param, ["program"]) as quota:
+        if not quota.groups:
             pytest.skip(f"this machine permits no CPU quota: {quota.why}")
         yield quota
-    assert not quota.group.exists()
+    assert not quota.groups["program"].exists()
 
 
 def run_inside(quota, program):
     """Run a program under the quota and return what it prints."""
     return subprocess.run(
-        [*quota.command_prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [*quota.prefixes["program"], sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
 
 

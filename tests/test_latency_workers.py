@@ -18,6 +18,7 @@ from embed_foundry import IntegrityError, RetryableError, manifest, open_variant
 from stages import catalog, latency
 from stages.common.records.base import Failure
 from stages.common.records.latency import LatencyReport
+from stages.latency import worker_process
 from stages.latency.matrix_throughput import measure_matrix_throughput
 from stages.latency.worker_process import (
     EncodeRequest,
@@ -88,7 +89,8 @@ def test_without_a_baseline_nothing_is_published_and_what_was_there_stays(tiny_b
     assert not list_workers(os.getpid())
 
 
-def test_a_worker_that_hangs_is_ended(tiny_build):
+def test_a_worker_that_hangs_is_ended(tiny_build, monkeypatch):
+    monkeypatch.setattr(worker_process, "STOPS_IDLE", False)  # a stopped worker hangs, as long as nobody continues it
     worker = WorkerProcess(tiny_build / "variants" / "base", 1, timeout_s=20)
     try:
         assert worker.wait_until_ready() > 0
@@ -108,6 +110,21 @@ def test_a_workers_memory_is_its_own_not_its_parents(tiny_build):
     try:
         worker.wait_until_ready()
         assert worker.ask(PeakRssRequest()) < len(ballast) / 1e6
+    finally:
+        worker.end()
+
+
+@pytest.mark.skipif(not worker_process.STOPS_IDLE, reason="only Linux kills a stopped process whose parent died")
+def test_a_worker_stands_still_between_requests(tiny_build):
+    worker = WorkerProcess(tiny_build / "variants" / "base", 1)
+    try:
+        worker.wait_until_ready()
+        process = psutil.Process(worker.process.pid)
+        deadline = time.monotonic() + 5
+        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.status() == psutil.STATUS_STOPPED
+        assert worker.ask(EncodeRequest(["a"])) > 0
     finally:
         worker.end()
 
@@ -146,7 +163,7 @@ def test_the_stage_runs_on_what_params_yaml_says(tiny_build, start_stage):
     with start_stage() as done:
         out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (0, ""), err
-    assert "latency: rounds: 18/18" in err  # plain lines: stderr is no terminal
+    assert "latency: rounds: 100 %" in err  # plain lines: stderr is no terminal
     assert "\r" not in err
     assert LatencyReport.load(tiny_build / "latency" / LatencyReport.FILE).threads == 2
     (tiny_build / "machine.json").write_text("{}")

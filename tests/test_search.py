@@ -93,7 +93,7 @@ def test_a_search_converts_measures_and_keeps(root, monkeypatch, params, base, t
         "lengths: [8]\nrounds: 6\nrecipes:\n  same: {of: onnx_q8}\n"
         "  coarse: {of: onnx_q8, quantize: {weights: {bits: 8, block_size: 256}}}\n"
     )
-    quick = params.model_copy(update={"latency": params.latency.model_copy(update={"extra_s": 0})})
+    quick = params.model_copy(update={"latency": params.latency.model_copy(update={"budget_s": 60})})
     arguments = (tmp_path / "s.yaml", quick, base, tmp_path / "data", tmp_path / "out")
     text = search.run(*arguments)
     assert "same" in text

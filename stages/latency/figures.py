@@ -6,6 +6,7 @@ from statistics import median
 
 from stages.common.measure import statistics
 from stages.common.records.latency import BatchLatency, LengthLatency, Speedup
+from stages.latency import pairing
 from stages.latency.timing import Sample
 
 # Samples by round.
@@ -59,14 +60,15 @@ def summarize_batch(own: Calls, baseline: Calls, tokens: int, batch: int) -> Bat
 
 
 def compute_speedup(own: Rounds, baseline: Rounds) -> Speedup:
-    """Return the median of baseline time / own time over the rounds that have both, with its 95 % interval.
+    """Return the median of baseline time / own time, paired by round, with its 95 % interval.
 
-    Pairing by round takes out what slowed both down; single disturbed rounds do not move the median.
+    Pairing takes out what slowed both down; single disturbed rounds do not move the median.
 
     Raises:
-        ValueError: fewer than 6 rounds have both.
+        ValueError: there are fewer than 6 ratios.
     """
-    ratios = [baseline[number].ms / sample.ms for number, sample in own.items() if number in baseline]
+    own_ms, baseline_ms = ({number: sample.ms for number, sample in rounds.items()} for rounds in (own, baseline))
+    ratios = pairing.compute_ratios(own_ms, baseline_ms)
     low, high = statistics.median_interval(ratios)
     return Speedup(median=round(median(ratios), 4), low=round(low, 4), high=round(high, 4))
 

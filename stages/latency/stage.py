@@ -21,6 +21,8 @@ from stages.latency.worker_pool import WorkerPool
 from stages.latency.worker_process import build_environment
 
 SAMPLES = "samples.csv"
+# The process beside the variants', for its quota: no variant's name has a hyphen.
+PRODUCTS = "matrix-products"
 # Distributions whose versions shape the figures.
 LIBRARIES = ("numpy", *sorted(DISTRIBUTIONS))
 
@@ -56,13 +58,13 @@ def run(
     inputs = {"data": data} | {f"variants/{name}": folder for name, folder in variants.items()}
     with stage_output(out, stage="latency", parameters=parameters, inputs=inputs, libraries=LIBRARIES) as work:
         read_load = host.watch_load(threads)
-        with enforce_quota(resources.cpus) as quota:
-            prefix = quota.command_prefix
-            with WorkerPool(variants, baseline, threads, command_prefix=prefix) as pool:
-                measurement = measure(config, pool, data)
+        with enforce_quota(resources.cpus, [*variants, PRODUCTS]) as quota:
+            with WorkerPool(variants, baseline, threads, prefixes=quota.prefixes) as pool:
+                measurement = measure(config, pool, data, quota=bool(quota.groups))
             quota_record = quota.to_record()
             peak_gops = {}
             if measurement.operations:
+                prefix = quota.prefixes.get(PRODUCTS, ())
                 peak_gops = measure_matrix_throughput(threads, build_environment(threads), prefix)
         report = LatencyReport(
             machine=fingerprint,
@@ -71,6 +73,8 @@ def run(
             baseline=baseline,
             host=read_load(),
             quota=quota_record,
+            budget_s=config.budget_s,
+            series=measurement.series,
             peak_gops=peak_gops,
             operations=measurement.operations,
             variants=measurement.variants,

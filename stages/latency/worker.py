@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from embed_foundry import Encoder
 
+# From linux/prctl.h.
+PR_SET_PDEATHSIG = 1
 # What every cold start encodes.
 FIRST_TEXT = "What is the capital of France?"
 
 
 def main(folder: str, threads: str) -> None:
     """Answer requests on standard input; ends with it, so that a killed parent leaves no worker behind."""
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not stand between answers
@@ -48,6 +51,14 @@ def main(folder: str, threads: str) -> None:
             answer({"result": COMMANDS[request["command"]](encoder, request["texts"])})
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies: a stopped process does not read the end of its input."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def count_tokens(encoder: "Encoder", texts: list[str]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from embed_foundry.errors import FoundryError, IntegrityError, RetryableError
@@ -18,7 +18,7 @@ class WorkerPool:
         baseline: the variant without which there is nothing to compare with.
         threads: CPU threads of each worker.
         timeout_s: seconds that one answer may take.
-        command_prefix: arguments before each worker's command.
+        prefixes: name -> arguments before the worker's command.
 
     Attributes:
         errors: name -> why a variant failed.
@@ -30,13 +30,13 @@ class WorkerPool:
         baseline: str,
         threads: int,
         timeout_s: float = TIMEOUT_S,
-        command_prefix: Sequence[str] = (),
+        prefixes: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.variants = variants
         self.baseline = baseline
         self.threads = threads
         self.timeout_s = timeout_s
-        self.command_prefix = command_prefix
+        self.prefixes = prefixes
         self.workers: dict[str, WorkerProcess] = {}
         self.errors: dict[str, str] = {}
 
@@ -53,7 +53,7 @@ class WorkerPool:
             RetryableError: the baseline's process died or hung.
         """
         self.stop(name)
-        worker = WorkerProcess(self.variants[name], self.threads, self.timeout_s, self.command_prefix)
+        worker = WorkerProcess(self.variants[name], self.threads, self.timeout_s, self.prefixes.get(name, ()))
         self.workers[name] = worker
         try:
             return worker.wait_until_ready()

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 PROGRAM = Path(__file__).with_name("worker.py")
 # Every thread pool that a library may size by itself.
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Whether a worker is stopped between its answer and the next request, so that its threads do not spin beside the one
+# that is timed. A stopped process does not see that its parent died: only on Linux it asks to be killed then.
+STOPS_IDLE = sys.platform == "linux"
 # Seconds for one answer, opening included: far above any real one (EmbeddingGemma opens in 15 s).
 TIMEOUT_S = 300.0
 
@@ -145,6 +148,7 @@ class WorkerProcess:
         watchdog.daemon = True  # an interrupt just here must not leave the process waiting for its own watchdog
         try:
             watchdog.start()
+            self._signal(signal.SIGCONT)
             stdin.write(line)
             stdin.flush()
             reply = stdout.readline()
@@ -154,10 +158,15 @@ class WorkerProcess:
             watchdog.cancel()
         if not reply.endswith(b"\n"):
             raise WorkerError(self._describe_end(expired=expired.is_set()), retryable=True)
+        self._signal(signal.SIGSTOP)
         answer: dict[str, Any] = json.loads(reply)
         if "error" in answer:
             raise WorkerError(answer["error"], retryable=False)
         return answer
+
+    def _signal(self, number: signal.Signals) -> None:
+        if STOPS_IDLE:
+            self.process.send_signal(number)
 
     def _describe_end(self, *, expired: bool) -> str:
         """Return how the process ended, with the last line that it wrote to stderr."""

@@ -42,10 +42,10 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     )
     resources = params.target.resources
     with (
-        enforce_quota(resources.cpus) as quota,
-        WorkerPool(folders, params.baseline, resources.threads, command_prefix=quota.command_prefix) as pool,
+        enforce_quota(resources.cpus, list(folders)) as quota,
+        WorkerPool(folders, params.baseline, resources.threads, prefixes=quota.prefixes) as pool,
     ):
-        times = latency.measure(settings, pool, data).variants
+        times = latency.measure(settings, pool, data, quota=bool(quota.groups)).variants
         quota_record = quota.to_record()
     points = {name: build_point(folders[name], times[name]) for name in search.recipes}
     front = find_front(points)

@@ -40,10 +40,10 @@ class Latency(Strict):
 
     Attributes:
         lengths: input lengths in tokens, special tokens included.
-        rounds: timed rounds a length, at least.
-        tight: part of a median speed-up within which its interval must lie; more rounds follow until it does,
-        extra_s: or until they have taken so many seconds.
-        gap_ms: pause between two variants.
+        rounds: timed rounds a length, if `budget_s` allows.
+        tight: part of a median speed-up within which its interval must lie; more rounds follow until it does.
+        budget_s: seconds for all timed rounds.
+        gap_ms: pause before the calls whose time after a pause is taken.
         batch_size, batch_length: texts per call and tokens per text when throughput is measured.
         batch_rounds: timed rounds of that call.
         cold_starts: fresh processes per variant.
@@ -53,7 +53,7 @@ class Latency(Strict):
     lengths: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
     rounds: int = Field(ge=6)
     tight: Annotated[float, Field(gt=0)]
-    extra_s: int = Field(ge=0)
+    budget_s: int = Field(gt=0)
     gap_ms: int = Field(ge=0)
     batch_size: int = Field(ge=2)
     batch_length: int = Field(gt=0)

@@ -43,7 +43,7 @@ class Quota(SparseRecord):
 
 
 class Speedup(Record):
-    """Median over rounds of baseline time / own time, with its 95 % interval (common/measure/statistics.py)."""
+    """Median of baseline time / own time, paired by round, with its 95 % interval (common/measure/statistics.py)."""
 
     median: float
     low: float
@@ -54,9 +54,9 @@ class LengthLatency(SparseRecord):
     """One text per call, at one length in tokens.
 
     Attributes:
-        n: rounds.
+        n: samples.
         median_ms: milliseconds of a call.
-        after_pause_ms: median of the call just before each sample, the first after a pause.
+        after_pause_ms: median of calls after a pause.
         p95_ms, p99_ms: percentiles; None below 59 and 299 rounds.
         p95_ms_upper, p99_ms_upper: their 95 % upper bounds.
         speedup: over the baseline.
@@ -78,7 +78,7 @@ class BatchLatency(Record):
     Attributes:
         size: texts per call.
         tokens: length of each.
-        n: rounds.
+        n: samples.
     """
 
     size: int
@@ -88,6 +88,24 @@ class BatchLatency(Record):
     texts_per_s: float
     tokens_per_s: float
     speedup: Speedup
+
+
+class TimedSeries(Record):
+    """What the rounds of one kind of call took.
+
+    Attributes:
+        tokens: length of each text.
+        batch: texts per call.
+        rounds: how many there were.
+        seconds: how long they took, warm-up included.
+        periods: variant -> every how many rounds it was timed, for those that were not timed in each.
+    """
+
+    tokens: int
+    batch: int
+    rounds: int
+    seconds: float
+    periods: dict[str, int]
 
 
 class ColdStart(Record):
@@ -122,6 +140,8 @@ class LatencyReport(Record):
         host: what else went on.
         quota: the target's CPU quota.
         peak_gops: number format (fp32, bf16, int8) -> 10^9 operations a second that matrix products reach here.
+        budget_s: time for all rounds.
+        series: what they took.
         operations: tokens -> operations of the baseline's matrix products for one text. This and peak_gops are empty
             if the baseline does not run in torch.
         variants: name -> times, or why there are none.
@@ -135,6 +155,8 @@ class LatencyReport(Record):
     baseline: str
     host: HostLoad
     quota: Quota
+    budget_s: int
+    series: list[TimedSeries]
     peak_gops: dict[str, float]
     operations: dict[int, int]
     variants: dict[str, VariantLatency | Failure]
