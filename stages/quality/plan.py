@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embed_foundry import Variant, manifest
+from embed_foundry.kinds import KINDS
 
 from stages.common.config import Quality
 from stages.common.records.tasks import TaskRecord
 from stages.quality.cell import CellRequest, CellSettings
 from stages.quality.cell_key import cell_digest, task_files
 
+# How much faster a byte of a table is than a byte of a matrix, roughly.
+LOOKUP_SPEED = 20
 # The type of tasks that are evaluated on truncated texts too: their texts are the long ones.
 TRUNCATED_TYPE = "Retrieval"
 
@@ -36,6 +39,8 @@ def plan_cells(
         truncated = CellSettings((full,), config.batch_size, limit)
         planned += [(task, truncated) for task in tasks if task.type == TRUNCATED_TYPE]
     weights = manifest.read(folder).size
+    if variant.kind in KINDS and not KINDS[variant.kind].multiplies:
+        weights //= LOOKUP_SPEED
     requests = [
         CellRequest(
             variant=folder,

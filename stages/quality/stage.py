@@ -96,7 +96,7 @@ def _load_or_evaluate(requests: Sequence[CellRequest], cache: CellCache, engine:
             if isinstance(result.outcome, Cell):
                 cache.store(result.request.digest, result.outcome)
             outcomes[result.request.digest] = result.outcome
-            progress.set_description(f"quality: {len(outcomes)} of {len(requests)} cells", refresh=False)
+            progress.set_description_str(f"quality: {len(outcomes)} of {len(requests)} cells", refresh=False)
             progress.update(result.request.cost)
     return outcomes
 

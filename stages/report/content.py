@@ -81,6 +81,15 @@ class Report:
         return self.latency.host.crowded
 
     @property
+    def timing(self) -> str:
+        """What the timed rounds took, as a sentence."""
+        series = self.latency.series
+        rounds, seconds = sum(item.rounds for item in series), sum(item.seconds for item in series)
+        sentence = f"{rounds} rounds took {seconds:.0f} of {self.latency.budget_s} seconds."
+        sparse = sorted({name for item in series for name in item.periods})
+        return f"{sentence} Not timed in every round: {', '.join(sparse)}." if sparse else sentence
+
+    @property
     def baseline(self) -> VariantReport:
         """The variant that retention and speed-up are relative to."""
         return next(variant for variant in self.variants if variant.name == self.verdict.baseline)

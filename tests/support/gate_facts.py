@@ -95,6 +95,8 @@ def latency_report(variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "baseline": "fp32",
         "host": HOST,
         "quota": {"cpus": None, "enforced": False},
+        "budget_s": 300,
+        "series": [],
         "peak_gops": {},
         "operations": {},
         "variants": variants,

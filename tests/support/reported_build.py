@@ -154,6 +154,8 @@ class Build:
         }
         return latency_report(
             variants,
+            budget_s=300,
+            series=[{"tokens": 32, "batch": 1, "rounds": 60, "seconds": 9.4, "periods": {"fp32": 2}}],
             peak_gops={"fp32": 100.0, "int8": 400.0},
             operations={str(tokens): tokens * 10**7 for tokens in LENGTHS},  # ms of fp32 are tokens / 8: 80 Gop/s
             machine=MACHINE,

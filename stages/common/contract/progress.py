@@ -2,6 +2,9 @@
 
 import io
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
 if TYPE_CHECKING:
@@ -25,12 +28,25 @@ def bar(name: str, total: int) -> "tqdm[Never]":
     return _make_bar(name, total, "{desc}: {n_fmt}/{total_fmt}, {elapsed} elapsed, {remaining} left")
 
 
-def share_bar(name: str, total: float) -> "tqdm[Never]":
-    """Return a tqdm over `total` units of work that shows the share done, for use in `with`.
+@contextmanager
+def share_bar(name: str, total: float) -> "Iterator[tqdm[Never]]":
+    """Yield a tqdm over `total` units of work that shows the share done, also while a long step goes on.
 
     The remaining time follows from the rate since the start: steps differ, and the last ones alone would mislead.
     """
-    return _make_bar(name, total, "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left", smoothing=0)
+    line = "{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left"
+    ended = threading.Event()
+    with _make_bar(name, total, line, smoothing=0) as progress:
+
+        def refresh() -> None:
+            while not ended.wait(LINE_S):
+                progress.refresh()
+
+        threading.Thread(target=refresh, daemon=True).start()
+        try:
+            yield progress
+        finally:
+            ended.set()
 
 
 def byte_bar(name: str, total: int) -> "tqdm[Never]":
