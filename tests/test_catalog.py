@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from embed_foundry import IntegrityError, Variant, manifest
+from embed_foundry import IntegrityError, manifest
 
 from stages import catalog
 from stages.common.records.catalog import Catalog, load_catalogued_variants
+from support import tiny_static
 
 
 @pytest.fixture
@@ -21,18 +22,7 @@ def variants(tmp_path) -> Path:
 
 def write_variant(folder: Path, weights: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    record = Variant(
-        name=folder.name,
-        kind="static",
-        precision="fp32",
-        model="tiny",
-        space_id="0",
-        dimensions=16,
-        matryoshka=(16,),
-        max_tokens=64,
-        prompts={},
-        files={"table": "weights"},
-    )
+    record = tiny_static.describe(folder.name, {"table": "weights"})
     (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
     (folder / "weights").write_text(weights)
     manifest.write(folder, {"stage": f"convert@{folder.name}"})

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from embed_foundry import TruncationWarning, Variant, manifest, open_bundle, open_variant
 from embed_foundry.errors import InputError
 from sentence_transformers import SentenceTransformer
-from transformers.models.gemma3.modeling_gemma3 import repeat_kv
 
 from stages import convert
 from stages.commands import compose
@@ -24,6 +22,7 @@ from stages.convert.graph import fixed
 from stages.convert.rounding.gemma3 import round_model
 from stages.convert.rounding.rows import round_to_nearest
 from support import small_release, tiny_sentencepiece
+from support.exporter_traps import TRAPS
 
 # 282 tokens: over 257, so that the window shows.
 LENGTHS = [32, 300]
@@ -187,39 +186,6 @@ def test_converting_twice_gives_the_same_bytes_which_name_no_place(variant, gemm
     for path in variant("tflite_mixed").glob("*.tflite"):
         data = path.read_bytes()
         assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py"))
-
-
-def attend_by_copies(_module, query, key, value, attention_mask, scaling, **_):
-    """Attend as transformers does: a copy of the keys for each query head."""
-    groups = query.shape[1] // key.shape[1]
-    scores = torch.matmul(query, repeat_kv(key, groups).transpose(2, 3)) * scaling + attention_mask[0].mask
-    return torch.matmul(torch.softmax(scores, -1), repeat_kv(value, groups)).transpose(1, 2).contiguous(), None
-
-
-def attend_with_infinite_masks(module, query, key, value, attention_mask, scaling, **_):
-    """Attend with masks of -inf."""
-    blocks = [
-        fixed.Block(block.rows, block.keys, torch.where(block.mask < -1, -torch.inf, 0.0)) for block in attention_mask
-    ]
-    return ATTEND(module, query, key, value, blocks, scaling)
-
-
-ATTEND = fixed.attend
-TRAPS = {
-    "keys copied for each query head": (
-        "attend",
-        attend_by_copies,
-        [32],
-        r"has a cosine of 0\.\d+ to the base model",
-    ),
-    "masks of -inf": ("attend", attend_with_infinite_masks, [300], "has a cosine of nan to the base model"),
-    "a window that shrank": (
-        "read_window_reach",
-        lambda config: config.sliding_window // 2,
-        [300],
-        "has a cosine of 0",
-    ),
-}
 
 
 @pytest.mark.parametrize("trap", TRAPS)

@@ -10,33 +10,15 @@ from dataclasses import asdict
 
 import pytest
 import torch
-import yaml
 from embed_foundry import InputError, IntegrityError, Variant, manifest
 from safetensors.torch import load_file
 
 from stages import convert, finetune
-from stages.commands import compose
-from stages.common import config
 from stages.common.sources import similarity
 from stages.finetune import stage
-from support import tiny_gemma
+from support.tiny_finetune import compose_settings, files, model, write_place
 
 STEPS = 6
-SUBJECTS = ["river", "engine", "bread", "violin", "planet", "carpet", "island", "pepper", "window", "battle", "winter"]
-VERBS = ["moves", "holds", "breaks", "follows"]
-
-
-def compose_settings(root, method="lora", **changes):
-    """Return the configuration of a few small steps."""
-    small = {"epochs": 3, "batch_size": 16, "mini_batch_size": 8, "eval_steps": 2, "max_tokens": 32} | {
-        "learning_rate": 1e-2,
-        "patience": 9,
-        "data.source": "triplets",
-        "data.path": "mine.jsonl",
-        "data.dev": 0.2,
-    }
-    overrides = [f"finetune.{key}={json.dumps(value)}" for key, value in (small | changes).items()]
-    return config.parse(yaml.safe_load(compose.compose([f"finetune={method}", *overrides], root / "conf")), "conf/")
 
 
 @pytest.fixture
@@ -50,21 +32,6 @@ def similarity_of_five(monkeypatch):
 def place(base, tmp_path_factory):
     """Return a folder with a tiny Gemma3, an empty suite and examples."""
     return write_place(tmp_path_factory.mktemp("finetune"), base / "tokenizer.json")
-
-
-def write_place(folder, tokenizer):
-    """Write a tiny Gemma3, an empty suite and examples into a folder and return it."""
-    # On a CPU, bitsandbytes needs rows that are multiples of 64.
-    tiny_gemma.write(folder / "base", tokenizer, num_attention_heads=4, intermediate_size=128)
-    (folder / "data").mkdir()
-    manifest.write(folder / "data", {"stage": "data"})
-    rows = [
-        {"anchor": f"what {verb} the {subject}", "positive": f"the {subject} {verb} slowly, as a {subject} does"}
-        for subject in [*SUBJECTS, "garden"]
-        for verb in VERBS
-    ]
-    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +57,6 @@ def tune(place, root, tmp_path, monkeypatch, similarity_of_five):
 
     SCRATCH = tmp_path / "scratch"  # noqa: N806
     return run
-
-
-def model(params):
-    return params.model.model_copy(
-        update={"repo": "someone/tiny", "dimensions": 48, "matryoshka": [48, 24], "max_tokens": 64}
-    )
-
-
-def files(folder):
-    return {name: (folder / name).read_bytes() for name in manifest.files_of(folder)}
 
 
 def test_only_trained_tensors_change_and_all_else_stays_byte_for_byte(tuned, place):

@@ -12,11 +12,11 @@ import pytest
 import torch
 from embed_foundry import InputError, IntegrityError
 from safetensors.torch import load_file
-from test_finetune import compose_settings, files, model, write_place
 
 from stages import finetune
 from stages.common.sources import similarity
 from stages.finetune.results import Speed
+from support.tiny_finetune import compose_settings, files, model, write_place
 
 # Three full batches per epoch, which two processes can split. No dropout, so that only the order of sums differs.
 SETTINGS = {

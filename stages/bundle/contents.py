@@ -46,7 +46,7 @@ def build_record(
         model: the base model's configuration.
         target: the target.
         inputs: the input folders, verified.
-        release: what the gate let out.
+        release: what passed the gate.
         content: digest of the bundle's content.
         runtime: path of the wheel in the bundle.
     """

@@ -42,7 +42,7 @@ class BundleInputs:
 
 @dataclass(frozen=True)
 class PassedRelease:
-    """What the gate let out.
+    """What passed the gate.
 
     Attributes:
         shipped: name -> folder of the variants that passed, in the target's order.
@@ -56,7 +56,7 @@ class PassedRelease:
 
 
 def load_passed(inputs: BundleInputs, target: Target) -> PassedRelease:
-    """Verify the inputs and return what the gate let out.
+    """Verify the inputs and return what passed the gate.
 
     Raises:
         GateError: fewer variants passed than the target requires; the message lists every missed limit.

@@ -20,7 +20,7 @@ def write(work: Path, model: Model, project: Path) -> None:
     """Write LICENSE (the runtime's, and the text of Apache-2.0 for models under it) and NOTICE."""
     shutil.copyfile(project / "LICENSE", work / "LICENSE")
     included = model.license.name == "Apache-2.0"
-    text = "in LICENSE" if included else f"at {model.license.url}, which you must hand on with this bundle"
+    text = "in LICENSE" if included else f"at {model.license.url}, which you must pass on with this bundle"
     (work / "NOTICE").write_text(
         f"The variants in this bundle are derived from {model.repo} at revision {model.revision},\n"
         f"licensed under {model.license.name} ({model.license.url}); its text is {text}.\n"

@@ -38,6 +38,22 @@ DOCUMENTS = [
 ]
 
 
+def describe(name: str, files: dict[str, str]) -> Variant:
+    """Return the record of a static variant of 16 dimensions, with files by role."""
+    return Variant(
+        name=name,
+        kind="static",
+        precision="fp32",
+        model="tiny",
+        space_id="0",
+        dimensions=16,
+        matryoshka=(16,),
+        max_tokens=64,
+        prompts={},
+        files=files,
+    )
+
+
 def write_variant(folder: Path, *, broken: bool = False) -> Path:
     """Write a static variant with a tokenizer of 200 pieces: what ships, small; a broken one encodes to NaN."""
     folder.mkdir(parents=True)
@@ -49,18 +65,7 @@ def write_variant(folder: Path, *, broken: bool = False) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     table = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 16)).astype(np.float32)
     save_file({"embeddings": table * np.nan if broken else table}, folder / "table.safetensors")
-    variant = Variant(
-        name=folder.name,
-        kind="static",
-        precision="fp32",
-        model="tiny",
-        space_id="0",
-        dimensions=16,
-        matryoshka=(16,),
-        max_tokens=64,
-        prompts={},
-        files={"table": "table.safetensors", "tokenizer": "tokenizer.json"},
-    )
+    variant = describe(folder.name, {"table": "table.safetensors", "tokenizer": "tokenizer.json"})
     (folder / "variant.json").write_bytes(manifest.canonical(variant.to_json()))
     manifest.write(folder, {"stage": f"convert@{folder.name}"})
     return folder

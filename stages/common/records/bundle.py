@@ -183,7 +183,7 @@ class BundleRecord(AliasedRecord):
 
     Attributes:
         schema_version: of the contract.
-        content: digest of the files that a user runs or hands on.
+        content: digest of the files that a user runs or distributes.
         model: the base model.
         target: as configured, with every limit that was judged.
         baseline: the variant that ratios are to.

@@ -19,7 +19,7 @@ SCHEMA = 2
 SCHEMA_FILE = "bundle.schema.json"
 # Names of models, targets and variants; they become parts of paths.
 NAMES = re.compile(r"\w[\w.-]*")
-# What a user of the bundle runs or must hand on; the rest is evidence, which is measured and differs between builds.
+# What a user of the bundle runs or must distribute with it. The rest is evidence: measured, other in every build.
 CONTENT = ("variants/", "probes/", "runtime/", "licenses/", "LICENSE", "NOTICE", "android.json")
 VERDICT, CATALOG, BOM = "evidence/verdict.json", "evidence/catalog", "bom.cdx.json"
 REFUSAL = "Do not use this bundle."
@@ -86,7 +86,7 @@ class Contract:
     Attributes:
         model: the base model's name.
         target: the target's name.
-        content: digest of the files that a user runs or hands on.
+        content: digest of the files that a user runs or distributes.
         order: names of the shipped variants in the order in which the target wants them tried.
         variants: the same names -> what is said of them.
         cpu: brand of the CPU that latency was measured on; "" if it was not recorded.
