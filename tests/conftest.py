@@ -64,9 +64,16 @@ def recipes() -> dict[str, Recipe]:
 
 
 @pytest.fixture(scope="session")
-def conversion_cache(tmp_path_factory) -> Path:
+def shared_folder(tmp_path_factory) -> Path:
+    """Return a folder that all processes of this session share."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    return tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent
+
+
+@pytest.fixture(scope="session")
+def conversion_cache(shared_folder) -> Path:
     """Return a folder for what conversions of this session reuse."""
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder / "conversions"
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +85,9 @@ def base(params, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def converted(params, recipes, base, conversion_cache, tmp_path_factory) -> Callable[[str], Path]:
+def converted(params, recipes, base, conversion_cache, shared_folder) -> Callable[[str], Path]:
     """Return a function that returns a default variant's folder; the first process that needs it converts it."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ
-    variants = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "variants"
+    variants = shared_folder / "variants"
     variants.mkdir(exist_ok=True)
 
     @functools.cache

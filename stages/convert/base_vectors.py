@@ -67,7 +67,7 @@ class BaseModelVectors:
                 "rows": hashlib.sha256(manifest.canonical(rows)).hexdigest(),
                 "precision": _choose_precision(),
             },
-            code=Path(__file__),
+            code=[Path(__file__)],
             libraries=["openvino"],
             make=lambda work: np.save(work / FILE, self._run(rows, label)),
         )

@@ -101,7 +101,7 @@ def encode_by_base_model(base: Path, variant: VariantVectors, cache: Path, *, ow
                 cache,
                 "probe_vectors",
                 {"base": manifest.read(base).digest, "texts": texts, "max_tokens": variant.max_tokens},
-                code=Path(__file__),
+                code=[Path(__file__)],
                 libraries=MODEL_LIBRARIES,
                 make=partial(_write_base_vectors, base, texts, variant.max_tokens),
             )

@@ -1,17 +1,20 @@
 """Static variants (Model2Vec): the base model's output for every token in one table, fitted to its vectors of texts."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from embed_foundry import manifest
 from embed_foundry.encoder import Vectors
 from embed_foundry.errors import InputError
 
 from stages.common.config.variant import StaticFit, StaticRecipe
-from stages.common.sources import corpus
+from stages.common.sources import aws, corpus
 from stages.convert import calibration, ridge
 from stages.convert.base_vectors import BaseModelVectors
 from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, ConversionResult, Folders
+from stages.convert.intermediate import load_or_make
 from stages.convert.tokenizer import TOKENIZER, read_prompts, read_special_ids, tokenize
 from stages.convert.vocabulary import Vocabulary, prune_vocabulary
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 LIBRARIES = ("model2vec", "openvino", "scikit-learn", "tokenizers", *GRAPH_LIBRARIES)
-TABLE = "table.safetensors"
+TABLE, TEXTS = "table.safetensors", "texts.json"
 # model2vec's names for what we call int8 and fp32.
 PRECISIONS = {"int8": "int8", "fp32": "float32"}
 
@@ -36,7 +39,7 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
     from threadpoolctl import threadpool_limits
 
     base, work = folders.base, folders.work
-    texts = _load_texts(recipe.fit) if recipe.fit else []
+    texts = _load_texts(recipe.fit, folders.cache) if recipe.fit else []
     vocabulary = prune_vocabulary(base / TOKENIZER, recipe.vocabulary, texts)
     with threadpool_limits(THREADS):
         encoder = BaseModelVectors(base, folders.cache)
@@ -62,8 +65,20 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
     )
 
 
-def _load_texts(fit: StaticFit) -> list[str]:
-    return corpus.sample_texts(Path(fit.file) if fit.file else None, fit.texts)
+def _load_texts(fit: StaticFit, cache: Path) -> list[str]:
+    """Return the texts to fit the table to; the packages' own, which take ten seconds to read, come from the cache."""
+    if fit.file:
+        return corpus.sample_texts(Path(fit.file), fit.texts)
+    folder = load_or_make(
+        cache,
+        "texts",
+        {"texts": fit.texts},
+        code=[Path(corpus.__file__), Path(aws.__file__)],
+        libraries=["botocore", "gensim"],
+        make=lambda work: (work / TEXTS).write_bytes(manifest.canonical(corpus.sample_texts(None, fit.texts))),
+    )
+    texts: list[str] = json.loads((folder / TEXTS).read_bytes())
+    return texts
 
 
 def _distil(table: Vectors, recipe: StaticRecipe) -> Vectors:

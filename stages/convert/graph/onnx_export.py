@@ -37,7 +37,7 @@ def export(base: Path, opset: int, cache: Path) -> Path:
         cache,
         "graph",
         {"base": manifest.read(base).digest, "opset": opset},
-        code=Path(__file__).parent,
+        code=[Path(__file__).parent],
         libraries=GRAPH_LIBRARIES,
         make=lambda work: save(_export(base, opset), work / GRAPH),
     )
