@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.common.measure import statistics
-from stages.latency import pairing
+from stages.latency import pairing, timing
 
 
 def test_times_of_the_same_rounds_are_divided_round_by_round():
@@ -43,3 +43,17 @@ def test_a_ratio_is_tight_within_a_share_of_its_median():
     width = max(high - median(ratios), median(ratios) - low)
     assert pairing.is_tight(ratios, width * 1.001)
     assert not pairing.is_tight(ratios, width * 0.999)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "periods"),
+    [
+        (1000, {"slow": 1, "middle": 1, "fast": 1}),  # time for every variant in each of the 60 rounds
+        (120, {"slow": 4, "middle": 1, "fast": 1}),
+        (30, {"slow": 2, "middle": 1, "fast": 1}),  # nine samples of the slow one in every fourth round take 36 s
+        (20, {"slow": 1, "middle": 1, "fast": 1}),  # not even time for nine samples of each
+    ],
+)
+def test_slow_variants_are_timed_less_often_where_that_buys_rounds(seconds, periods):
+    series = timing.Series(tokens=8, batch=1, rounds=60, seconds=seconds)
+    assert timing._choose_periods(series, {"slow": 1000.0, "middle": 250.0, "fast": 1.0}, seconds) == periods

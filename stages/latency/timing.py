@@ -208,11 +208,18 @@ def _choose_periods(series: Series, call_ms: Mapping[str, float], left: float) -
         left: seconds.
     """
     calls = 2 if series.batch == 1 else 1
-    if series.rounds * calls * sum(call_ms.values()) / 1000 <= left:
-        return dict.fromkeys(call_ms, 1)
+    every_round = dict.fromkeys(call_ms, 1)
+    if not call_ms or series.rounds * calls * sum(call_ms.values()) / 1000 <= left:
+        return every_round
     ordered = sorted(call_ms.values())
     typical = ordered[len(ordered) // 2]
-    return {name: max(1, min(PERIOD_MAX, int(ms / typical))) for name, ms in call_ms.items()}
+    for longest in range(PERIOD_MAX, 1, -1):
+        periods = {name: max(1, min(longest, int(ms / typical))) for name, ms in call_ms.items()}
+        round_s = calls * sum(ms / periods[name] for name, ms in call_ms.items()) / 1000
+        # Not if the slow variant's least number of samples would then take more rounds than there is time for.
+        if left / round_s >= series.samples_min * max(periods.values()):
+            return periods
+    return every_round
 
 
 def _warm_up(
