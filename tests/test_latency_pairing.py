@@ -23,6 +23,11 @@ def test_a_slow_variants_time_is_paired_the_same_way():
     assert ratios == pytest.approx([20 / 10, 50 / 20])
 
 
+def test_times_far_from_each_other_are_not_compared():
+    own = {number: 1.0 if number < 10 else 50.0 for number in range(100)}
+    assert pairing.compute_ratios(own, {0: 3.0, 4: 3.0}) == [3.0, 3.0]
+
+
 @pytest.mark.parametrize("period", [1, 2, 4])
 def test_intervals_hold_the_true_ratio_as_often_as_they_say(period):
     """Times with a drift that both share, and each call's own scatter with outliers."""

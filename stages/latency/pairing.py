@@ -11,6 +11,8 @@ from stages.common.measure import statistics
 if TYPE_CHECKING:
     from stages.latency.timing import Sample
 
+# Rounds that may be between two times of a ratio.
+NEAR = 4
 # Milliseconds by round.
 RoundTimes = Mapping[int, float]
 
@@ -26,15 +28,17 @@ def group_by_round(samples: Iterable["Sample"]) -> dict[str, dict[int, float]]:
 def compute_ratios(own: RoundTimes, baseline: RoundTimes) -> list[float]:
     """Return baseline time / own time, one ratio for each time of the variant that was timed less often.
 
-    Each time of the other variant belongs to the nearest of these rounds, the earlier one of two; their median is the
-    other side of the ratio. So no time counts twice, and ratios are as independent as rounds are.
+    Each time of the other variant belongs to the nearest of these rounds, the earlier one of two, if it is within NEAR;
+    their median is the other side of the ratio. So no time counts twice, and ratios are as independent as rounds are.
     """
     if len(own) < len(baseline):
         return [1 / ratio for ratio in compute_ratios(baseline, own)]
     groups: dict[int, list[float]] = defaultdict(list)
     rounds = sorted(baseline)
     for number, ms in own.items():
-        groups[_find_nearest(rounds, number)].append(ms)
+        nearest = _find_nearest(rounds, number)
+        if abs(nearest - number) <= NEAR:
+            groups[nearest].append(ms)
     return [baseline[number] / median(group) for number, group in sorted(groups.items())]
 
 
