@@ -31,8 +31,9 @@ from stages.common.sources import probe_texts
 from support import small_release, tiny_model, tiny_static
 from support.hub_server import HubServer
 from support.sigstore_server import SigstoreServer
+from support.workplace import make_workplace
 
-pytest_plugins = ["support.store_fixtures"]
+pytest_plugins = ["support.small_inputs", "support.store_fixtures"]
 
 # A background job starts with Ctrl-C ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -177,13 +178,16 @@ def elsewhere(monkeypatch):
     time.tzset()
 
 
+@pytest.fixture(scope="session")
+def quick_params() -> bytes:
+    """Return a params.yaml of the default build with quicker recipes."""
+    return compose.compose(QUICK, ROOT / "conf")
+
+
 @pytest.fixture
-def workplace(base, tmp_path) -> Path:
+def workplace(base, quick_params, tmp_path) -> Path:
     """Return a folder in which `python -m stages.convert NAME` runs as in the repository."""
-    (tmp_path / "params.yaml").write_bytes(compose.compose(QUICK, ROOT / "conf"))
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "base").symlink_to(base)
-    return tmp_path
+    return make_workplace(tmp_path, base, quick_params)
 
 
 @pytest.fixture

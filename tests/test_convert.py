@@ -13,6 +13,7 @@ from embed_foundry import Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 
 from stages import convert
+from support.workplace import make_workplace
 
 # The least that a sound conversion of MiniLM reaches; measured values are higher.
 COSINE_MIN = {"fp32": 0.99999, "bf16": 0.9995, "onnx_fp32": 0.9999, "openvino_fp32": 0.9999} | {
@@ -112,23 +113,47 @@ def test_torch_copies_the_original_byte_for_byte(converted, base):
     assert all(manifest.sha256(copied / name) == manifest.sha256(base / name) for name in manifest.files_of(base))
 
 
-@pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8", "static"])
-def test_converting_twice_gives_the_same_bytes(converted, workplace, name):
-    """In another process, folder, time zone, locale and hash seed."""
-    odd = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(workplace)}
-    ended = run_stage(workplace, name, **odd)
+TWICE = ["onnx_int8", "openvino_int8", "static"]
+# The commands `python -m stages.convert NAME` in one process, which loads torch once.
+COMMANDS = """
+import runpy, sys
+for name in sys.argv[1:]:
+    sys.argv[1:] = [name]
+    try:
+        runpy.run_module("stages.convert", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+@pytest.fixture(scope="module")
+def converted_elsewhere(base, quick_params, tmp_path_factory) -> Path:
+    """Return variants from another process, folder, time zone, locale and hash seed."""
+    folder = make_workplace(tmp_path_factory.mktemp("elsewhere"), base, quick_params)
+    odd = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(folder)}
+    ended = run_python(folder, "-c", COMMANDS, *TWICE, **odd)
     assert ended.returncode == 0, ended.stderr
-    again = workplace / "variants" / name
+    return folder / "variants"
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_converting_twice_gives_the_same_bytes(converted, converted_elsewhere, name):
+    again = converted_elsewhere / name
     assert (again / manifest.NAME).read_bytes() == (converted(name) / manifest.NAME).read_bytes()
     manifest.verify(again)
-    assert {path.name for path in again.parent.iterdir()} == {name, f".{name}.lock"}, "scratch was left behind"
+    expected = {file for made in TWICE for file in (made, f".{made}.lock")}
+    assert {path.name for path in again.parent.iterdir()} == expected, "scratch was left behind"
 
 
 def run_stage(workplace: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the stage as DVC does."""
-    arguments = [sys.executable, "-m", "stages.convert", *args]
+    return run_python(workplace, "-m", "stages.convert", *args, **environment)
+
+
+def run_python(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        arguments, cwd=workplace, env=os.environ | environment, capture_output=True, text=True, check=False
+        [sys.executable, *args], cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
     )
 
 
@@ -164,10 +189,10 @@ def test_a_missing_original_ends_with_3(workplace):
     assert "models/base/manifest.json: missing" in ended.stderr
 
 
-def test_static_refuses_more_dimensions_than_the_model_has(params, base, tmp_path):
-    recipe = params.variants["static"].model_copy(update={"dimensions": 385})
+def test_static_refuses_more_dimensions_than_the_model_has(params, recipes, base, conversion_cache, tmp_path):
+    recipe = recipes["static"].model_copy(update={"dimensions": 385})
     with pytest.raises(InputError, match="dimensions 385 exceeds the model's 384"):
-        convert.run("static", recipe, params.model, base, tmp_path / "static", cache=tmp_path / "cache")
+        convert.run("static", recipe, params.model, base, tmp_path / "static", cache=conversion_cache)
     assert not (tmp_path / "static").exists()
 
 

@@ -20,11 +20,6 @@ COSINE_MIN = dict.fromkeys(VARIANTS, 0.95) | {"onnx_fp32": 0.999999, "openvino_f
 
 
 @pytest.fixture(scope="session")
-def gemma(base, tmp_path_factory) -> Path:
-    return tiny_gemma.write(tmp_path_factory.mktemp("gemma") / "base", base / "tokenizer.json")
-
-
-@pytest.fixture(scope="session")
 def model(params) -> Model:
     changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "max_tokens": 1024}
     return params.model.model_copy(update=changes | {"prompts": {"query": "task: search result | query: "}})
@@ -96,9 +91,15 @@ def test_nothing_in_a_graph_tells_where_it_was_made(variant):
         assert not any(place in data for place in (b"/tmp", b"/home", b"/work", b".py")), path
 
 
+@pytest.fixture(scope="module")
+def second_cache(tmp_path_factory) -> Path:
+    """Return an empty cache, into which the same graph is exported once more."""
+    return tmp_path_factory.mktemp("second") / "cache"
+
+
 @pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
-def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, tmp_path, name):
-    convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=tmp_path / "cache")
+def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, second_cache, tmp_path, name):
+    convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=second_cache)
     assert (tmp_path / name / "manifest.json").read_bytes() == (variant(name) / "manifest.json").read_bytes()
 
 
@@ -111,11 +112,11 @@ def test_weights_lie_beside_a_large_graph(monkeypatch, gemma, tmp_path):
     assert graph.load(tmp_path / "model.onnx") == graph.load(exported)
 
 
-def test_a_graph_is_exported_once_and_again_if_its_file_changed(monkeypatch, gemma, tmp_path):
-    exported = graph.export(gemma, 20, tmp_path)
+def test_a_graph_is_exported_once_and_again_if_its_file_changed(monkeypatch, gemma, cache_with_graph):
+    (exported,) = cache_with_graph.glob("graph-*/model.onnx")
     content = exported.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("stages.convert.graph.gemma3.supports", lambda config: pytest.fail("exported twice"))
-        assert graph.export(gemma, 20, tmp_path) == exported
+        assert graph.export(gemma, 20, cache_with_graph) == exported
     exported.write_bytes(content[:-1] + b"!")
-    assert graph.export(gemma, 20, tmp_path).read_bytes() == content
+    assert graph.export(gemma, 20, cache_with_graph).read_bytes() == content

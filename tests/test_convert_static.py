@@ -1,5 +1,7 @@
 """Static variants: a table fitted to the model's vectors of whole texts ranks texts that it never saw better."""
 
+import json
+import shutil
 import warnings
 
 import numpy as np
@@ -12,11 +14,10 @@ from tokenizers import Tokenizer
 
 from stages import convert
 from stages.common.config.variant import StaticVocabulary
-from stages.common.sources import corpus, probe_texts
+from stages.common.sources import probe_texts
 from stages.convert import base_vectors, ridge
 from stages.convert.base_vectors import BaseModelVectors
 from stages.convert.tokenizer import read_special_ids, tokenize
-from support import tiny_gemma
 
 SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
@@ -28,20 +29,23 @@ def pairwise_similarities(encode, texts) -> np.ndarray:
 
 
 def test_a_fitted_table_ranks_unseen_texts_more_like_the_model(
-    params, recipes, base, converted, conversion_cache, tmp_path
+    params, recipes, base, converted, conversion_cache, sentences, tmp_path
 ):
     recipe = recipes["static"]
     convert.run(
         "bare", recipe.model_copy(update={"fit": None}), params.model, base, tmp_path / "bare", cache=conversion_cache
     )
-    fitted_texts = set(corpus.sample_texts(None, recipe.fit.texts))
-    unseen = [text for text in corpus.sample_texts(None, 3 * recipe.fit.texts) if text not in fitted_texts][:150]
+    fitted = converted("static")
+    (texts,) = conversion_cache.glob("texts-*/texts.json")
+    fitted_texts = set(json.loads(texts.read_text(encoding="utf-8")))
+    assert len(fitted_texts) == recipe.fit.texts
+    unseen = [text for text in sentences if text not in fitted_texts][:150]
     model = pairwise_similarities(open_variant(converted("fp32")).encode, unseen)
-    fitted, bare = (
+    by_fitted, by_bare = (
         spearmanr(model, pairwise_similarities(open_variant(folder).encode, unseen))[0]
-        for folder in (converted("static"), tmp_path / "bare")
+        for folder in (fitted, tmp_path / "bare")
     )
-    assert fitted > bare + 0.02
+    assert by_fitted > by_bare + 0.02
 
 
 def test_the_fit_is_the_least_squares_solution():
@@ -68,32 +72,26 @@ def test_directions_are_principal_and_signed_alike():
     assert ridge.find_principal_directions(-rows, 3) == pytest.approx(directions)
 
 
-@pytest.fixture(scope="module")
-def headed(base, tmp_path_factory):
-    """Return a small Gemma3 with two Dense heads, 64 -> 128 -> 48."""
-    return tiny_gemma.write(tmp_path_factory.mktemp("headed") / "base", base / "tokenizer.json")
-
-
 @pytest.mark.parametrize(("precision", "difference"), [("f32", 1e-6), ("bf16", 1e-2)])
 def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(
-    headed, tmp_path, monkeypatch, precision, difference
+    gemma, cache_with_graph, monkeypatch, precision, difference
 ):
     monkeypatch.setattr(base_vectors, "PRECISION", precision)
     words = ["cat", "house", "7", "?"]
-    model = SentenceTransformer(str(headed), device="cpu")
-    special = read_special_ids(headed)
+    model = SentenceTransformer(str(gemma), device="cpu")
+    special = read_special_ids(gemma)
     rows = [special.wrap([token]) for token in model.tokenizer.convert_tokens_to_ids(words)]
-    vectors = BaseModelVectors(headed, tmp_path / "cache").encode(rows, "words")
+    vectors = BaseModelVectors(gemma, cache_with_graph).encode(rows, "words")
     assert vectors.shape == (4, 48)
     np.testing.assert_allclose(vectors, model.encode(words), atol=difference)
 
 
-def test_the_models_vectors_are_computed_once_and_again_if_they_changed(headed, tmp_path):
+def test_the_models_vectors_are_computed_once_and_again_if_they_changed(gemma, cache_with_graph):
     """A row's vector does not depend on the others in its batch."""
-    encoder = BaseModelVectors(headed, tmp_path / "cache")
-    rows = tokenize(headed, probe_texts.read_texts(), 256)
+    encoder = BaseModelVectors(gemma, cache_with_graph)
+    rows = tokenize(gemma, probe_texts.read_texts(), 256)
     vectors = encoder.encode(rows, "texts")
-    (file,) = (tmp_path / "cache").glob("base_vectors-*/vectors.npy")
+    (file,) = cache_with_graph.glob("base_vectors-*/vectors.npy")
     first = file.stat().st_ino
     np.testing.assert_array_equal(encoder.encode(rows, "texts"), vectors)
     assert file.stat().st_ino == first
@@ -105,14 +103,20 @@ def test_the_models_vectors_are_computed_once_and_again_if_they_changed(headed, 
         np.testing.assert_allclose(alone, vectors[[number]], atol=1e-6)
 
 
-def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(headed, params, recipes, tmp_path):
+def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(
+    gemma, cache_with_graph, params, recipes, sentences, tmp_path
+):
+    """From the same graph, whose bytes test_convert_graph.py compares."""
     changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "prompts": {"query": "query: "}}
     model = params.model.model_copy(update=changes)
-    fit = recipes["static"].fit.model_copy(update={"texts": 100})
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences[:200]), encoding="utf-8")
+    fit = recipes["static"].fit.model_copy(update={"file": str(texts), "texts": 100})
     recipe = recipes["static"].model_copy(update=SMALL | {"fit": fit})
     for place in ("one", "two"):
         folder = tmp_path / place
-        convert.run("static", recipe, model, headed, folder / "static", cache=folder / "cache")
+        shutil.copytree(cache_with_graph, folder / "cache")
+        convert.run("static", recipe, model, gemma, folder / "static", cache=folder / "cache")
     first, second = (manifest.read(tmp_path / place / "static").files for place in ("one", "two"))
     assert first == second
     encoder = open_variant(tmp_path / "one" / "static")

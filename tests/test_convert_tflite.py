@@ -30,18 +30,28 @@ LONG = "the river " * 55 + "ends here"
 ODD = ["", " ", "ünïcode 𝄞 and 日本語", "<bos> literally", "tab\tand\nline", "  two  spaces  ", "१२३ 42", "🙂☕️"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def fewer_calibration_texts(tmp_path_factory):
+    """Let GPTQ round by half of the calibration texts, in half the time."""
+    texts = tmp_path_factory.mktemp("calibration") / calibration.TEXTS.name
+    texts.write_text("\n".join(calibration.TEXTS.read_text(encoding="utf-8").splitlines()[::2]), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "TEXTS", texts)
+        yield
+
+
+@pytest.fixture(scope="module")
 def gemma(base, tmp_path_factory) -> Path:
     return tiny_sentencepiece.write(tmp_path_factory.mktemp("pieces") / "base", base / "tokenizer.json")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(params) -> config.Model:
     changes = {"name": "gemma", "dimensions": 48, "matryoshka": [48, 16], "max_tokens": 1024}
     return params.model.model_copy(update=changes | {"prompts": {"query": "task: search result | query: "}})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def recipe(recipes):
     """Return a function that gives a recipe of conf/variant at other lengths."""
 
@@ -51,7 +61,7 @@ def recipe(recipes):
     return change
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def variant(gemma, model, recipe, recipes, conversion_cache, tmp_path_factory):
     """Return a function that gives the folder of a variant of the small Gemma3."""
     out = tmp_path_factory.mktemp("tflite")
@@ -65,7 +75,7 @@ def variant(gemma, model, recipe, recipes, conversion_cache, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def original(gemma) -> SentenceTransformer:
     return SentenceTransformer(str(gemma), device="cpu")
 
@@ -90,7 +100,7 @@ def test_rounded_weights_are_smaller(variant):
     assert sizes[0] > 1.5 * sizes[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rounded(gemma, recipe) -> SentenceTransformer:
     model = SentenceTransformer(str(gemma), device="cpu", model_kwargs={"attn_implementation": "eager"}).eval()
     rows = calibration.load_token_ids(gemma)

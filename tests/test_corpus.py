@@ -8,11 +8,6 @@ from embed_foundry import InputError
 from stages.common.sources import aws, corpus
 
 
-@pytest.fixture(scope="module")
-def sentences() -> list[str]:
-    return corpus.sample_texts(None, 3000)
-
-
 def test_texts_are_sentences_of_two_sources_and_the_same_each_time(sentences):
     assert len(set(sentences)) == len(sentences) == 3000
     assert corpus.sample_texts(None, 3000) == sentences

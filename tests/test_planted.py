@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from stages import catalog, convert, data, gate, quality
 from stages.common.config import Engine, Target
-from support import small_release, tiny_gemma
+from support import small_release
 from support.gate_facts import GOOD, latency_report
 
 # The stage starts no processes for such small suites.
@@ -166,9 +166,8 @@ def test_a_variant_that_is_faster_only_alone_does_not_ship(judge):
     [("1_Pooling", {"pooling_mode": "cls"}), ("2_Dense", None)],
     ids=["wrong pooling", "skipped head"],
 )
-def test_wrong_modules_show_in_parity(params, recipes, base, tmp_path, monkeypatch, module, change):
+def test_wrong_modules_show_in_parity(params, recipes, gemma, tmp_path, monkeypatch, module, change):
     """The fault sits in the conversion: what it writes is not what it was given."""
-    gemma = tiny_gemma.write(tmp_path / "gemma", base / "tokenizer.json")
     model = params.model.model_copy(update={"matryoshka": [48], "max_tokens": 1024})
     from stages.convert import torch as room
 

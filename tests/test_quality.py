@@ -10,7 +10,7 @@ from embed_foundry import InputError, manifest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from stages import data, quality
+from stages import quality
 from stages.common.config import Engine
 from stages.common.records.base import Failure
 from stages.common.records.scores import Compatibility, Floor, Samples, TruncatedScores
@@ -27,19 +27,15 @@ FEW = ("AwsOperationRetrieval", "WordSim353STS")
 
 
 @pytest.fixture(scope="module")
-def suite(params, tmp_path_factory):
-    small = {"queries": 20, "corpus": 100, "services": 5, "languages": ["de", "fr"]}
-    out = tmp_path_factory.mktemp("data") / "data"
-    data.run(params.suite.model_copy(update=small), out)
-    return out
+def few(select_tasks):
+    """Return the suite's two quickest tasks: enough for what does not depend on a task's type."""
+    return select_tasks(*FEW)
 
 
 @pytest.fixture(scope="module")
-def few(suite, tmp_path_factory):
-    """Return the suite's two quickest tasks: enough for what does not depend on a task's type."""
-    records = json.loads((suite / "tasks.json").read_text(encoding="utf-8"))
-    kept = [record for record in records if record["name"] in FEW]
-    return changed(suite, tmp_path_factory.mktemp("few") / "data", "tasks.json", json.dumps(kept))
+def kept_cells(tmp_path_factory):
+    """Return a cell cache of all tests that are about scores, not about cells."""
+    return tmp_path_factory.mktemp("cells")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +44,10 @@ def static(converted):
 
 
 @pytest.fixture
-def evaluate(params, suite, tmp_path):
+def evaluate(params, small_suite, tmp_path):
     """Return a function that evaluates variants into a new folder, by default with one cell cache for the test."""
 
-    def run(variants, out="quality", *, dimensions=(384, 256, 128), folder=suite, cache="cache"):
+    def run(variants, out="quality", *, dimensions=(384, 256, 128), folder=small_suite, cache="cache"):
         baseline = "static" if "static" in variants else next(iter(variants))
         paths = {"data": folder, "out": tmp_path / out, "cache": tmp_path / cache}
         return quality.run(params.quality, variants, baseline, dimensions, **paths, engine=ALONE)
@@ -67,8 +63,8 @@ def test_same_bytes_twice_cold_and_from_cells(evaluate, static, tmp_path):
     assert len(digests) == 1
 
 
-def test_every_task_is_scored_at_full_length_and_below(evaluate, static):
-    by_dimension = evaluate({"static": static}).root["static"].root
+def test_every_task_is_scored_at_full_length_and_below(evaluate, static, kept_cells):
+    by_dimension = evaluate({"static": static}, cache=kept_cells).root["static"].root
     assert set(by_dimension) == {256, 128}  # the static table's own full length, not the model's 384
     for scores in by_dimension.values():
         assert len(scores) == TASKS
@@ -87,8 +83,8 @@ def test_scores_and_samples_have_the_keys_that_other_tools_read(evaluate, static
     assert set(samples["128"]["AwsOperationRetrieval"]["default"]) == {"ndcg_at_10"}
 
 
-def test_samples_average_to_the_score(evaluate, static, tmp_path):
-    scores = evaluate({"static": static}).root["static"].full
+def test_samples_average_to_the_score(evaluate, static, kept_cells, tmp_path):
+    scores = evaluate({"static": static}, cache=kept_cells).root["static"].full
     samples = Samples.load(tmp_path / "quality/samples/static.json").root[256]
     for task, name in (("AwsOperationRetrieval", "ndcg_at_10"), ("AwsServiceClassification", "accuracy")):
         assert np.mean(samples[task]["default"][name]) == pytest.approx(scores[task].main_score, abs=1e-4)
@@ -96,15 +92,15 @@ def test_samples_average_to_the_score(evaluate, static, tmp_path):
     assert len(pairs["cosine"]) == len(pairs["gold"]) == 353
 
 
-def test_pairs_that_share_a_text_are_known(evaluate, static, tmp_path):
-    evaluate({"static": static}, dimensions=[])
+def test_pairs_that_share_a_text_are_known(evaluate, static, kept_cells, tmp_path):
+    evaluate({"static": static}, cache=kept_cells)
     pairs = Samples.load(tmp_path / "quality/samples/static.json").root[256]["LeeDocumentsSTS"]["default"]
     assert len({*pairs["left"], *pairs["right"]}) == 50
     assert len(set(zip(pairs["left"], pairs["right"], strict=True))) == len(pairs["cosine"]) == 1225
 
 
-def test_the_floor_is_noise_and_a_real_model_is_above_it(evaluate, converted, tmp_path):
-    scores = evaluate({"fp32": converted("fp32")}, dimensions=[]).root["fp32"].full
+def test_the_floor_is_noise_and_a_real_model_is_above_it(evaluate, converted, kept_cells, tmp_path):
+    scores = evaluate({"fp32": converted("fp32")}, dimensions=[], cache=kept_cells).root["fp32"].full
     noise = Floor.load(tmp_path / "quality/floor.json").root
     assert set(noise) == set(scores)
     assert abs(noise["WordSim353STS"]) < 0.2, "random vectors know nothing of two different words"
@@ -112,9 +108,9 @@ def test_the_floor_is_noise_and_a_real_model_is_above_it(evaluate, converted, tm
         assert noise[task] < scores[task].main_score
 
 
-def test_the_floor_weighs_frequent_tokens_down(static, suite, tmp_path):
+def test_the_floor_weighs_frequent_tokens_down(static, small_suite, tmp_path):
     """By Arora's a / (a + p), p counted in the suite's texts: without it, noise would look weaker than it is."""
-    write_floor(static, suite, tmp_path / "floor")
+    write_floor(static, small_suite, tmp_path / "floor")
     weights = load_file(tmp_path / "floor" / "table.safetensors")["weights"]
     tokenizer = Tokenizer.from_file(str(tmp_path / "floor" / "tokenizer.json"))
     the, rare = (weights[tokenizer.token_to_id(word)] for word in ("the", "archipelago"))
@@ -216,40 +212,42 @@ def test_a_damaged_cell_is_evaluated_again(evaluate, static, few, tmp_path, dama
     assert evaluate({"static": static}, dimensions=[], folder=few) == first
 
 
-def test_other_task_files_are_other_cells(evaluate, static, suite, tmp_path):
-    first = evaluate({"static": static}, dimensions=[]).root["static"].full
-    text = (suite / "WordSim353STS/test.csv").read_text(encoding="utf-8")
-    half = changed(suite, tmp_path / "half", "WordSim353STS/test.csv", "".join(text.splitlines(keepends=True)[:200]))
-    second = evaluate({"static": static}, dimensions=[], folder=half).root["static"].full
+def test_other_task_files_are_other_cells(evaluate, static, small_suite, kept_cells, tmp_path):
+    first = evaluate({"static": static}, dimensions=[], cache=kept_cells).root["static"].full
+    text = (small_suite / "WordSim353STS/test.csv").read_text(encoding="utf-8")
+    half = changed(
+        small_suite, tmp_path / "half", "WordSim353STS/test.csv", "".join(text.splitlines(keepends=True)[:200])
+    )
+    second = evaluate({"static": static}, dimensions=[], folder=half, cache=kept_cells).root["static"].full
     assert second["WordSim353STS"].samples == 199
     assert {name: score for name, score in second.items() if score == first[name]}.keys() == first.keys() - {
         "WordSim353STS"
     }
 
 
-def test_an_empty_suite_is_refused(evaluate, static, suite, tmp_path):
+def test_an_empty_suite_is_refused(evaluate, static, small_suite, tmp_path):
     with pytest.raises(InputError, match="no task"):
-        evaluate({"static": static}, folder=changed(suite, tmp_path / "empty", "tasks.json", "[]\n"))
+        evaluate({"static": static}, folder=changed(small_suite, tmp_path / "empty", "tasks.json", "[]\n"))
     assert not (tmp_path / "quality").exists()
 
 
-def test_a_missing_task_file_is_no_fault_of_the_variant(evaluate, static, suite, tmp_path):
+def test_a_missing_task_file_is_no_fault_of_the_variant(evaluate, static, small_suite, tmp_path):
     with pytest.raises(InputError, match="WordSim353STS"):
-        evaluate({"static": static}, folder=changed(suite, tmp_path / "less", "WordSim353STS/test.csv", None))
+        evaluate({"static": static}, folder=changed(small_suite, tmp_path / "less", "WordSim353STS/test.csv", None))
 
 
-def test_fp32_is_better_than_its_static_copy(evaluate, converted):
-    scores = evaluate({name: converted(name) for name in ("fp32", "static")}, dimensions=[]).root
+def test_fp32_is_better_than_its_static_copy(evaluate, converted, kept_cells):
+    scores = evaluate({name: converted(name) for name in ("fp32", "static")}, dimensions=[], cache=kept_cells).root
     best, fast = scores["fp32"].full, scores["static"].full
     for task in ("AwsOperationRetrieval", "AwsServiceClassification", "DjangoMessagesBitextMining"):
         assert best[task].main_score > fast[task].main_score
 
 
-def test_retrieval_with_texts_truncated_to_fewer_tokens(converted, params, few, tmp_path):
+def test_retrieval_with_texts_truncated_to_fewer_tokens(converted, params, few, kept_cells, tmp_path):
     """By all encoders alike; a limit that a variant does not reach is its own, and no cell of its own."""
     config = params.quality.model_copy(update={"max_tokens": [8, 64, 512]})
     variants = {name: converted(name) for name in ("fp32", "onnx_fp32", "static")}
-    scores = quality.run(config, variants, "fp32", [], few, tmp_path / "quality", tmp_path / "cache", ALONE)
+    scores = quality.run(config, variants, "fp32", [], few, tmp_path / "quality", kept_cells, ALONE)
     ((task, truncated),) = TruncatedScores.load(tmp_path / "quality/shorter.json").root.items()
     assert task == "AwsOperationRetrieval"
     assert set(truncated) == set(variants)

@@ -1,6 +1,5 @@
 """quality on a Dask cluster of real processes: the same bytes as in one process, whatever happens to workers."""
 
-import json
 import os
 import signal
 import threading
@@ -12,24 +11,19 @@ import pytest
 from distributed import Client, LocalCluster
 from embed_foundry import InputError, RetryableError, manifest
 
-from stages import data, quality
+from stages import convert, quality
 from stages.common.config import Engine
 from stages.quality import dask_worker
 from stages.quality.file_server import FileServer
-from support.altered_copies import broken, changed
+from support.altered_copies import broken
 
 ALONE = Engine(name="local", processes=1)
 TASKS = ("AwsOperationRetrieval", "AwsServiceClassification", "WordSim353STS")
 
 
 @pytest.fixture(scope="module")
-def suite(params, tmp_path_factory):
-    small = {"queries": 20, "corpus": 100, "services": 5, "languages": ["de"]}
-    out = tmp_path_factory.mktemp("data") / "data"
-    data.run(params.suite.model_copy(update=small), out)
-    records = json.loads((out / "tasks.json").read_text(encoding="utf-8"))
-    few = [record for record in records if record["name"] in TASKS]
-    return changed(out, out.with_name("few"), "tasks.json", json.dumps(few))
+def suite(select_tasks):
+    return select_tasks(*TASKS)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,7 @@ def evaluate(params, suite, tmp_path_factory):
 
     def run(variants, out, engine=ALONE):
         cache = folder / f"{out}.cells"
-        quality.run(params.quality, variants, "fp32", [128], suite, folder / out, cache, engine)
+        quality.run(params.quality, variants, "fp32", [32], suite, folder / out, cache, engine)
         return manifest.verify(folder / out).digest
 
     return run
@@ -74,10 +68,12 @@ def kill_a_busy_worker(address, killed):
 
 
 @pytest.fixture(scope="module")
-def variants(converted, tmp_path_factory):
-    static = converted("static")
-    alike = broken(static, tmp_path_factory.mktemp("variants") / "alike", np.ones_like)
-    return {"fp32": converted("fp32"), "static": static, "alike": alike}
+def variants(params, recipes, gemma, converted, tmp_path_factory):
+    """Return a small Gemma3 in torch, whose folder has folders, the real static table, and one that is broken."""
+    static, folder = converted("static"), tmp_path_factory.mktemp("variants")
+    model = params.model.model_copy(update={"dimensions": 48, "matryoshka": [48], "max_tokens": 1024})
+    convert.run("fp32", recipes["fp32"], model, gemma, folder / "fp32", cache=folder / "cache")
+    return {"fp32": folder / "fp32", "static": static, "alike": broken(static, folder / "alike", np.ones_like)}
 
 
 @pytest.fixture(scope="module")

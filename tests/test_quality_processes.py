@@ -1,6 +1,5 @@
 """quality in several one-thread processes: the same bytes as in one, whatever happens to a process."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -14,23 +13,18 @@ import psutil
 import pytest
 from embed_foundry import RetryableError, manifest
 
-from stages import data, quality
+from stages import quality
 from stages.common.config import Engine
 from stages.common.measure import capacity
 from stages.common.records.base import Failure
-from support.altered_copies import broken, changed
+from support.altered_copies import broken
 
 TASKS = ("AwsOperationRetrieval", "WordSim353STS")
 
 
 @pytest.fixture(scope="module")
-def suite(params, tmp_path_factory):
-    small = {"queries": 20, "corpus": 100, "services": 5, "languages": ["de"]}
-    out = tmp_path_factory.mktemp("data") / "data"
-    data.run(params.suite.model_copy(update=small), out)
-    records = json.loads((out / "tasks.json").read_text(encoding="utf-8"))
-    few = [record for record in records if record["name"] in TASKS]
-    return changed(out, out.with_name("few"), "tasks.json", json.dumps(few))
+def suite(select_tasks):
+    return select_tasks(*TASKS)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import pytest
 from embed_foundry.errors import InputError
 
-from stages import data
+from stages import convert
 from stages.commands import search
 from stages.commands.search.points import Point, SearchResults, find_front
 from stages.commands.search.recipes import build_recipe, load_search
@@ -86,15 +86,17 @@ def test_changes_reach_the_depth_they_name(root, monkeypatch):
     assert (recipe.quantize.weights.block_size, recipe.quantize.embedding.block_size) == (64, 32)
 
 
-def test_a_search_converts_measures_and_keeps(root, monkeypatch, params, base, tmp_path):
-    monkeypatch.chdir(root)
-    data.run(params.suite, tmp_path / "data")
+def test_a_search_converts_measures_and_keeps(root, monkeypatch, params, base, small_suite, conversion_cache, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").symlink_to(root / "conf")
+    monkeypatch.setattr(convert, "CACHE", conversion_cache)
     (tmp_path / "s.yaml").write_text(
         "lengths: [8]\nrounds: 6\nrecipes:\n  same: {of: onnx_q8}\n"
         "  coarse: {of: onnx_q8, quantize: {weights: {bits: 8, block_size: 256}}}\n"
     )
-    quick = params.model_copy(update={"latency": params.latency.model_copy(update={"budget_s": 60})})
-    arguments = (tmp_path / "s.yaml", quick, base, tmp_path / "data", tmp_path / "out")
+    small = {"budget_s": 60, "batch_size": 2, "batch_length": 8}
+    quick = params.model_copy(update={"latency": params.latency.model_copy(update=small)})
+    arguments = (tmp_path / "s.yaml", quick, base, small_suite, tmp_path / "out")
     text = search.run(*arguments)
     assert "same" in text
     assert "coarse" in text
