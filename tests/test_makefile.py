@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,20 @@ def test_another_build_is_a_users_choice(set_up):
     assert backends(set_up("python3.11", build="+cpu", arguments=("TORCH_BACKEND=auto",))[2]) == ["auto"]
 
 
+def test_none_leaves_the_build_to_the_package_index(set_up):
+    code, _, calls = set_up("python3.11", build="+cpu", arguments=("TORCH_BACKEND=",))
+    installs = [call for call in calls if call.startswith("uv pip install --quiet") and "torch==" in call]
+    assert (code, backends(calls), len(installs)) == (0, [], 1)
+
+
 def test_a_cpu_build_among_find_links_is_taken_from_there(set_up):
     assert backends(set_up("python3.11", build="+cpu")[2]) == []
+
+
+def test_wheels_are_those_of_the_python_that_runs(root):
+    """A version in [tool.uv.pip] holds for `uv pip install` too: Python 3.13 would get wheels of 3.11."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["pip"]
+    assert "python-version" not in settings
 
 
 def test_the_lock_holds_no_torch_and_no_cuda(root):
