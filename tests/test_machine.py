@@ -1,5 +1,6 @@
 """machine.json: measured where it is missing, left alone where it holds, rewritten where the machine is another."""
 
+import functools
 import json
 import os
 import platform
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cpuinfo
 import psutil
 import pytest
 from embed_foundry import InputError, cpus, manifest
@@ -20,6 +22,17 @@ from stages.common.records.machine import Machine
 @pytest.fixture(scope="module")
 def fingerprint():
     return host.fingerprint_machine()
+
+
+@pytest.fixture(scope="module")
+def ask_once():
+    """Return what asks py-cpuinfo once: it counts the CPU's ticks for a second."""
+    return functools.cache(cpuinfo.get_cpu_info)
+
+
+@pytest.fixture
+def known_cpu(ask_once, monkeypatch):
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", ask_once)
 
 
 def run_stage(folder, *arguments):
@@ -69,14 +82,14 @@ def test_the_stage_writes_it_and_refresh_leaves_it_untouched(fingerprint, tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"cpu": "another"}'])
-def test_refresh_replaces_what_is_not_this_machine(fingerprint, tmp_path, text):
+def test_refresh_replaces_what_is_not_this_machine(fingerprint, known_cpu, tmp_path, text):
     path = tmp_path / Machine.FILE
     path.write_text(text)
     assert machine.run(path, refresh=True) == fingerprint
     assert Machine.load(path) == fingerprint
 
 
-def test_refresh_replaces_a_number_in_quotes(fingerprint, tmp_path):
+def test_refresh_replaces_a_number_in_quotes(fingerprint, known_cpu, tmp_path):
     path = tmp_path / Machine.FILE
     path.write_text(json.dumps(fingerprint.model_dump() | {"cpus": str(fingerprint.cpus)}))
     machine.run(path, refresh=True)
@@ -121,7 +134,7 @@ def test_throttled_time_of_both_cgroup_versions(tmp_path):
 
 
 def test_watching_sees_what_other_processes_take_but_not_what_our_own_did():
-    spin = "import time; end = time.monotonic() + 2\nwhile time.monotonic() < end: pass"
+    spin = "import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
     read_load, own, start = host.watch_load(1), sum(os.times()[:4]), time.monotonic()
     busy = sum(psutil.cpu_times()[:3])
     subprocess.run([sys.executable, "-c", spin], check=True)  # ours, and ended
@@ -131,7 +144,7 @@ def test_watching_sees_what_other_processes_take_but_not_what_our_own_did():
     with subprocess.Popen([sys.executable, "-c", spin]) as other:  # has not ended, so it counts as another's
         read_load = host.watch_load(1)
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(1.5)
+            other.wait(0.7)
         beside = read_load()
     assert beside.others_cpus > 0.3
     assert beside.crowded == host.is_crowded(beside.others_cpus, 1)
