@@ -31,7 +31,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11, 3.12 or 3.13 runs here: install one, or name one by make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet "uv==$(UV_VERSION)"
-	[ $(origin TORCH_BACKEND) = file ] && uv pip install --dry-run --no-deps "$(TORCH)" 2>&1 | grep -q '$(TORCH)+cpu' || \
+	[ "$(origin TORCH_BACKEND)" = file ] && uv pip install --dry-run --no-deps "$(TORCH)" 2>&1 | grep -q '$(TORCH)+cpu' || \
 		uv pip install --quiet --compile-bytecode $(addprefix --torch-backend ,$(TORCH_BACKEND)) "$(TORCH)"
 	uv pip install --quiet --compile-bytecode --requirements requirements.lock --editable '.[build,dev]'
 	touch $@
