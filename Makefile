@@ -21,8 +21,8 @@ build: $(VENV)/.ready
 	@embed-foundry verify release
 
 test: $(VENV)/.ready
-	pytest -n 2 --dist loadfile --ignore-glob='*/test_latency*'
-	pytest tests/test_latency*  # these measure time, so they run alone
+	pytest -n 2 --dist loadfile -m 'not slow and not gpu and not quiet'
+	pytest -m quiet
 
 lint: $(VENV)/.ready
 	ruff check . && ruff format --check . && mypy

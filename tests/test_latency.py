@@ -67,6 +67,7 @@ def test_a_report_without_its_conditions_is_refused(tiny_build, key):
         LatencyReport.load(path)
 
 
+@pytest.mark.quiet
 def test_a_baseline_against_itself_is_as_fast_as_itself(tiny_build):
     report = run_latency(tiny_build, lengths=[32], cold_starts=1)
     assert report.variants["base"].lengths[32].speedup == Speedup(median=1.0, low=1.0, high=1.0)
@@ -143,6 +144,7 @@ def test_rounds_go_on_until_ratios_are_tight_for_as_many_again(tiny_build):
     assert few.series[0] == few.series[0].model_copy(update={"tokens": 8, "batch": 1, "rounds": 12, "periods": {}})
 
 
+@pytest.mark.quiet
 def test_a_series_ends_with_its_time(tiny_build):
     report = run_latency(tiny_build, rounds=100_000, budget_s=3, cold_starts=1)
     assert report.budget_s == 3

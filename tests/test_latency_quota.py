@@ -39,6 +39,7 @@ def run_inside(quota, program):
     ).stdout
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("quota", [0.25], indirect=True)
 def test_a_busy_process_under_a_quota_gets_no_more_than_that(quota):
     busy = "import time; end = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
