@@ -21,7 +21,7 @@ build: $(VENV)/.ready
 	@embed-foundry verify release
 
 test: $(VENV)/.ready
-	pytest -n 2 --dist loadfile -m 'not slow and not gpu and not quiet'
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not gpu and not quiet'
 	pytest -m quiet
 
 lint: $(VENV)/.ready

@@ -100,7 +100,7 @@ def test_pairs_that_share_a_text_are_known(evaluate, static, kept_cells, tmp_pat
 
 
 def test_the_floor_is_noise_and_a_real_model_is_above_it(evaluate, converted, kept_cells, tmp_path):
-    scores = evaluate({"fp32": converted("fp32")}, dimensions=[], cache=kept_cells).root["fp32"].full
+    scores = evaluate({"onnx_int8": converted("onnx_int8")}, dimensions=[], cache=kept_cells).root["onnx_int8"].full
     noise = Floor.load(tmp_path / "quality/floor.json").root
     assert set(noise) == set(scores)
     assert abs(noise["WordSim353STS"]) < 0.2, "random vectors know nothing of two different words"
@@ -236,9 +236,9 @@ def test_a_missing_task_file_is_no_fault_of_the_variant(evaluate, static, small_
         evaluate({"static": static}, folder=changed(small_suite, tmp_path / "less", "WordSim353STS/test.csv", None))
 
 
-def test_fp32_is_better_than_its_static_copy(evaluate, converted, kept_cells):
-    scores = evaluate({name: converted(name) for name in ("fp32", "static")}, dimensions=[], cache=kept_cells).root
-    best, fast = scores["fp32"].full, scores["static"].full
+def test_a_transformer_is_better_than_its_static_copy(evaluate, converted, kept_cells):
+    scores = evaluate({name: converted(name) for name in ("onnx_int8", "static")}, dimensions=[], cache=kept_cells).root
+    best, fast = scores["onnx_int8"].full, scores["static"].full
     for task in ("AwsOperationRetrieval", "AwsServiceClassification", "DjangoMessagesBitextMining"):
         assert best[task].main_score > fast[task].main_score
 

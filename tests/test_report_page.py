@@ -49,6 +49,7 @@ def test_figures_on_the_page(build):
     assert row[2] == f"{latency['batch']['texts_per_s']:,.0f}"
     assert "Some CPU" in page.text
     assert "this machine’s" in page.text
+    assert "60 rounds took 9 of 300 seconds. Not timed in every round: fp32." in page.text
     for name in ("variants/static", "quality", "latency", "gate"):
         assert manifest.read(build.root / name).digest in page.text
 
