@@ -178,6 +178,16 @@ def elsewhere(monkeypatch):
     time.tzset()
 
 
+# The files that take longest, in the order in which they start: so no process waits long for the other one's last file.
+LONGEST = ("convert", "convert_tflite", "finetune", "convert_graph", "quality", "runtime", "latency", "latency_workers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest."""
+    ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def quick_params() -> bytes:
     """Return a params.yaml of the default build with quicker recipes."""

@@ -94,7 +94,7 @@ def test_a_search_converts_measures_and_keeps(root, monkeypatch, params, base, s
         "lengths: [8]\nrounds: 6\nrecipes:\n  same: {of: onnx_q8}\n"
         "  coarse: {of: onnx_q8, quantize: {weights: {bits: 8, block_size: 256}}}\n"
     )
-    small = {"budget_s": 60, "batch_size": 2, "batch_length": 8}
+    small = {"budget_s": 60, "batch_size": 2, "batch_length": 8, "cold_starts": 1}
     quick = params.model_copy(update={"latency": params.latency.model_copy(update=small)})
     arguments = (tmp_path / "s.yaml", quick, base, small_suite, tmp_path / "out")
     text = search.run(*arguments)
