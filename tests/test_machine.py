@@ -1,6 +1,5 @@
 """machine.json: measured where it is missing, left alone where it holds, rewritten where the machine is another."""
 
-import functools
 import json
 import os
 import platform
@@ -9,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import cpuinfo
 import psutil
 import pytest
 from embed_foundry import InputError, cpus, manifest
@@ -22,17 +20,6 @@ from stages.common.records.machine import Machine
 @pytest.fixture(scope="module")
 def fingerprint():
     return host.fingerprint_machine()
-
-
-@pytest.fixture(scope="module")
-def ask_once():
-    """Return what asks py-cpuinfo once: it counts the CPU's ticks for a second."""
-    return functools.cache(cpuinfo.get_cpu_info)
-
-
-@pytest.fixture
-def known_cpu(ask_once, monkeypatch):
-    monkeypatch.setattr(cpuinfo, "get_cpu_info", ask_once)
 
 
 def run_stage(folder, *arguments):
@@ -82,14 +69,14 @@ def test_the_stage_writes_it_and_refresh_leaves_it_untouched(fingerprint, tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"cpu": "another"}'])
-def test_refresh_replaces_what_is_not_this_machine(fingerprint, known_cpu, tmp_path, text):
+def test_refresh_replaces_what_is_not_this_machine(fingerprint, tmp_path, text):
     path = tmp_path / Machine.FILE
     path.write_text(text)
     assert machine.run(path, refresh=True) == fingerprint
     assert Machine.load(path) == fingerprint
 
 
-def test_refresh_replaces_a_number_in_quotes(fingerprint, known_cpu, tmp_path):
+def test_refresh_replaces_a_number_in_quotes(fingerprint, tmp_path):
     path = tmp_path / Machine.FILE
     path.write_text(json.dumps(fingerprint.model_dump() | {"cpus": str(fingerprint.cpus)}))
     machine.run(path, refresh=True)

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from embed_foundry.cpus import (
@@ -59,23 +60,32 @@ class CpuController:
 
 
 def fingerprint_machine() -> Machine:
-    """Return what identifies this machine to a measurement; takes about 1 s."""
+    """Return what identifies this machine to a measurement; takes about 1 s the first time."""
     import psutil
-    from cpuinfo import get_cpu_info
 
-    info = get_cpu_info()
-    # Systems and CPUID spell flags with and without "_".
-    present = {flag.replace("_", "") for flag in info.get("flags", [])}
+    name, flags = _read_cpu()
     return Machine(
-        cpu=info.get("brand_raw") or platform.processor() or "unknown",
+        cpu=name,
         arch=platform.machine(),
-        flags=sorted(flag for flag in FLAGS if flag.replace("_", "") in present),
+        flags=list(flags),
         cpus=affinity_cpus(),
         cores=psutil.cpu_count(logical=False),
         quota_cpus=quota_cpus(cpu_groups()),
         memory_gib=round(psutil.virtual_memory().total / GIB),
         os=platform.system(),
     )
+
+
+@cache
+def _read_cpu() -> tuple[str, tuple[str, ...]]:
+    """Return the CPU's name and which of FLAGS it has, sorted. py-cpuinfo counts the CPU's ticks for a second."""
+    from cpuinfo import get_cpu_info
+
+    info = get_cpu_info()
+    # Systems and CPUID spell flags with and without "_".
+    present = {flag.replace("_", "") for flag in info.get("flags", [])}
+    name = info.get("brand_raw") or platform.processor() or "unknown"
+    return name, tuple(sorted(flag for flag in FLAGS if flag.replace("_", "") in present))
 
 
 def watch_load(threads: int) -> Callable[[], HostLoad]:
