@@ -20,6 +20,7 @@ from stages.common.records.base import Failure
 from stages.common.records.latency import LatencyReport
 from stages.latency import worker_process
 from stages.latency.matrix_throughput import measure_matrix_throughput
+from stages.latency.worker_pool import WorkerPool
 from stages.latency.worker_process import (
     EncodeRequest,
     OperationsRequest,
@@ -32,6 +33,21 @@ from support.tiny_static import SETTINGS, list_workers, run_latency, write_varia
 
 # What else runs on the machine is none of these tests' business.
 pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two CPUs")
+@pytest.mark.parametrize("threads", [1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1])
+def test_workers_and_the_asking_process_share_no_cpu_where_there_are_enough(tmp_path, threads):
+    allowed = os.sched_getaffinity(0)
+    with WorkerPool({"base": write_variant(tmp_path / "base")}, "base", threads) as pool:
+        pool.start("base")
+        worker = os.sched_getaffinity(pool.workers["base"].process.pid)
+        asking = os.sched_getaffinity(0)
+    assert os.sched_getaffinity(0) == allowed
+    if threads < len(allowed):
+        assert (len(asking), worker) == (1, allowed - asking)
+    else:
+        assert asking == worker == allowed
 
 
 @contextlib.contextmanager

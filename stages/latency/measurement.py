@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 
 # Different texts of a length: no single one decides.
 TEXTS = 8
+
+
+@dataclass(frozen=True)
+class PlannedCalls:
+    """One kind of call to time.
+
+    Attributes:
+        tokens: length of each text.
+        batch: texts in a call.
+        texts: what is encoded in turn.
+    """
+
+    tokens: int
+    batch: int
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -60,21 +75,22 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
         RetryableError: the baseline's process died or hung.
     """
     rng = random.Random(config.seed)  # noqa: S311 - orders, not secrets
+    limits = {name: Variant.load(folder).max_tokens for name, folder in pool.variants.items()}
+    plan = _plan_calls(config, pool, limits, sized_texts.load_documents(data, rng))
     with bar("latency: cold starts", config.cold_starts * len(pool.variants)) as progress:
         cold_starts = timing.time_cold_starts(pool, config.cold_starts, rng, progress.update)
-    limits = {name: Variant.load(folder).max_tokens for name, folder in pool.variants.items()}
-    timed, texts = _time_all(config, pool, limits, data, rng, quota=quota)
+    timed = _time_all(config, pool, limits, plan, rng, quota=quota)
     samples = [sample for times in timed for sample in times.samples]
     peak_rss_mb = {name: mb for name in pool.names if (mb := pool.ask(name, PeakRssRequest())) is not None}
-    operations = _count_operations(pool, texts)
-    calls = figures.group_by_variant(samples)
+    operations = _count_operations(pool, {calls.tokens: calls.texts[0] for calls in plan if calls.batch == 1})
+    by_variant = figures.group_by_variant(samples)
     batched = timed[-1].series
     variants: dict[str, VariantLatency | Failure] = {}
     for name in pool.variants:
         if name in pool.errors:
             variants[name] = Failure(error=pool.errors[name])
             continue
-        own, baseline, seconds = calls[name], calls[pool.baseline], cold_starts[name]
+        own, baseline, seconds = by_variant[name], by_variant[pool.baseline], cold_starts[name]
         variants[name] = VariantLatency(
             lengths=figures.summarize_lengths(own, baseline),
             batch=figures.summarize_batch(own, baseline, batched.tokens, batched.batch),
@@ -89,50 +105,64 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
     )
 
 
-def _time_all(
-    config: Latency, pool: WorkerPool, limits: Mapping[str, int], data: Path, rng: random.Random, *, quota: bool
-) -> tuple[list[SeriesTimes], dict[int, str]]:
-    """Time one text per call at each length, ascending, then batches; every variant encodes the same texts.
+def _plan_calls(
+    config: Latency, pool: WorkerPool, limits: Mapping[str, int], documents: Sequence[str]
+) -> list[PlannedCalls]:
+    """Return one text per call at each length, ascending, then batches.
 
     Lengths are exact in the baseline's tokens. Those over its limit are left out, and the batch's length is the least
-    limit at most. What a series leaves of its share of the time goes to the longer ones after it.
-
-    Returns:
-        the series, batches last, and tokens -> one text of each length that was timed alone.
+    limit at most. The process that counts the tokens is not the one that is timed: after some hundred texts its
+    tokenizer and its memory are warmer than the other variants' (the baseline was 10 % faster than its own twin).
     """
     lengths = [tokens for tokens in sorted(config.lengths) if tokens <= limits[pool.baseline]]
     batch_tokens = min(config.batch_length, *limits.values())
-    plan = [(tokens, 1) for tokens in lengths] + [(batch_tokens, config.batch_size)]
-    documents = sized_texts.load_documents(data, rng)
+    pool.start(pool.baseline)
+    plan = []
+    for tokens, batch in [(tokens, 1) for tokens in lengths] + [(batch_tokens, config.batch_size)]:
+        texts = sized_texts.cut_exact_texts(
+            documents,
+            tokens,
+            max(TEXTS, batch),
+            count_tokens=lambda texts: pool.ask_baseline(TokenCountRequest(texts)),
+        )
+        plan.append(PlannedCalls(tokens, batch, texts))
+    pool.stop(pool.baseline)
+    return plan
+
+
+def _time_all(
+    config: Latency,
+    pool: WorkerPool,
+    limits: Mapping[str, int],
+    plan: Sequence[PlannedCalls],
+    rng: random.Random,
+    *,
+    quota: bool,
+) -> list[SeriesTimes]:
+    """Time the planned calls; every variant encodes the same texts. Return the series, batches last.
+
+    What a series leaves of its share of the time goes to the longer ones after it.
+    """
     timed: list[SeriesTimes] = []
-    single_texts: dict[int, str] = {}
     spent_s = 0.0
     with share_bar("latency: rounds", config.budget_s) as progress:
-        for position, (tokens, batch) in enumerate(plan):
-            seconds = max(1.0, (config.budget_s - spent_s) / (len(plan) - position))
+        for position, calls in enumerate(plan):
+            single = calls.batch == 1
             series = Series(
-                tokens=tokens,
-                batch=batch,
-                rounds=config.rounds if batch == 1 else config.batch_rounds,
-                seconds=seconds,
-                tight=config.tight if batch == 1 else math.inf,
+                tokens=calls.tokens,
+                batch=calls.batch,
+                rounds=config.rounds if single else config.batch_rounds,
+                seconds=max(1.0, (config.budget_s - spent_s) / (len(plan) - position)),
+                tight=config.tight if single else math.inf,
                 gap_s=config.gap_ms / 1000,
                 twice=quota,
             )
-            texts = sized_texts.cut_exact_texts(
-                documents,
-                tokens,
-                max(TEXTS, batch),
-                count_tokens=lambda texts: pool.ask_baseline(TokenCountRequest(texts)),
-            )
-            if batch == 1:
-                single_texts[tokens] = texts[0]
-            names = [name for name in pool.names if tokens <= limits[name]]
+            names = [name for name in pool.names if calls.tokens <= limits[name]]
             advance = partial(_advance, progress, position, config.budget_s / len(plan))
-            times = timing.time_series(series, pool, names, texts, rng, advance)
+            times = timing.time_series(series, pool, names, calls.texts, rng, advance)
             timed.append(times)
             spent_s += times.seconds
-    return timed, single_texts
+    return timed
 
 
 def _advance(progress: "tqdm[Never]", position: int, seconds: float, share: float) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -88,10 +88,16 @@ class WorkerProcess:
         threads: CPU threads of every pool in the process.
         timeout_s: seconds that one answer may take.
         command_prefix: arguments before the command, such as those that put it under a quota.
+        cpus: the CPUs that it may use; empty means all that this process may.
     """
 
     def __init__(
-        self, folder: Path, threads: int, timeout_s: float = TIMEOUT_S, command_prefix: Sequence[str] = ()
+        self,
+        folder: Path,
+        threads: int,
+        timeout_s: float = TIMEOUT_S,
+        command_prefix: Sequence[str] = (),
+        cpus: Collection[int] = (),
     ) -> None:
         self.timeout_s = timeout_s
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
@@ -103,6 +109,8 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self.stderr,
         )
+        if cpus and sys.platform == "linux":
+            os.sched_setaffinity(self.process.pid, cpus)
 
     def wait_until_ready(self) -> float:
         """Wait for the first vector and return the seconds from the process's start to it.
