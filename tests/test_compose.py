@@ -102,7 +102,7 @@ GROUPS = (
 REFUSED = {
     "target=nowhere": ("target/nowhere", *GROUPS),
     "variant=[fp32,fp33]": ("variant/fp33", *GROUPS),
-    "model=minilm6": ("model/minilm6", "bge_small_en_v15, embeddinggemma_300m"),
+    "model=minilm6": ("model/minilm6", "bge_small_en_v15, embeddinggemma_2, embeddinggemma_300m"),
     "targte=local_cpu": ("Could not override 'targte'", *GROUPS),
     "latency.round=3": ("Could not override 'latency.round'",),
     "+latency.round=3": ("latency.round: Extra inputs are not permitted",),
@@ -113,8 +113,8 @@ REFUSED = {
     "latency.rounds='60'": ("latency.rounds: Input should be a valid integer",),
     "latency.rounds=null": ("latency.rounds: Input should be a valid integer",),
     "target.resources.threads=0": ("target.resources.threads: Input should be greater than 0",),
-    "target.limits.static.size_mb_max=nan": ("static.size_mb_max: Value error, a limit must be a finite number",),
-    "target.limits.static.size_mb_max=inf": ("a limit must be a finite number",),
+    "target.limits.static.size_ratio_max=nan": ("static.size_ratio_max: Value error, a limit must be a finite number",),
+    "target.limits.static.size_ratio_max=inf": ("a limit must be a finite number",),
     "target.limits.default.retention_min.STS=-inf": ("a limit must be a finite number",),
     "target.limits.onnx_int8.speedup_min={128: nan}": ("onnx_int8.speedup_min.128: Value error",),
     "+target.limits.default.retention_min.Retrievel=0.9": ("'Retrieval', 'Classification', 'Clustering'",),
@@ -157,7 +157,7 @@ CONSOLE = [
     "target=nowhere",
     "targte=local_cpu",
     "latency.rounds=many",
-    "target.limits.static.size_mb_max=nan",
+    "target.limits.static.size_ratio_max=nan",
     "model.revision=8b3219a",
     "model.package=null",
     "variant=[",
@@ -184,6 +184,31 @@ def test_an_invalid_override_ends_the_command_with_2_and_keeps_params(root, cons
     for message in REFUSED[override]:
         assert message in result.stderr
     assert (tmp_path / "params.yaml").read_text() == "before: 1\n"
+
+
+BIG = ["target=railway_cpu", "+model.parameters=560000000"]
+# Overrides -> the candidates that are too large for their limit, and what to set.
+TOO_LARGE = {
+    ("+model.parameters=22713216",): {},
+    ("target=railway_cpu", "+model.parameters=307581696"): {},
+    tuple(BIG): {
+        "openvino_int8": "target.limits.openvino_int8.size_mb_max=700",
+        "onnx_int8": "target.limits.onnx_int8.size_mb_max=700",
+    },
+    (*BIG, "target.limits.onnx_int8.size_mb_max=700"): {"openvino_int8": "size_mb_max=700"},
+    (*BIG, "~target.limits.onnx_int8.size_mb_max", "~target.limits.openvino_int8"): {},
+    (*BIG, "variant=[fp32,static]"): {},
+    ("target=android", "+model.parameters=560000000"): {"tflite_mixed": "=350", "tflite_int8": "=700"},
+}
+
+
+@pytest.mark.parametrize("overrides", TOO_LARGE)
+def test_a_model_that_is_too_large_for_a_limit_is_told_before_the_build(root, tmp_path, overrides):
+    compose.write([*overrides], conf=root / "conf", params=tmp_path / "params.yaml")
+    notes = {note.partition(" ")[0]: note for note in compose.list_notes(tmp_path / "params.yaml")}
+    assert notes.keys() == TOO_LARGE[overrides].keys()
+    for name, setting in TOO_LARGE[overrides].items():
+        assert f"{setting} if the host has the room" in notes[name]
 
 
 def test_all_faults_are_listed_at_once(root):

@@ -17,7 +17,7 @@ from stages.common.config.variant import StaticVocabulary
 from stages.common.sources import probe_texts
 from stages.convert import base_vectors, ridge
 from stages.convert.base_vectors import BaseModelVectors
-from stages.convert.tokenizer import read_special_ids, tokenize
+from stages.convert.tokenizer import load_tokenizer
 
 SMALL = {"dimensions": 32, "vocabulary": StaticVocabulary(tokens=4000, scripts=None)}
 
@@ -79,7 +79,7 @@ def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(
     monkeypatch.setattr(base_vectors, "PRECISION", precision)
     words = ["cat", "house", "7", "?"]
     model = SentenceTransformer(str(gemma), device="cpu")
-    special = read_special_ids(gemma)
+    special = load_tokenizer(gemma, cache_with_graph).read_special_ids()
     rows = [special.wrap([token]) for token in model.tokenizer.convert_tokens_to_ids(words)]
     vectors = BaseModelVectors(gemma, cache_with_graph).encode(rows, "words")
     assert vectors.shape == (4, 48)
@@ -89,7 +89,7 @@ def test_a_tokens_row_is_what_the_model_makes_of_it_through_its_heads(
 def test_the_models_vectors_are_computed_once_and_again_if_they_changed(gemma, cache_with_graph):
     """A row's vector does not depend on the others in its batch."""
     encoder = BaseModelVectors(gemma, cache_with_graph)
-    rows = tokenize(gemma, probe_texts.read_texts(), 256)
+    rows = load_tokenizer(gemma, cache_with_graph).tokenize(probe_texts.read_texts(), 256)
     vectors = encoder.encode(rows, "texts")
     (file,) = cache_with_graph.glob("base_vectors-*/vectors.npy")
     first = file.stat().st_ino

@@ -1,6 +1,8 @@
 """LiteRT variants of a small Gemma3: the original's vectors at every length; known failures end in an error."""
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 import warnings
@@ -9,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from embed_foundry import TruncationWarning, Variant, manifest, open_bundle, open_variant
+from embed_foundry import TruncationWarning, Variant, added_tokens, manifest, open_bundle, open_variant
 from embed_foundry.errors import InputError
 from sentence_transformers import SentenceTransformer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Replace
 
 from stages import convert
 from stages.commands import compose
@@ -21,13 +26,15 @@ from stages.convert import calibration
 from stages.convert.graph import fixed
 from stages.convert.rounding.gemma3 import round_model
 from stages.convert.rounding.rows import round_to_nearest
-from support import small_release, tiny_sentencepiece
+from stages.convert.tokenizer import load_tokenizer
+from support import architectures, small_release, tiny_sentencepiece
 from support.exporter_traps import TRAPS
 
 # 282 tokens: over 257, so that the window shows.
 LENGTHS = [32, 300]
 LONG = "the river " * 55 + "ends here"
 ODD = ["", " ", "ünïcode 𝄞 and 日本語", "<bos> literally", "tab\tand\nline", "  two  spaces  ", "१२३ 42", "🙂☕️"]
+QUOTED = ["<bos>", "a <eos>b<pad>", "<unk><unk>", "\n <bos> <bos>\t", "<bos", "<<bos>>", "▁<mask>▁"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,9 +108,9 @@ def test_rounded_weights_are_smaller(variant):
 
 
 @pytest.fixture(scope="module")
-def rounded(gemma, recipe) -> SentenceTransformer:
+def rounded(gemma, recipe, conversion_cache) -> SentenceTransformer:
     model = SentenceTransformer(str(gemma), device="cpu", model_kwargs={"attn_implementation": "eager"}).eval()
-    rows = calibration.load_token_ids(gemma)
+    rows = calibration.load_token_ids(load_tokenizer(gemma, conversion_cache))
     round_model(model, rows, recipe("tflite_mixed").rounding.four_bit, round_table=True)
     return model
 
@@ -166,10 +173,79 @@ def read_four_bit_matrices(path: Path) -> list[np.ndarray]:
 
 def test_ids_are_those_of_the_base_model(variant, original, probes):
     encoder = open_variant(variant("tflite_fp32"), 2)
-    for text in [*probes, *(text for text in ODD if "<bos>" not in text)]:
-        ids = [*encoder.settings.before, *encoder.tokenizer.encode([text])[0], *encoder.settings.after]
-        assert ids == original.tokenizer(text)["input_ids"], text
+    for text in [*probes, *ODD, *QUOTED]:
+        assert encoder.token_ids([text]) == [original.tokenizer(text)["input_ids"][: encoder.variant.max_tokens]], text
     assert encoder.count_tokens([LONG]) == [len(original.tokenizer(LONG)["input_ids"])]
+
+
+def test_a_token_that_the_embedding_has_no_row_for_is_refused_with_its_text(variant):
+    """The tokenizer's <mask> comes after all pieces, as EmbeddingGemma's <image_soft_token> does."""
+    encoder = open_variant(variant("tflite_fp32"), 2)
+    with pytest.raises(InputError, match=r"text 1 holds the token '<mask>' \(id 900\), and the model has rows for 900"):
+        encoder.encode(["cat", "a <mask> in a longer text", "dog"])
+    assert encoder.encode(["cat", "dog"]).shape == (2, 48)
+
+
+def test_pieces_of_another_model_do_not_ship(gemma, model, recipe, tmp_path):
+    """tokenizer.json is what sentence-transformers runs."""
+    other = tmp_path / "other"
+    shutil.copytree(gemma, other)
+    (other / "tokenizer.model").write_bytes(b"a vocabulary of tiktoken, as Llama 3 has under this name")
+    manifest.write(other, {"stage": "download"})
+    with pytest.warns(UserWarning, match=r"sentencepiece cannot load it .* tokenizer.json ships instead"):
+        record = convert.run("v", recipe("tflite_fp32", [32]), model, other, tmp_path / "v", cache=tmp_path / "cache")
+    assert set(record.files) == {"graph_32", "tokenizer"}
+    assert record.parity["hard_l2_max"] < 1e-3
+
+
+@pytest.mark.parametrize("name", ["distilbert", "qwen3"])
+def test_an_architecture_is_converted(name, params, recipe, tmp_path):
+    """DistilBERT knows no token types; Qwen3's query heads share keys, and the last token is the text's vector."""
+    settings = params.model.model_copy(update={"dimensions": 64, "matryoshka": [64], "max_tokens": 256, "prompts": {}})
+    folder = architectures.build(name, tmp_path / name)
+    manifest.write(folder, {"stage": "download"})
+    record = convert.run("v", recipe("tflite_fp32", [48]), settings, folder, tmp_path / "v", cache=tmp_path / "cache")
+    assert record.parity["hard_l2_max"] < 1e-3
+    assert record.parity["cosine_min"] > 0.9999
+
+
+def test_pooling_that_leaves_out_prompts_is_refused_in_one_line(params, recipe, tmp_path):
+    folder = architectures.build("bert", tmp_path / "bert")
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
+    manifest.write(folder, {"stage": "download"})
+    with pytest.raises(InputError, match=r"pooling leaves out a prompt's tokens .* Leave tflite out") as refusal:
+        convert.run("v", recipe("tflite_fp32", [32]), params.model, folder, tmp_path / "v", cache=tmp_path / "cache")
+    assert len(str(refusal.value).splitlines()) == 1
+    assert not (tmp_path / "v").exists()
+
+
+def test_texts_split_at_added_tokens_as_tokenizers_splits_them():
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokens = {
+        "<a>": flags,
+        "<a><b>": flags,
+        "<left>": flags | {"lstrip": True},
+        "<right>": flags | {"rstrip": True},
+        "word": flags | {"single_word": True},
+        "two words": flags | {"normalized": True},
+        "▁▁": flags | {"normalized": True},
+    }
+    original = Tokenizer(BPE({chr(code): code for code in range(0x21, 0x7F)} | {"▁": 127, "\t": 128}, []))
+    original.normalizer = Replace(" ", "▁")
+    original.add_tokens([AddedToken(content, **settings) for content, settings in tokens.items()])
+    added = [
+        added_tokens.AddedToken(content, original.token_to_id(content), **settings)
+        for content, settings in tokens.items()
+    ]
+    splitter = added_tokens.AddedTokenSplitter(added)
+    parts, draw = [*tokens, " ", "  ", "x", "\t", "<", "▁"], random.Random(0)
+    for text in ("".join(draw.choices(parts, k=6)) for _ in range(2000)):
+        ids = []
+        for part in splitter.split(text):
+            # The rest holds no added token: characters only.
+            ids += [part] if isinstance(part, int) else [original.token_to_id(c) for c in part.replace(" ", "▁")]
+        assert ids == original.encode(text).ids, text
 
 
 def test_truncation_warns_and_a_length_can_be_chosen(variant):
@@ -251,6 +327,8 @@ def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, ro
         assert graph["outputs"] == [{"name": "sentence_embedding", "type": "float32", "shape": [1, 48]}]
     assert (entry["tokenizer"]["before"], entry["tokenizer"]["after"], entry["tokenizer"]["pad"]) == ([2], [1], 0)
     assert entry["tokenizer"]["ids_below"] == tiny_sentencepiece.PIECES
+    assert {"content": "<bos>", "id": 2} in entry["tokenizer"]["added_tokens"]
+    assert entry["tokenizer"]["truncation_side"] == "right"
     assert entry["matryoshka"]["dimensions"] == [48, 16]
     assert (entry["prompts"], entry["max_tokens"]) == (model.prompts, 300)
     encoder = open_bundle(bundle)

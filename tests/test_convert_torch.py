@@ -48,6 +48,15 @@ def test_int8_loads_in_a_quarter_of_the_memory(converted):
     assert held < 24e6, "MiniLM's 22.7 million weights, and not four bytes each"
 
 
+def test_opening_draws_no_bar_and_leaves_the_users_bars_on(converted, capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    open_variant(converted("torch_int8"), 2)
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()
+
+
 def test_int8_vector_does_not_depend_on_its_neighbours(converted, probes):
     encoder = open_variant(converted("torch_int8"), 2)
     mixed = encoder.encode([*probes, "a " * 200])[:-1]

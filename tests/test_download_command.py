@@ -42,6 +42,9 @@ def test_the_command_reads_the_environment_and_works_offline_afterwards(hub, com
     code, output = command()
     assert (code, TOKEN in output) == (0, False), output
     assert "hub: model.safetensors" in output
+    said = output[output.index("download: ") :].splitlines()
+    assert said[0] == "download: someone/tiny, as sentence-transformers loads it:"
+    assert [line for line in said[1:] if not line.startswith("  ")] == [], "and nothing of the libraries beside it"
     assert sorted(manifest.verify(tmp_path / "models" / "base").files) == sorted(tiny_model.files())
     hub.hits.clear()
     assert command(HF_HUB_OFFLINE="1")[0] == 0

@@ -199,6 +199,10 @@ def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, 
     assert len(layers) == 3 * 7, "attention and feed-forward of three layers"
     assert {layer.weight.quant_type for layer in layers} == {"nf4"}
     assert all(layer.weight.quant_state.nested for layer in layers), "doubly quantised"
+    first = compute_gradient(base)
+    base.encode(["An evaluation goes before."])
+    assert first.norm() > 0
+    assert torch.equal(compute_gradient(base), first), "4-bit layers pass all gradients on, after an evaluation too"
     report = tune(method="qlora")
     assert report.metrics.parity >= 0.99999
     folder = tmp_path / "out" / "model"
@@ -211,6 +215,15 @@ def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, 
     assert variant.space_id != convert.compute_space_id(place / "base", model(params), None), (
         "another space than the base's"
     )
+
+
+def compute_gradient(trained):
+    """Return the gradient of the first layer's adapter, which has gone through every other layer."""
+    trained.train()
+    trained.zero_grad()
+    torch.manual_seed(0)
+    trained(trained.preprocess(["a text", "another one"]))["sentence_embedding"].sum().backward()
+    return trained.get_parameter("0.model.layers.0.self_attn.v_proj.lora_B.default.weight").grad.clone()
 
 
 def test_heads_full_checkpointing_and_mined_negatives(tune, place, tmp_path):

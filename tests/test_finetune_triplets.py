@@ -11,7 +11,8 @@ from stages.common.contract.tables import write_csv, write_json_lines
 from stages.common.sources import aws
 from stages.common.sources.suite_files import read_texts
 from stages.finetune.splits import SPLITS, split_examples
-from stages.finetune.triplets import Triplet, build_columns, normalize_text
+from stages.finetune.triplets import Triplet, build_columns, count_long_texts, normalize_text
+from support import tiny_model
 
 SMALL = {"queries": 50, "corpus": 1000, "services": 5, "languages": ["fr"]}
 
@@ -159,3 +160,15 @@ def test_the_seed_decides_the_split(tmp_path):
 
 def test_examples_without_negatives_make_two_columns():
     assert list(build_columns([Triplet("a", "b", ("c",)), Triplet("d", "e")])) == ["anchor", "positive"]
+
+
+def test_long_texts_are_counted_by_the_tokenizer_of_a_model_from_before_2_0(tmp_path):
+    contents = tiny_model.files()
+    modules = json.loads(contents["modules.json"])
+    modules[0]["path"] = "0_Transformer"
+    transformer = {name: data for name, data in contents.items() if "/" not in name and name != "modules.json"}
+    moved = {f"0_Transformer/{name}": data for name, data in transformer.items()}
+    folder = tiny_model.write(tmp_path / "base", moved | {"modules.json": tiny_model.dump(modules)})
+    triplets = [Triplet("one", "two", ("auto_map",)), Triplet("one", "three")]
+    assert count_long_texts(triplets, folder, 1) == (0, 4)
+    assert count_long_texts(triplets, folder, 0) == (4, 4)

@@ -43,7 +43,8 @@ def build(tmp_path) -> dict[str, Path]:
 
 
 def test_run_writes_verdict_metrics_and_tables(build, tmp_path):
-    verdict = gate.run(target(EXACT | {"size_mb_max": 0.5}), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
+    limits = EXACT | {"size_mb_max": 0.5, "peak_rss_over_baseline_mb_max": 300}
+    verdict = gate.run(target(limits), small_release.GATE, "fp32", **build, out=tmp_path / "gate")
     written = json.loads((tmp_path / "gate" / "verdict.json").read_text())
     assert written["release"] == {
         "passes": True,

@@ -1,5 +1,6 @@
 """model.source=hub against a local server that speaks the hub's protocol: each fault ends as documented."""
 
+import email.utils
 import hashlib
 import shutil
 import time
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from embed_foundry import RetryableError, manifest
 from embed_foundry.errors import InputError, IntegrityError, RemoteError
-from safetensors.numpy import save
 
 from stages import download
 from stages.common.sources.hub import Connection
@@ -89,7 +89,8 @@ def test_same_size_wrong_bytes_leave_the_cache_and_the_next_run_is_good(hub, fet
 def test_a_rotten_cache_is_fetched_again_and_refused_offline(hub, fetch, tmp_path, pinned):
     shutil.rmtree(fetch(pinned=pinned))
     blob = next((tmp_path / "cache").glob(f"**/snapshots/*/{WEIGHTS}")).resolve()
-    wrong = blob.read_bytes()[:-1] + b"?"
+    *good, last = blob.read_bytes()
+    wrong = bytes([*good, last ^ 1])
     blob.write_bytes(wrong)
     assert_upstream(fetch(pinned=pinned), tiny_model.files())
     assert hub.count("file", WEIGHTS) == 2
@@ -163,9 +164,18 @@ def test_retry_after_is_honoured(hub, fetch):
     assert time.monotonic() - start >= 1
 
 
-def test_a_retry_after_beyond_the_longest_wait_ends_at_once(hub, fetch):
-    hub.faults = [Fault("api", status=429, headers={"Retry-After": "3600"})]
-    with pytest.raises(RetryableError, match="it asks to wait 3600 s"):
+WAITS = {
+    "seconds": {"Retry-After": "3600"},
+    "date": {"Retry-After": "in an hour"},
+    "rate limit": {"RateLimit": '"api";r=0;t=3600', "RateLimit-Policy": '"fixed window";"api";q=500;w=3600'},
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_a_wait_beyond_the_longest_ends_at_once(hub, fetch, case):
+    in_an_hour = {"Retry-After": email.utils.formatdate(time.time() + 3600, usegmt=True)}
+    hub.faults = [Fault("api", status=429, headers=in_an_hour if case == "date" else WAITS[case])]
+    with pytest.raises(RetryableError, match=r"HTTP 429, and it asks to wait 3[56].. s"):
         fetch()
     assert hub.count("api") == 1
 
@@ -188,10 +198,10 @@ def test_a_body_cut_every_time_ends_as_unavailable_and_the_next_run_is_good(hub,
     hub.faults = [Fault("file", WEIGHTS, cut=100)]
     with pytest.raises(RetryableError, match=f"hub unavailable.*{WEIGHTS}"):
         fetch()
-    assert hub.count("file", WEIGHTS) == ATTEMPTS
     assert not (tmp_path / "base").exists()
     hub.faults = []
     assert_upstream(fetch(), tiny_model.files())
+    assert ranges(hub) == [None, "bytes=100-", "bytes=200-", "bytes=300-"], "each try continues, the next run's too"
 
 
 def ranges(hub: HubServer) -> list[str | None]:
@@ -201,20 +211,19 @@ def ranges(hub: HubServer) -> list[str | None]:
 
 @pytest.mark.parametrize("how", [{}, {"ignore_range": True}, {"gzipped": True}])
 def test_a_broken_download_continues_where_it_stopped(hub, fetch, how):
-    # Larger than the 10 MiB blocks in which huggingface_hub writes.
-    hub.files[WEIGHTS] = save({"embeddings": np.arange(3 << 20, dtype=np.float32)})
+    hub.files[WEIGHTS] = tiny_model.weights(unread=np.arange(3 << 20, dtype=np.float32))
     hub.faults = [Fault("file", WEIGHTS, times=1, cut=11 << 20), Fault("file", WEIGHTS, **how)]
     assert_upstream(fetch(contents=hub.files), hub.files)
-    assert ranges(hub) == [None, "bytes=10485760-"]
+    assert ranges(hub) == [None, "bytes=11534336-"]
 
 
 def test_a_partial_download_that_is_too_long_is_dropped(hub, fetch, tmp_path):
     blobs = tmp_path / "cache" / "models--someone--tiny" / "blobs"
     blobs.mkdir(parents=True)
     name = hashlib.sha256(tiny_model.files()[WEIGHTS]).hexdigest()
-    (blobs / f"{name}.incomplete").write_bytes(b"?" * 5000)
+    (blobs / f"{name}.incomplete").write_bytes(b"?" * 50_000)
     assert_upstream(fetch(), tiny_model.files())
-    assert ranges(hub) == ["bytes=5000-", None]
+    assert ranges(hub) == ["bytes=50000-", None]
 
 
 def test_a_wrong_size_is_requested_again(hub, fetch):
@@ -232,6 +241,25 @@ def test_an_answer_without_etag_is_refused(hub, fetch):
     hub.faults = [Fault("head", drop_etag=True)]
     with pytest.raises(IntegrityError, match="names no commit, ETag or size"):
         fetch()
+
+
+def test_an_answer_that_is_not_json_is_refused(hub, fetch):
+    hub.faults = [Fault("api", status=200, body=b"<html>Please log in to this network")]
+    with pytest.raises(IntegrityError, match="the answer is not a hub's"):
+        fetch()
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/outside.json", r"..\outside.json"])
+def test_a_file_outside_the_repository_is_refused(hub, fetch, name):
+    hub.files[name] = b"{}"
+    with pytest.raises(IntegrityError, match="lists a file outside the repository"):
+        fetch()
+
+
+def test_the_same_bytes_under_two_names_are_fetched_once(hub, fetch):
+    hub.files["copy.safetensors"] = hub.files[WEIGHTS]
+    assert_upstream(fetch(contents=hub.files), hub.files)
+    assert hub.count("file", WEIGHTS) + hub.count("file", "copy.safetensors") == 1
 
 
 def test_too_small_a_disk_is_refused_before_any_download(hub, fetch, tmp_path):

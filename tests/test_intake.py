@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from support import tiny_model
 from support.tiny_model import add_module, dump, edit_json, run_download, write
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, HEAD = "model.safetensors", "2_Dense/model.safetensors"
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_broken_safetensors_is_refused_by_name(folder, tmp_path, case):
 
 @pytest.mark.parametrize("length", [0x280, 0x480])
 def test_header_length_that_looks_like_a_pickle_is_no_pickle(folder, tmp_path, length):
-    data = save({"a": np.zeros(1, np.float32)}, {"note": "x" * 100})
-    padding = length - int.from_bytes(data[:8], "little")
-    write(folder, {WEIGHTS: save({"a": np.zeros(1, np.float32)}, {"note": "x" * (100 + padding)})})
-    assert (folder / WEIGHTS).read_bytes()[:2] == length.to_bytes(2, "little")
+    weights = {"linear.weight": np.ones((6, 8), np.float32)}
+    padding = length - int.from_bytes(save(weights, {"note": "x" * 100})[:8], "little")
+    write(folder, {HEAD: save(weights, {"note": "x" * (100 + padding)})})
+    assert (folder / HEAD).read_bytes()[:2] == length.to_bytes(2, "little")
     run_download(folder, tmp_path / "base")

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from embed_foundry import Encoder, InputError, IntegrityError, TruncationWarning, open_variant
+from embed_foundry import Encoder, InputError, IntegrityError, TruncationWarning, UnknownTextWarning, open_variant
 from embed_foundry.encoder import truncate
 
 KINDS = ["onnx_fp32", "onnx_int8", "openvino_int8", "static", "fp32"]
@@ -67,6 +67,7 @@ def test_no_texts_give_no_rows(encoder, name):
     assert encoder(name).count_tokens([]) == []
 
 
+@pytest.mark.filterwarnings("ignore::embed_foundry.UnknownTextWarning")
 @pytest.mark.parametrize("name", KINDS)
 def test_odd_texts_have_defined_vectors(encoder, name):
     vectors = encoder(name).encode(ODD)
@@ -159,7 +160,7 @@ def test_an_encoder_opened_for_fewer_tokens_truncates_there(converted, encoder, 
         open_variant(converted(name), 2, max_tokens=257)
 
 
-@pytest.mark.parametrize("name", ["onnx_fp32", "static"])
+@pytest.mark.parametrize("name", KINDS)
 def test_threads_may_share_an_encoder(encoder, name):
     """A service's threads: some texts are truncated, others counted, at the same time."""
     subject, long = encoder(name), "cat " * 600
@@ -188,12 +189,30 @@ def test_threads_may_share_an_encoder(encoder, name):
     assert wrong == []
 
 
+def test_a_table_says_which_texts_it_knows_nothing_of(encoder):
+    with pytest.warns(UnknownTextWarning, match=r"2 of 3 texts have no token that static knows \(first: text 1\)"):
+        encoder("static").encode(["hello", "", " "])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder("static").encode(["hello"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_token_ids_are_those_that_the_model_is_given(encoder, name):
+    subject, long = encoder(name), "cat " * 400
+    ids = subject.token_ids(["cat", long, ""])
+    assert [len(row) for row in ids] == [min(count, 256) for count in subject.count_tokens(["cat", long, ""])]
+    if name != "static":
+        assert ids == [[101, 4937, 102], [101, *[4937] * 254, 102], [101, 102]]
+
+
 @pytest.mark.parametrize(("name", "least"), [("onnx_fp32", 0.9999), ("fp32", 0.99999), ("onnx_int8", 0.95)])
 def test_equals_sentence_transformers(encoder, probes, reference, name, least):
     alone = np.concatenate([encoder(name).encode([text]) for text in probes])
     assert (alone * reference).sum(axis=1).min() >= least
 
 
+@pytest.mark.filterwarnings("ignore::embed_foundry.UnknownTextWarning")
 def test_static_equals_model2vec(encoder, probes, converted):
     from model2vec import StaticModel
     from safetensors.numpy import load_file

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from embed_foundry import Variant, manifest
-from embed_foundry.manifest import Manifest
+from embed_foundry.manifest import JsonObject, Manifest
 from pydantic import Field
 
 from stages.common.records.base import AliasedRecord, Record
@@ -56,6 +56,8 @@ class Tokenizer(BundledFile):
         before, after: ids of the special tokens around a text.
         pad: id that fills a graph's input.
         ids_below: rows of the model's embedding.
+        added_tokens: tokens to split a text at before SentencePiece sees the parts; see `AddedToken`.
+        truncation_side: where a text over the limit loses tokens, "left" or "right".
     """
 
     type: str
@@ -63,6 +65,8 @@ class Tokenizer(BundledFile):
     after: list[int]
     pad: int
     ids_below: int
+    added_tokens: list[JsonObject]
+    truncation_side: str
 
 
 class Matryoshka(Record):
@@ -128,7 +132,9 @@ def _build_variant(folder: Path, variant: Variant) -> AndroidVariant:
             before=settings.before,
             after=settings.after,
             pad=variant.pad_id,
-            ids_below=settings.vocabulary,
+            ids_below=variant.vocabulary,
+            added_tokens=[token.to_json() for token in settings.added_tokens],
+            truncation_side=variant.truncation_side,
             **_locate(folder, variant.files[role], body).model_dump(),
         ),
         prompts=variant.prompts,

@@ -25,6 +25,10 @@ def add_commands(commands: "Subparsers") -> None:
     parser = _add_command(commands, "compose", _compose, "write params.yaml from conf/ and overrides")
     parser.add_argument("overrides", nargs="*", help="e.g. target=railway_cpu 'variant=[fp32,static]'")
     parser.add_argument("--check", action="store_true", help="only compare; exit 2 if params.yaml differs")
+    parser = _add_command(commands, "add-model", _add_model, "write conf/model/NAME.yaml for a model")
+    parser.add_argument("origin", metavar="REPO|FOLDER", help="on the hub, such as BAAI/bge-m3, or a folder")
+    parser.add_argument("--revision", help="commit, branch or tag of the repository; default: main")
+    parser.add_argument("--name", help="of the option; default: from the repository's or folder's name")
     _add_command(
         commands, "repair", _repair, "remove corrupt outputs and DVC cache objects, so that dvc repro rebuilds them"
     )
@@ -92,6 +96,20 @@ def _compose(args: argparse.Namespace) -> None:
     from stages.commands import compose
 
     print(compose.write(args.overrides, args.check))
+    for note in compose.list_notes():
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _add_model(args: argparse.Namespace) -> None:
+    from stages.commands import add_model
+
+    added = add_model.run(args.origin, args.revision, args.name)
+    print("\n".join(added.lines))
+    option = f"model={added.path.stem}"
+    print(f"{added.path}: {'written' if added.written else 'up to date'}; next: embed-foundry compose {option}")
+    if added.unused_prompts:
+        names = ", ".join(added.unused_prompts)
+        print(f"note: mteb asks for none of the prompts {names}; {added.path} shows them", file=sys.stderr)
 
 
 def _repair(_args: argparse.Namespace) -> None:

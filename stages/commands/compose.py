@@ -12,6 +12,7 @@ from embed_foundry.errors import InputError
 from stages.common import config
 from stages.common.config import Params
 from stages.common.config.suite import BuiltinSuite
+from stages.common.limits.reach import find_unreachable
 
 CONF = Path("conf")
 
@@ -59,6 +60,15 @@ def write(overrides: list[str], check: bool = False, conf: Path = CONF, params: 
     if not up_to_date:
         params.write_bytes(composed)
     return f"{params}: {'up to date' if up_to_date else 'written'}"
+
+
+def list_notes(params: Path = config.PARAMS) -> list[str]:
+    """Return what a composed configuration will not reach, known before anything is built.
+
+    Raises:
+        InputError: params.yaml is no valid configuration.
+    """
+    return list(find_unreachable(config.load(params)))
 
 
 def _require_known_names(params: Params, conf: Path) -> None:

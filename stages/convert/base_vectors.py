@@ -86,8 +86,7 @@ class BaseModelVectors:
             if not hasattr(requests, "own"):
                 requests.own = compiled.create_infer_request()
             ids = np.array([rows[index] for index in batch], dtype=np.int64)
-            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-            requests.own.infer({name: feeds[name] for name in inputs})
+            requests.own.infer(graph.build_feeds(inputs, ids, np.ones_like(ids)))
             vectors[batch] = requests.own.get_tensor(graph.SENTENCE).data
             return batch
 

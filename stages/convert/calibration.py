@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.common.contract.progress import bar
 from stages.convert import graph
-from stages.convert.tokenizer import read_prompts, tokenize
+from stages.convert.tokenizer import BaseTokenizer
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -20,13 +20,13 @@ MAX_TOKENS = 256
 TEXTS_PER_PRODUCT = 8
 
 
-def load_token_ids(base: Path) -> list[list[int]]:
+def load_token_ids(tokenizer: BaseTokenizer) -> list[list[int]]:
     """Return the token ids of the calibration texts: some without a prompt, the others with each prompt in turn."""
     lines = TEXTS.read_text(encoding="utf-8").splitlines()
     texts = [line for line in lines if not line.startswith("#")]
-    prompts = ["", *sorted(set(read_prompts(base).values()) - {""})]
+    prompts = ["", *sorted({*tokenizer.settings.prompts.values()})]
     prompted = [prompts[number % len(prompts)] + text for number, text in enumerate(texts)]
-    return tokenize(base, prompted, MAX_TOKENS)
+    return tokenizer.tokenize(prompted, min(MAX_TOKENS, tokenizer.settings.max_tokens or MAX_TOKENS))
 
 
 def compute_hessians(

@@ -3,15 +3,18 @@
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stages.common.config.variant import Recipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 # Threads during conversion and parity. Sums depend on how they are split, so the number is the same on every host.
 THREADS = 2
 # What loads the base model, and what exports it to ONNX.
 MODEL_LIBRARIES = ("sentence-transformers", "torch", "transformers")
-GRAPH_LIBRARIES = ("onnx", "onnxscript", "optimum", "optimum-onnx", *MODEL_LIBRARIES)
+GRAPH_LIBRARIES = ("onnx", "onnxscript", *MODEL_LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class ConversionResult:
         caveat: what makes the conversion risky for this model; added to the error if its encoder fails.
         fault: an error that the conversion found in its own files; the gate then never passes the variant.
         max_tokens: longest input that the files take; None if the model's own limit holds.
+        exact: the vectors are the base model's but for the last bits.
     """
 
     files: dict[str, str]
@@ -52,6 +56,7 @@ class ConversionResult:
     caveat: str = ""
     fault: str = ""
     max_tokens: int | None = None
+    exact: bool = False
 
 
 class Converter(Protocol):
@@ -65,6 +70,14 @@ class Converter(Protocol):
 
     def convert(self, folders: Folders, recipe: Recipe) -> ConversionResult:
         """Write the variant's files into `folders.work`; the recipe is of the module's own kind."""
+
+
+def measure_dimensions(model: "SentenceTransformer") -> int:
+    """Return the length of a model's vectors, by one text.
+
+    `get_embedding_dimension` gives what files say, which is the length before a projection inside a transformer.
+    """
+    return len(model.encode("a", show_progress_bar=False))
 
 
 def load_converter(kind: str) -> Converter:

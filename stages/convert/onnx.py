@@ -3,15 +3,19 @@
 import math
 import re
 import tempfile
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.common.config.variant import Blocks, OnnxQuantize, OnnxRecipe
 from stages.common.contract.progress import bar
 from stages.convert import calibration, graph
 from stages.convert.conversion import GRAPH_LIBRARIES, ConversionResult, Folders
 from stages.convert.rounding import blocks
-from stages.convert.tokenizer import copy_tokenizer
+from stages.convert.tokenizer import BaseTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 LIBRARIES = ("onnxruntime", *GRAPH_LIBRARIES)
 # Tables with fewer weights stay fp32: positions and token types are small and every token passes through them.
 EMBEDDING_WEIGHTS = 1_000_000
+# Operators that leave token ids what they are.
+PASSING = {"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 # Weights that share a scale in the 8-bit matrices of a 4-bit variant. Not more: from 128 on, onnxruntime 1.31 computes
 # one text and several by different kernels, and vectors move with the batch.
 KEPT_BLOCK = 32
@@ -33,15 +39,17 @@ def convert(folders: Folders, recipe: OnnxRecipe) -> ConversionResult:
         InputError: the architecture cannot be exported; the message carries the exporter's reason.
     """
     base, work = folders.base, folders.work
-    exported = graph.export(base, recipe.opset, folders.cache)
+    tokenizer = load_tokenizer(base, folders.cache)
+    exported = graph.export(base, recipe.opset, folders.cache, recipe.exporter)
     if recipe.quantize:
-        files = graph.save(_quantize(graph.load(exported), recipe.quantize, base, work), work / graph.GRAPH)
+        files = graph.save(_quantize(graph.load(exported), recipe.quantize, tokenizer, work), work / graph.GRAPH)
     else:
         files = graph.copy(exported, work / graph.GRAPH)
     return ConversionResult(
-        files=files | copy_tokenizer(base, work),
+        files=files | tokenizer.copy(work),
         dimensions=graph.read_dimensions(exported),
         batching=_choose_batching(recipe.quantize),
+        exact=recipe.quantize is None,
     )
 
 
@@ -52,13 +60,13 @@ def _choose_batching(settings: OnnxQuantize | None) -> str:
     return "single" if settings.dynamic else "equal_length"
 
 
-def _quantize(model: "ModelProto", settings: OnnxQuantize, base: Path, work: Path) -> "ModelProto":
+def _quantize(model: "ModelProto", settings: OnnxQuantize, tokenizer: BaseTokenizer, work: Path) -> "ModelProto":
     """Return the fp32 model, which is changed, with 8- or 4-bit weights; conf/variant says what each setting does."""
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         if settings.weights.bits == 4:
-            _round_to_4_bits(model, settings, base, Path(scratch))
+            _round_to_4_bits(model, settings, tokenizer, Path(scratch))
         _quantize_embedding(model, settings.embedding)
-        if dynamic := _find_matrices(model, settings.dynamic):
+        if dynamic := _find_dynamic(model, settings.dynamic):
             names = [node.name for node in dynamic]
             model = _quantize_dynamically(model, names, settings.reduce_range, Path(scratch))
         return _quantize_to_8_bits(model, settings.weights.block_size if settings.weights.bits == 8 else KEPT_BLOCK)
@@ -76,6 +84,19 @@ def _find_matrices(model: "ModelProto", patterns: list[str]) -> "list[NodeProto]
     ]
 
 
+def _find_dynamic(model: "ModelProto", patterns: list[str]) -> "list[NodeProto]":
+    """Return the matrices whose activations get one scale per call, and say so if the patterns name none."""
+    matrices = _find_matrices(model, patterns)
+    if patterns and not matrices:
+        names = sorted({node.name for node in _find_matrices(model, [""])})
+        warnings.warn(
+            f"quantize.dynamic {patterns} matches no matrix of this model, such as {names[:3]}. All get 8-bit weights "
+            "in blocks, which are slower and no less exact. Add a pattern to the recipe if speed matters.",
+            stacklevel=2,
+        )
+    return matrices
+
+
 def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
     """Replace the lookup of token embeddings by one in a table of integers, in place.
 
@@ -87,26 +108,34 @@ def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
     for index, node in enumerate(model.graph.node):
         if (table := _find_embedding(model, node)) is None:
             continue
-        name, block = table.name, math.gcd(table.dims[1], settings.block_size)
-        codes, scales = blocks.round_embedding(numpy_helper.to_array(table), settings.bits, block)
-        model.graph.initializer.remove(table)
-        model.graph.initializer.append(numpy_helper.from_array(codes, f"{name}.codes"))
-        model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
-        lookup = helper.make_node(
-            "GatherBlockQuantized",
-            [f"{name}.codes", node.input[1], f"{name}.scales"],
-            [f"{name}.fp16"],
-            name=f"{name}/lookup",
-            domain=DOMAIN,
-            bits=settings.bits,
-            block_size=block,
-            gather_axis=0,
-            quantize_axis=1,
-        )
-        cast = helper.make_node("Cast", [f"{name}.fp16"], list(node.output), name=f"{name}/cast", to=TensorProto.FLOAT)
+        name, width = table.name, table.dims[1]
+        codes, scales = blocks.round_embedding(numpy_helper.to_array(table), settings.bits, settings.block_size)
+        _add_weights(model, {f"{name}.codes": codes, f"{name}.scales": scales})
+        parts = [
+            helper.make_node(
+                "GatherBlockQuantized",
+                [f"{name}.codes", node.input[1], f"{name}.scales"],
+                [f"{name}.fp16"],
+                name=f"{name}/lookup",
+                domain=DOMAIN,
+                bits=settings.bits,
+                block_size=settings.block_size,
+                gather_axis=0,
+                quantize_axis=1,
+            )
+        ]
+        rows = f"{name}.fp16"
+        if settings.bits == 4 and width % 2:  # two codes a byte: a row has one more weight than the model knows
+            ends = {"starts": [0], "ends": [width], "axes": [-1]}
+            _add_weights(model, {f"{name}.{key}": np.array(value) for key, value in ends.items()})
+            inputs = [rows, *(f"{name}.{key}" for key in ends)]
+            rows = f"{name}.rows"
+            parts.append(helper.make_node("Slice", inputs, [rows], name=f"{name}/slice"))
+        parts.append(helper.make_node("Cast", [rows], list(node.output), name=f"{name}/cast", to=TensorProto.FLOAT))
         model.graph.node.remove(node)
-        model.graph.node.insert(index, cast)
-        model.graph.node.insert(index, lookup)
+        for part in reversed(parts):
+            model.graph.node.insert(index, part)
+        _drop_unused(model, {name})
         _import_domain(model)
         return
 
@@ -115,7 +144,7 @@ def _find_embedding(model: "ModelProto", node: "NodeProto") -> "TensorProto | No
     """Return the table of token embeddings, if that is what a node looks up in."""
     from onnx import TensorProto
 
-    if node.op_type != "Gather":
+    if node.op_type != "Gather" or not _is_token_ids(model, node.input[1]):
         return None
     for table in model.graph.initializer:
         if table.name == node.input[0]:
@@ -124,40 +153,69 @@ def _find_embedding(model: "ModelProto", node: "NodeProto") -> "TensorProto | No
     return None
 
 
-def _round_to_4_bits(model: "ModelProto", settings: OnnxQuantize, base: Path, scratch: Path) -> None:
-    """Round all matrices but `keep_8_bit` to 4 bits by GPTQ, in place."""
-    from onnx import helper, numpy_helper
+def _is_token_ids(model: "ModelProto", name: str) -> bool:
+    """Return whether a tensor holds the graph's token ids: positions, too, are looked up in large tables."""
+    sources = {output: node for node in model.graph.node for output in node.output}
+    while name in sources and sources[name].op_type in PASSING:
+        name = sources[name].input[0]
+    return name == "input_ids"
+
+
+def _round_to_4_bits(model: "ModelProto", settings: OnnxQuantize, tokenizer: BaseTokenizer, scratch: Path) -> None:
+    """Round all matrices but `keep_8_bit` to 4 bits by GPTQ, in place; layers may share one."""
+    from onnx import numpy_helper
 
     kept = {node.name for node in _find_matrices(model, settings.keep_8_bit)}
-    nodes = [node for node in _find_matrices(model, [""]) if node.name not in kept]
-    tensors = sorted({node.input[0] for node in nodes})
-    hessians = calibration.compute_hessians(model, tensors, calibration.load_token_ids(base), scratch)
+    products: dict[str, list[NodeProto]] = {}
+    for node in _find_matrices(model, [""]):
+        if node.name not in kept:
+            products.setdefault(node.input[1], []).append(node)
+    tensors = sorted({node.input[0] for nodes in products.values() for node in nodes})
+    hessians = calibration.compute_hessians(model, tensors, calibration.load_token_ids(tokenizer), scratch)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    with bar("convert: GPTQ", len(nodes)) as progress:
-        for node in nodes:
-            weight = weights[node.input[1]]
-            matrix = numpy_helper.to_array(weight)
-            block = math.gcd(len(matrix), settings.weights.block_size)
-            codes, scales = blocks.round_matrix(matrix, hessians[node.input[0]], block)
-            name = weight.name
-            model.graph.initializer.append(numpy_helper.from_array(blocks.pack(codes, 4), f"{name}.codes"))
-            model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
-            model.graph.initializer.remove(weight)
-            rounded = helper.make_node(
-                "MatMulNBits",
-                [node.input[0], f"{name}.codes", f"{name}.scales"],
-                list(node.output),
-                name=node.name,
-                domain=DOMAIN,
-                K=matrix.shape[0],
-                N=matrix.shape[1],
-                bits=4,
-                block_size=block,
-                accuracy_level=ACCURACY,
-            )
-            node.CopyFrom(rounded)
+    block = settings.weights.block_size
+    with bar("convert: GPTQ", len(products)) as progress:
+        for name, nodes in products.items():
+            matrix = numpy_helper.to_array(weights[name])
+            hessian = sum(hessians[node.input[0]] for node in nodes[1:]) + hessians[nodes[0].input[0]]
+            codes, scales = blocks.round_matrix(matrix, hessian, block)
+            _add_weights(model, {f"{name}.codes": blocks.pack(codes, 4), f"{name}.scales": scales})
+            for node in nodes:
+                node.CopyFrom(_multiply_by_codes(node, matrix.shape, block))
             progress.update(1)
+    _drop_unused(model, set(products))
     _import_domain(model)
+
+
+def _multiply_by_codes(node: "NodeProto", shape: tuple[int, ...], block: int) -> "NodeProto":
+    """Return the product with the 4-bit codes of a node's matrix, whose shape is [in, out]."""
+    from onnx import helper
+
+    return helper.make_node(
+        "MatMulNBits",
+        [node.input[0], f"{node.input[1]}.codes", f"{node.input[1]}.scales"],
+        list(node.output),
+        name=node.name,
+        domain=DOMAIN,
+        K=shape[0],
+        N=shape[1],
+        bits=4,
+        block_size=block,
+        accuracy_level=ACCURACY,
+    )
+
+
+def _add_weights(model: "ModelProto", weights: dict[str, NDArray[Any]]) -> None:
+    from onnx import numpy_helper
+
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+
+
+def _drop_unused(model: "ModelProto", names: set[str]) -> None:
+    """Remove those of the named weights that no node reads any more."""
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in names - used]:
+        model.graph.initializer.remove(tensor)
 
 
 def _quantize_dynamically(model: "ModelProto", nodes: list[str], reduce_range: bool, scratch: Path) -> "ModelProto":
@@ -186,7 +244,18 @@ def _quantize_to_8_bits(model: "ModelProto", block_size: int) -> "ModelProto":
     settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=block_size, is_symmetric=True, accuracy_level=ACCURACY)
     quantizer = MatMulNBitsQuantizer(model, algo_config=settings)
     quantizer.process()
-    return quantizer.model.model
+    quantized: ModelProto = quantizer.model.model
+    _drop_repeated(quantized)
+    return quantized
+
+
+def _drop_repeated(model: "ModelProto") -> None:
+    """Keep one of the weights that the quantizer adds once for every layer that shares a matrix."""
+    seen: set[str] = set()
+    for index, tensor in reversed(list(enumerate(model.graph.initializer))):
+        if tensor.name in seen:
+            del model.graph.initializer[index]
+        seen.add(tensor.name)
 
 
 def _import_domain(model: "ModelProto") -> None:

@@ -1,7 +1,6 @@
-"""Parity of a converted variant with its base model, over stages/common/sources/probe_texts.txt."""
+"""Parity of a converted variant with its base model, over probe_texts.txt and hard_texts.json in common/sources."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 from embed_foundry import FoundryError
@@ -10,26 +9,26 @@ from numpy.typing import NDArray
 
 from stages.common.records.base import Failure
 from stages.common.records.parity import Parity
-from stages.convert import probe_vectors
+from stages.convert import hard_vectors, probe_vectors
+from stages.convert.conversion import Folders
 from stages.convert.probe_vectors import ONE_WORD, PADDED_STEP, VariantVectors
 
 DIGITS = 6
 
 
-def measure_parity(base: Path, folder: Path, cache: Path, *, own_space: bool) -> Parity | Failure:
+def measure_parity(folders: Folders, *, own_space: bool, exact: bool) -> Parity | Failure:
     """Return the parity of a variant, figures rounded to 6 decimals, or why its vectors cannot be compared.
 
     Args:
-        base: the SentenceTransformer folder.
-        folder: the variant folder.
-        cache: keeps the base model's vectors for the next variant.
+        folders: the SentenceTransformer's, the variant's, and a cache of the base model's vectors.
         own_space: the variant's vectors cannot be compared with the base model's; only their similarities can.
+        exact: they must be the base model's but for the last bits.
     """
     try:
-        variant = probe_vectors.encode_by_variant(folder)
+        variant = probe_vectors.encode_by_variant(folders.work)
     except FoundryError as error:
         return Failure(error=str(error))
-    reference = probe_vectors.encode_by_base_model(base, variant, cache, own_space=own_space)
+    reference = probe_vectors.encode_by_base_model(folders.base, variant, folders.cache, own_space=own_space)
     expected = _stack(reference, variant.texts)
     size, expected_size = variant.alone.shape[1], expected.shape[1]
     if not own_space and size != expected_size:
@@ -37,6 +36,10 @@ def measure_parity(base: Path, folder: Path, cache: Path, *, own_space: bool) ->
     figures = _compare_batches(variant) | _compare_similarities(variant.alone, expected, own_space=own_space)
     if not own_space:
         figures |= _compare_cosines(variant, reference)
+        hard = hard_vectors.compare(folders, exact=exact)
+        if isinstance(hard, Failure):
+            return hard
+        figures |= {"hard_texts": hard.texts, "hard_l2_max": _round(hard.l2_max)}
     return Parity.model_validate(figures)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from embed_foundry import Variant, manifest
+from embed_foundry import TruncationWarning, Variant, manifest
 from embed_foundry.variant import NAME as VARIANT_JSON
 
 from stages.common.config import Model
@@ -17,6 +17,7 @@ from stages.common.contract.output import folder_size, stage_output
 from stages.common.records.base import Failure
 from stages.common.records.parity import Parity
 from stages.convert.conversion import ConversionResult, Folders, load_converter
+from stages.convert.tokenizer import load_tokenizer
 
 # Where `cache` is in a build.
 CACHE = Path(".cache/convert")
@@ -47,20 +48,23 @@ def run(name: str, recipe: Recipe, model: Model, base: Path, out: Path, *, cache
         libraries=converter.LIBRARIES,
         needs_bytes=3 * folder_size(base),  # the exported graph, its quantised copy, room for a temporary one
     ) as work:
+        folders = Folders(base=base, work=work, cache=cache)
         with _silence_logs():
-            result = converter.convert(Folders(base=base, work=work, cache=cache), recipe)
-        variant = _describe(name, recipe, model, base, result)
+            result = converter.convert(folders, recipe)
+        variant = _describe(name, recipe, model, folders, result)
         record = work / VARIANT_JSON
         record.write_bytes(manifest.canonical(variant.to_json()))
-        parity = _compare(base, work, cache, result)
+        with _silence_logs():
+            parity = _compare(folders, result)
         if isinstance(parity, Failure):
             warnings.warn(f"convert@{name}: {parity.error} No gate lets this variant pass.", stacklevel=2)
         record.write_bytes(manifest.canonical(replace(variant, parity=parity.model_dump(mode="json")).to_json()))
         return Variant.load(work)
 
 
-def _describe(name: str, recipe: Recipe, model: Model, base: Path, result: ConversionResult) -> Variant:
+def _describe(name: str, recipe: Recipe, model: Model, folders: Folders, result: ConversionResult) -> Variant:
     """Return the variant's record, without its parity."""
+    base, tokenizer = folders.base, load_tokenizer(folders.base, folders.cache)
     settings = recipe.model_dump(mode="json")
     shorter = {dimensions for dimensions in model.matryoshka if dimensions < result.dimensions}
     return Variant(
@@ -76,26 +80,32 @@ def _describe(name: str, recipe: Recipe, model: Model, base: Path, result: Conve
         files=result.files,
         recipe=settings | result.recipe_entries,
         batching=result.batching,
+        pad_id=tokenizer.settings.pad_id,
+        truncation_side=tokenizer.settings.truncation_side,
+        vocabulary=0 if result.own_space else tokenizer.settings.vocabulary,
+        pools_prompt=result.own_space or tokenizer.settings.pools_prompt,
     )
 
 
-def _compare(base: Path, work: Path, cache: Path, result: ConversionResult) -> Parity | Failure:
+def _compare(folders: Folders, result: ConversionResult) -> Parity | Failure:
     """Return the parity of the files in `work`, or why there is none, the conversion's own caveat included."""
     from stages.convert.parity import measure_parity
 
     if result.fault:
         parity: Parity | Failure = Failure(error=result.fault)
     else:
-        parity = measure_parity(base, work, cache, own_space=result.own_space)
+        parity = measure_parity(folders, own_space=result.own_space, exact=result.exact)
     return Failure(error=f"{parity.error} {result.caveat}".rstrip()) if isinstance(parity, Failure) else parity
 
 
 @contextmanager
 def _silence_logs() -> Iterator[None]:
-    """Drop what exporters and quantizers log: thousands of lines, a few for every node."""
+    """Drop what exporters and quantizers log, lines for every node, and that parity truncates texts on purpose."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            yield
     finally:
         logging.disable(logging.NOTSET)
 

@@ -15,7 +15,7 @@ from stages.convert import calibration, ridge
 from stages.convert.base_vectors import BaseModelVectors
 from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, ConversionResult, Folders
 from stages.convert.intermediate import load_or_make
-from stages.convert.tokenizer import TOKENIZER, read_prompts, read_special_ids, tokenize
+from stages.convert.tokenizer import TOKENIZER, BaseTokenizer, load_tokenizer
 from stages.convert.vocabulary import Vocabulary, prune_vocabulary
 
 if TYPE_CHECKING:
@@ -40,17 +40,18 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
 
     base, work = folders.base, folders.work
     texts = _load_texts(recipe.fit, folders.cache) if recipe.fit else []
-    vocabulary = prune_vocabulary(base / TOKENIZER, recipe.vocabulary, texts)
+    tokenizer = load_tokenizer(base, folders.cache)
+    vocabulary = prune_vocabulary(tokenizer.path, recipe.vocabulary, texts)
     with threadpool_limits(THREADS):
         encoder = BaseModelVectors(base, folders.cache)
         if recipe.dimensions > encoder.dimensions:
             raise InputError(
                 f"static: dimensions {recipe.dimensions} exceeds the model's {encoder.dimensions}. Lower it."
             )
-        special = read_special_ids(base)
+        special = tokenizer.read_special_ids()
         table = encoder.encode([special.wrap([token]) for token in vocabulary.kept], "tokens")
         if recipe.fit:
-            tokens, vectors = _encode_texts(base, texts, recipe.fit, vocabulary, encoder)
+            tokens, vectors = _encode_texts(tokenizer, texts, recipe.fit, vocabulary, encoder)
             table = _fit_table(table, tokens, vectors, recipe, recipe.fit.ridge)
         else:
             table = _distil(table, recipe)
@@ -97,7 +98,7 @@ def _open_tokenizer(vocabulary: Vocabulary) -> "Tokenizer":
 
 
 def _encode_texts(
-    base: Path, texts: list[str], fit: StaticFit, vocabulary: Vocabulary, encoder: BaseModelVectors
+    tokenizer: BaseTokenizer, texts: list[str], fit: StaticFit, vocabulary: Vocabulary, encoder: BaseModelVectors
 ) -> tuple[list[list[int]], Vectors]:
     """Return the table's tokens of each text, and the base model's vectors of the same texts [n, d].
 
@@ -105,9 +106,9 @@ def _encode_texts(
     """
     encodings = _open_tokenizer(vocabulary).encode_batch_fast(texts, add_special_tokens=False)
     tokens = [[token for token in encoding.ids if token != vocabulary.unknown] for encoding in encodings]
-    prompt = read_prompts(base).get(fit.prompt or "", "")
+    prompt = tokenizer.settings.prompts.get(fit.prompt or "", "")
     prompted = [prompt + text for text, row in zip(texts, tokens, strict=True) if row]
-    rows = tokenize(base, prompted, calibration.MAX_TOKENS)
+    rows = tokenizer.tokenize(prompted, calibration.MAX_TOKENS)
     return [row for row in tokens if row], encoder.encode(rows, "texts")
 
 

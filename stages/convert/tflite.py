@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry.encoder import Vectors
-from embed_foundry.tflite import Graph, VariantTokenizer, open_tokenizer
+from embed_foundry.tflite import Graph, VariantTokenizer
 
 from stages.common.config.variant import TfliteRecipe
 from stages.common.contract.progress import bar
@@ -18,8 +18,9 @@ from stages.common.sources import probe_texts
 from stages.convert import calibration
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders
 from stages.convert.graph import SENTENCE
+from stages.convert.piece_tokenizer import write_tokenizer
 from stages.convert.rounding.rules import apply_rules
-from stages.convert.tokenizer import TOKENIZER, SpecialIds, copy_tokenizer, read_special_ids
+from stages.convert.tokenizer import BaseTokenizer, SpecialIds, load_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,7 +33,6 @@ LIBRARIES = (
     "sentencepiece",
     *MODEL_LIBRARIES,
 )
-PIECES = "tokenizer.model"
 # Least cosine of an fp32 graph to the base model. Sound ones reach 0.99999; a window of 128 instead of 256 tokens,
 # the error that moves real models least, gives 0.999 in long texts.
 COSINE_MIN = 0.9999
@@ -44,7 +44,7 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
     """Export and round the model at every length of the recipe; the largest is the variant's limit.
 
     Raises:
-        InputError: the model has modules that are not converted, or the recipe's rounding does not fit it.
+        InputError: litert-torch cannot convert the model, or the recipe's rounding does not fit it.
     """
     import torch
 
@@ -53,13 +53,13 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
 
     torch.set_num_threads(THREADS)
     base, work = folders.base, folders.work
-    files, special = _copy_tokenizer(base, work), read_special_ids(base)
-    tokenizer = open_tokenizer(work, files)
-    fault = _compare_tokenizers(base, tokenizer, special)
-    lengths = sorted(recipe.lengths)
-    probes = {length: _build_probes(tokenizer, special, length) for length in lengths}
+    base_tokenizer = load_tokenizer(base, folders.cache)
+    special = base_tokenizer.read_special_ids()
+    written = write_tokenizer(base, base_tokenizer, work)
+    files, fault, lengths = dict(written.files), "", sorted(recipe.lengths)
+    probes = {length: _build_probes(written.tokenizer, special, length) for length in lengths}
     model = _load_model(base)
-    _round_before_export(model, base, recipe)
+    _round_before_export(model, base_tokenizer, recipe)
     expected = {length: _encode_by_model(model, rows) for length, rows in probes.items()}  # an export changes the model
     for length in lengths:
         role, file = f"graph_{length}", f"model_{length}.tflite"
@@ -72,8 +72,12 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
     return ConversionResult(
         files=files,
         dimensions=int(vectors.shape[1]),
-        recipe_entries={"special_ids": special, "vocabulary": _count_token_ids(model)},
+        recipe_entries={
+            "special_ids": special,
+            "added_tokens": [token.to_json() for token in written.added_tokens],
+        },
         batching="single",
+        exact=not recipe.rules,
         max_tokens=lengths[-1],
         fault=fault,
     )
@@ -88,13 +92,13 @@ def _load_model(base: Path) -> "SentenceTransformer":
     return SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=options).eval()
 
 
-def _round_before_export(model: "SentenceTransformer", base: Path, recipe: TfliteRecipe) -> None:
+def _round_before_export(model: "SentenceTransformer", tokenizer: BaseTokenizer, recipe: TfliteRecipe) -> None:
     """Round the model's layers in place, if the recipe does so for its architecture."""
     from stages.convert.rounding.gemma3 import round_model
 
     if recipe.rounding and recipe.rounding.architecture == model[0].auto_model.config.model_type:
         table_bits = [rule.bits for rule in recipe.rules if rule.operation == "EMBEDDING_LOOKUP"]
-        rows = calibration.load_token_ids(base)
+        rows = calibration.load_token_ids(tokenizer)
         round_model(model, rows, recipe.rounding.four_bit, round_table=table_bits[-1:] == [4])
 
 
@@ -107,28 +111,6 @@ def _compare_graph(length: int, vectors: Vectors, expected: Vectors) -> str:
         f"the fp32 graph of {length} tokens has a cosine of {cosine:.4f} to the base model, expected at least "
         f"{COSINE_MIN}. The exporter computes something else: see stages/convert/graph/fixed.py."
     )
-
-
-def _copy_tokenizer(base: Path, work: Path) -> dict[str, str]:
-    """Copy the tokenizer and return role to file name: SentencePiece's own file, where there is one."""
-    if not (base / PIECES).is_file():
-        return copy_tokenizer(base, work)
-    (work / PIECES).write_bytes((base / PIECES).read_bytes())
-    return {"sentencepiece": PIECES}
-
-
-def _compare_tokenizers(base: Path, tokenizer: VariantTokenizer, special: SpecialIds) -> str:
-    """Return to which probe text the variant's tokenizer gives other ids than the base model's; "" if to none."""
-    from tokenizers import Tokenizer
-
-    original = Tokenizer.from_file(str(base / TOKENIZER))
-    original.no_padding()
-    original.no_truncation()
-    texts = probe_texts.read_texts()
-    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
-        if special.wrap(ids) != original.encode(text).ids:
-            return f"{PIECES} and {TOKENIZER} give different ids to {text!r}. Use the files of one model."
-    return ""
 
 
 def _build_probes(tokenizer: VariantTokenizer, special: SpecialIds, length: int) -> list[list[int]]:
@@ -161,8 +143,3 @@ def _encode_by_graph(path: Path, length: int, rows: list[list[int]]) -> Vectors:
             vectors.append(graph(row, 0))
             progress.update(1)
     return np.stack(vectors)
-
-
-def _count_token_ids(model: "SentenceTransformer") -> int:
-    """Return how many token ids the model knows."""
-    return int(model[0].auto_model.get_input_embeddings().weight.shape[0])

@@ -1,34 +1,45 @@
 """PyTorch reference variants: the base model's own files, with the weights cast or rounded to the recipe's precision.
 
-The model is never loaded into transformers and saved again: saving changes configurations silently (Gemma3's
-sliding_window shrinks every time).
+The model is never loaded into transformers and saved again: saving rewrites configurations and tokenizers in the words
+of the installed version, and an older one that loads them then computes something else.
 """
 
 import shutil
 from pathlib import Path
 
 from embed_foundry import manifest
+from embed_foundry.errors import InputError
 
 from stages.common.config.variant import TorchRecipe
 from stages.common.sources import probe_texts
+from stages.common.sources.base_model.layout import find_transformer
 from stages.common.sources.intake import read_object
-from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders
-from stages.convert.tokenizer import TOKENIZER, copy_tokenizer
+from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders, measure_dimensions
+from stages.convert.tokenizer import TOKENIZER, load_tokenizer
 
 LIBRARIES = ("safetensors", *MODEL_LIBRARIES)
 WEIGHTS = ".safetensors"
 CONFIG = "config.json"
 # torch's name of each precision that weights are cast to.
 CASTS = {"bf16": "bfloat16", "fp16": "float16"}
+# model_type of transformers whose makers rule fp16 out.
+NOT_FP16 = {"embedding_gemma2_text": "EmbeddingGemma 2's model card says that it overflows float16"}
 # Files that the fast tokenizer in tokenizer.json replaces; an 8-bit variant is made for its size.
 SLOW_TOKENIZERS = {"tokenizer.model", "vocab.txt", TOKENIZER}
 
 
 def convert(folders: Folders, recipe: TorchRecipe) -> ConversionResult:
-    """Copy the base model byte for byte, except for its weights."""
+    """Copy the base model byte for byte, except for its weights.
+
+    Raises:
+        InputError: fp16, of a model whose makers rule it out.
+    """
     base, copy = folders.base, folders.work / "model"
+    architecture = read_object(find_transformer(base) / CONFIG).get("model_type")
+    if recipe.precision == "fp16" and architecture in NOT_FP16:
+        raise InputError(f"{NOT_FP16[architecture]}. Take fp16 out of `variant`; use fp32 or bf16 instead.")
     if recipe.precision == "int8":
-        return _quantize_weights(base, copy)
+        return _quantize_weights(folders, copy)
     for name in manifest.files_of(base):
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +48,12 @@ def convert(folders: Folders, recipe: TorchRecipe) -> ConversionResult:
         else:
             shutil.copyfile(base / name, target)
     caveat = _describe_overflow(base) if recipe.precision == "fp16" else ""
-    return ConversionResult(files={"model": "model"}, dimensions=_read_dimensions(copy), caveat=caveat)
+    return ConversionResult(
+        files={"model": "model"},
+        dimensions=_read_dimensions(copy),
+        caveat=caveat,
+        exact=recipe.precision == "fp32",
+    )
 
 
 def _cast_weights(source: Path, target: Path, dtype: str) -> None:
@@ -54,31 +70,30 @@ def _cast_weights(source: Path, target: Path, dtype: str) -> None:
     save_file(tensors, target, metadata)
 
 
-def _quantize_weights(base: Path, copy: Path) -> ConversionResult:
+def _quantize_weights(folders: Folders, copy: Path) -> ConversionResult:
     """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
     from embed_foundry.torch_int8 import METHOD, replace_layers
     from safetensors.torch import save_file
     from sentence_transformers import SentenceTransformer
 
+    base, body = folders.base, find_transformer(folders.base).relative_to(folders.base)
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     transformer = model[0].auto_model
     replace_layers(transformer, fill=True)
     for name in manifest.files_of(base):
-        if name not in SLOW_TOKENIZERS:
+        if Path(name).name not in SLOW_TOKENIZERS:
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target)
-    copy_tokenizer(base, copy)
+    load_tokenizer(base, folders.cache).copy(copy / body)
     save_file(
         {name: tensor.contiguous() for name, tensor in transformer.state_dict().items()},
-        copy / f"model{WEIGHTS}",
+        copy / body / f"model{WEIGHTS}",
         {"format": "pt"},
     )
-    config = read_object(base / CONFIG)
-    (copy / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
-    return ConversionResult(
-        files={"model": "model"}, dimensions=int(model.get_embedding_dimension()), batching="equal_length"
-    )
+    config = read_object(base / body / CONFIG)
+    (copy / body / CONFIG).write_bytes(manifest.canonical(config | {"quantization_config": {"quant_method": METHOD}}))
+    return ConversionResult(files={"model": "model"}, dimensions=measure_dimensions(model), batching="equal_length")
 
 
 def _describe_overflow(base: Path) -> str:
@@ -108,4 +123,4 @@ def _read_dimensions(folder: Path) -> int:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    return int(model.get_embedding_dimension())
+    return measure_dimensions(model)

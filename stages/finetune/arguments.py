@@ -53,7 +53,7 @@ def build_arguments(
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        warmup_ratio=config.warmup,
+        warmup_steps=config.warmup,  # a share
         weight_decay=config.weight_decay,
         optim="adamw_torch_fused" if device == "cuda" else "adamw_torch",
         batch_sampler="no_duplicates",
@@ -73,6 +73,7 @@ def build_arguments(
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
+        log_level_replica="passive",  # as in the first process, which says everything
         seed=config.seed,
         dataloader_pin_memory=device == "cuda",
         # The batch is that of one process, split into equal parts: no text is in it twice, whichever process has it.

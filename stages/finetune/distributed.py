@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import broadcast_object_list
 from embed_foundry.errors import InputError, IntegrityError, RetryableError
 from sentence_transformers import SentenceTransformer
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -83,7 +82,7 @@ def launch(processes: int, function: Callable[[Argument], Result], argument: Arg
 
 
 class DistributedTrainer(Trainer):
-    """The trainer of one rank: texts of all ranks compete, and the first rank's evaluation counts for all."""
+    """The trainer of one rank: texts of all ranks compete."""
 
     def compute_loss(
         self, model: SentenceTransformer, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
@@ -107,13 +106,9 @@ class DistributedTrainer(Trainer):
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:
-        """Evaluate the dev split; all ranks take the first one's figures, so that all stop at the same step."""
+        """Evaluate the dev split; all ranks embed its texts and take the first one's scores, so all stop together."""
         self.gather_function = self._drop_padding
-        if not self.is_world_process_zero():
-            self.evaluator = None
-        output = super().evaluation_loop(*args, **kwargs)
-        (metrics,) = broadcast_object_list([output.metrics])
-        return output._replace(metrics=metrics)
+        return super().evaluation_loop(*args, **kwargs)
 
     def _drop_padding(self, losses: torch.Tensor) -> torch.Tensor:
         """Return a dev batch's loss once per example of the batch, as accelerate's gather_for_metrics does."""

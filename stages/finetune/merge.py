@@ -1,12 +1,13 @@
 """Merging the adapter into the base model's full-precision weights; every other byte stays as it is.
 
-Transformers does not save the model again, because it changes configurations silently (Gemma3's sliding_window shrinks
-with every save) and rewrites tokenizers. The base model's files are copied, and only trained tensors replaced in them.
+Transformers does not save the model again, because it rewrites configurations and tokenizers in the words of its own
+version. The base model's files are copied, and only trained tensors replaced in them.
 """
 
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path
     if config.method == "full":
         expected = _encode_probes(model, probes)
     else:
-        body = PeftModel.from_pretrained(model[0].auto_model, str(adapter)).eval()
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # PEFT asks by a deprecated name
+            body = PeftModel.from_pretrained(model[0].auto_model, str(adapter)).eval()
         expected = _encode_probes(model, probes)
         body.merge_and_unload(safe_merge=True)
     changed = {name: new for name, new in model.state_dict().items() if not torch.equal(new, before[name])}

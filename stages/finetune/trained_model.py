@@ -28,6 +28,8 @@ def prepare_model(config: FinetuneSettings, model: Model, base: Path) -> Sentenc
     trained.max_seq_length = min(config.max_tokens, model.max_tokens)
     trained.prompts, trained.default_prompt_name = {}, None
     body = trained[0].auto_model
+    if config.method == "qlora":
+        _keep_gradients(body)
     for parameter in trained.parameters():
         parameter.requires_grad_(False)
     if config.method == "full":
@@ -38,7 +40,7 @@ def prepare_model(config: FinetuneSettings, model: Model, base: Path) -> Sentenc
         for head in list(trained.children())[1:]:
             head.requires_grad_(True)
     if config.gradient_checkpointing:
-        body.gradient_checkpointing_enable({"use_reentrant": False})
+        body.activation_checkpointing_enable({"use_reentrant": False})
         body.enable_input_require_grads()
     return trained
 
@@ -100,6 +102,19 @@ def _loading_options(config: FinetuneSettings) -> dict[str, object]:
         bnb_4bit_compute_dtype=torch.bfloat16 if uses_bf16(config) else torch.float32,
     )
     return {"quantization_config": four_bit, "dtype": torch.float32}
+
+
+def _keep_gradients(body: torch.nn.Module) -> None:
+    """Keep 4-bit layers differentiable.
+
+    On CPUs with AVX512-BF16 an evaluation packs their weights for a kernel that has no backward, and they stay packed:
+    from then on, layers below get no gradient, without an error (bitsandbytes 0.50).
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for layer in body.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _add_adapter(trained: SentenceTransformer, config: FinetuneSettings, model: Model) -> None:

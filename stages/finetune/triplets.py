@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common.sources import aws
+from stages.common.sources.base_model.layout import find_transformer
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,14 @@ def load_botocore_examples() -> list[Triplet]:
 
 def count_long_texts(triplets: Sequence[Triplet], base: Path, tokens: int) -> tuple[int, int]:
     """Return how many texts of examples have more than `tokens` tokens, and how many texts there are."""
-    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
 
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer = AutoTokenizer.from_pretrained(str(find_transformer(base)), local_files_only=True)
     texts = list(
         dict.fromkeys(text for triplet in triplets for text in (triplet.anchor, triplet.positive, *triplet.negatives))
     )
-    return sum(len(encoding.ids) > tokens for encoding in tokenizer.encode_batch(texts)), len(texts)
+    ids = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+    return sum(len(row) > tokens for row in ids), len(texts)
 
 
 def build_columns(triplets: Sequence[Triplet]) -> dict[str, list[str]]:

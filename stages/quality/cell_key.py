@@ -26,7 +26,8 @@ CODE = (
     *(STAGES / "common" / "records" / f"{name}.py" for name in ("base", "scores", "tasks")),
     *sorted((STAGES / "common" / "sources" / "suite_files").glob("*.py")),
     STAGES / "common" / "contract" / "tables.py",
-    *(RUNTIME / f"{name}.py" for name in ("cpus", "encoder", "kinds", "torch_int8", "variant")),
+    *(RUNTIME / f"{name}.py" for name in ("added_tokens", "cpus", "encoder", "kinds")),
+    *(RUNTIME / f"{name}.py" for name in ("tokenized", "torch_int8", "variant")),
     *(RUNTIME / f"{kind.encoder.partition(':')[0].rpartition('.')[2]}.py" for kind in KINDS.values()),
 )
 

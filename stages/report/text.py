@@ -30,7 +30,7 @@ def _rows(report: Report) -> Iterator[list[str]]:
     variants, base = report.variants, report.baseline.name
     yield ["", *(variant.name for variant in variants)]
     yield ["verdict", *(variant.status for variant in variants)]
-    yield ["size, MB", *(_cell(variant.size_mb, ".1f", variant.missed("size_mb_max")) for variant in variants)]
+    yield ["size, MB", *(_cell(variant.size_mb, ".1f", variant.missed_size) for variant in variants)]
     yield [
         f"cosine to {base}, min",
         *(_cell(variant.cosine_min, ".4f", variant.missed("cosine_min_min")) for variant in variants),

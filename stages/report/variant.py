@@ -61,6 +61,11 @@ class VariantReport:
             return "reference"
         return "PASS" if self.verdict.passes else "OPEN" if self.verdict.inconclusive else "FAIL"
 
+    @property
+    def missed_size(self) -> bool:
+        """Whether the variant misses a limit of its size."""
+        return self.missed("size_mb_max") or self.missed("size_ratio_max")
+
     def score(self, task: str, dimensions: int | None = None) -> float | None:
         """Return the main score of a task at a dimension (None: the full one); None if it was not measured."""
         score = self.evidence.score(task, dimensions)

@@ -1,7 +1,16 @@
-"""The files that sentence-transformers itself exports of a model, for the runners of peer.py."""
+"""Writes what sentence-transformers itself exports of a model; driven by peers.py.
 
+    python exports.py BASE FOLDER RUNNER,…
+
+sentence-transformers' ONNX backend needs optimum-onnx, and so transformers 4: peers.py runs this with their folder in
+PYTHONPATH. The last line of output is JSON: bytes by runner, and failure by runner.
+"""
+
+import json
 import shutil
+import sys
 from functools import lru_cache
+from pathlib import Path
 
 
 def export_models(base, folder, only):
@@ -63,3 +72,7 @@ def export_models(base, folder, only):
     if "st_onnx" in sizes:
         sizes["fastembed"] = sizes["st_onnx"]
     return sizes, failures
+
+
+if __name__ == "__main__":
+    print(json.dumps(export_models(Path(sys.argv[1]), Path(sys.argv[2]), set(filter(None, sys.argv[3].split(","))))))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 STARTED = time.perf_counter()
-THREADS = 2
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 
 
 def sentence_transformers(base, folder, **arguments):

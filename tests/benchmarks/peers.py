@@ -21,8 +21,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from exports import export_models
 from scipy.stats import spearmanr
+
+from stages.convert.graph.optimum_export import prepare_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE_TEXTS = ROOT / "stages/common/sources/probe_texts.txt"
@@ -34,6 +35,8 @@ ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2") | {
     "HF_HUB_OFFLINE": "1",
     "TQDM_DISABLE": "1",
 }
+# Runners that need optimum-onnx, which lives in a folder of its own.
+OPTIMUM, OPTIMUM_CACHE = "st_", ROOT / ".cache/convert"
 
 
 class Peer:
@@ -56,7 +59,7 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | ENVIRONMENT,
+            env=build_environment(optimum=runner.startswith(OPTIMUM)),
         )
         line = self.process.stdout.readline()
         self.error = None if line else self.process.stderr.read().strip().splitlines()[-1]
@@ -78,6 +81,21 @@ class Peer:
         """End the process."""
         self.process.stdin.close()
         self.process.wait()
+
+
+def build_environment(*, optimum):
+    """Return the environment of a process, with optimum-onnx's packages in front of others or without."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | ENVIRONMENT
+    return environment | ({"PYTHONPATH": str(prepare_environment(OPTIMUM_CACHE).resolve())} if optimum else {})
+
+
+def export_models(base, scratch, only):
+    """Let sentence-transformers export the model in a process with optimum-onnx; bytes by runner, failure by runner."""
+    command = [sys.executable, Path(__file__).with_name("exports.py"), base, scratch, ",".join(only)]
+    process = subprocess.run(
+        command, env=build_environment(optimum=True), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def start_peers(base, variants, scratch, only):
@@ -123,12 +141,19 @@ def make_batches(base, specification):
     return [texts[index::6][:size] for index in range(6)]
 
 
-def measure_times(peers, batches, busy):
-    """Return times in ms [rounds, peers]: every peer once a round in random order; busy: after an untimed call."""
+def measure_times(peers, batches, *, busy, fewest=5):
+    """Return times in ms [rounds, peers]: every peer once a round in random order.
+
+    Args:
+        peers: what is timed.
+        batches: texts of one call each, taken in turn.
+        busy: time a call after an untimed one.
+        fewest: rounds even where they exceed the budget.
+    """
     for peer in peers:
         peer.request(batches[0])
     round_s = sum(peer.request(batches[0])["ms"] / 1000 + GAP_S for peer in peers)
-    rounds = max(5, min(60, int(BUDGET_S / round_s)))
+    rounds = max(fewest, min(60, int(BUDGET_S / round_s)))
     times = np.zeros((rounds, len(peers)))
     for number in range(rounds):
         for index in random.sample(range(len(peers)), len(peers)):
@@ -137,6 +162,14 @@ def measure_times(peers, batches, busy):
             times[number, index] = peers[index].request(batches[number % len(batches)])["ms"]
             time.sleep(GAP_S)
     return times
+
+
+def describe_speedups(times):
+    """Return each peer's speed-up over the first one: median [10th-90th percentile]."""
+    return [
+        f"{np.median(ratios):.2f} [{np.quantile(ratios, 0.1):.1f}-{np.quantile(ratios, 0.9):.1f}]"
+        for ratios in (times[:, :1] / times).T
+    ]
 
 
 def measure_sts(peer, path, prompt):
@@ -156,6 +189,13 @@ def compare_cosines(peers):
         (vectors * reference).sum(axis=1) if vectors.shape == reference.shape else np.array([np.nan])
         for vectors in (reference, *others)
     ]
+
+
+def print_table(peers, columns):
+    """Print a row for each peer; `columns` are cells by title."""
+    print("| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
+    for peer, *cells in zip(peers, *columns.values(), strict=True):
+        print(f"| {peer.label} | " + " | ".join(cells) + " |")
 
 
 def parse_arguments():
@@ -182,11 +222,8 @@ def main():
     peers, failures = start_peers(arguments.base, arguments.variants, arguments.scratch, only)
     columns = {}
     for specification in [*arguments.lengths.split(","), *filter(None, [arguments.batch])]:
-        times = measure_times(peers, make_batches(arguments.base, specification), arguments.busy)
-        columns[f"{specification} tok"] = [
-            f"{np.median(ratios):.2f} [{np.quantile(ratios, 0.1):.1f}-{np.quantile(ratios, 0.9):.1f}]"
-            for ratios in (times[:, :1] / times).T
-        ]
+        times = measure_times(peers, make_batches(arguments.base, specification), busy=arguments.busy)
+        columns[f"{specification} tok"] = describe_speedups(times)
         median = np.median(times[:, 0])
         print(f"{specification}: torch {median:.1f} ms, {len(times)} rounds", file=sys.stderr, flush=True)
     columns["MB"] = [f"{peer.size / 1e6:.0f}" for peer in peers]
@@ -196,9 +233,7 @@ def main():
     if arguments.sts:
         scores = [measure_sts(peer, arguments.sts, arguments.prompt) for peer in peers]
         columns["STSBenchmark"] = [f"{score:.2f} ({score - scores[0]:+.2f})" for score in scores]
-    print("| | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
-    for peer, *cells in zip(peers, *columns.values(), strict=True):
-        print(f"| {peer.label} | " + " | ".join(cells) + " |")
+    print_table(peers, columns)
     for label, reason in failures.items():
         print(f"\nnot run: {label}: {reason}")
     for peer in peers:

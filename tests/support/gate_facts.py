@@ -66,6 +66,7 @@ GOOD: dict[str, Any] = {
 # Every limit, each exactly at the value that GOOD has.
 EXACT: dict[str, Any] = {
     "size_mb_max": 20,
+    "size_ratio_max": 1.0,
     "cosine_mean_min": 0.99,
     "cosine_min_min": 0.95,
     "batch_shift_max": 0.01,
@@ -76,6 +77,7 @@ EXACT: dict[str, Any] = {
     "speedup_min": {32: 2.0, 128: 1.5},
     "batch_speedup_min": 1.2,
     "peak_rss_mb_max": 300,
+    "peak_rss_over_baseline_mb_max": 280,
     "cold_start_s_max": 2.0,
 }
 ABSENT = object()

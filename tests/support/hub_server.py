@@ -1,4 +1,4 @@
-"""A local server that speaks the model hub's protocol, as huggingface_hub 0.36 asks for it, and that can misbehave.
+"""A local server that speaks the model hub's protocol, as huggingface_hub asks for it, and that can misbehave.
 
 Small files come from the hub itself, named by git's SHA-1; the others by a redirect to a second server, the file store,
 named by SHA-256, as Git LFS does it. Every request is recorded.
@@ -26,7 +26,7 @@ class Fault:
         endpoint: which requests: api (the listing), head (a file's headers), file (its bytes).
         name: of which file; None is any.
         times: how often, then the server behaves.
-        status: answer with this status, and `headers`, instead.
+        status: answer with this status, and `headers` and `body`, instead.
         cut: close the connection after so many bytes of the body.
         corrupt: send other bytes of the same size.
         ignore_range: send the whole file, whatever range the request names.
@@ -41,6 +41,7 @@ class Fault:
     times: int = ALWAYS
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
     cut: int | None = None
     corrupt: bool = False
     ignore_range: bool = False
@@ -66,6 +67,8 @@ class HubServer(LocalServer):
     Attributes:
         repository_type: models or datasets.
         files: name to bytes.
+        branches: names of the commit, beside its own.
+        gated: what the hub says of the repository: False, "auto" or "manual".
         faults: what goes wrong, in order of preference; change it at any time.
         hits: the requests so far.
     """
@@ -75,6 +78,8 @@ class HubServer(LocalServer):
     ) -> None:
         self.repo, self.revision, self.files, self.large = repo, revision, files, large
         self.repository_type = repository_type
+        self.branches = {"main"}
+        self.gated: bool | str = False
         self.faults: list[Fault] = []
         self.hits: list[Hit] = []
         super().__init__(self._answer)
@@ -96,7 +101,8 @@ class HubServer(LocalServer):
         path = request.path.partition("?")[0]
         # Files of a model stand at the root, those of a dataset under datasets/.
         files = f"/{self.repo}" if self.repository_type == "models" else f"/{self.repository_type}/{self.repo}"
-        if path == f"/api/{self.repository_type}/{self.repo}/revision/{self.revision}":
+        listing = f"/api/{self.repository_type}/{self.repo}/revision/"
+        if path.startswith(listing) and path.removeprefix(listing) in {self.revision, *self.branches}:
             self._serve(request, "api", None)
         elif match := re.fullmatch(f"{files}/resolve/{self.revision}/(.+)|/store/(.+)", path):
             name = match[1] or match[2]
@@ -118,7 +124,7 @@ class HubServer(LocalServer):
         fault.times -= 1
         time.sleep(fault.stall_s)
         if fault.status:
-            self._refuse(request, fault.status, fault.headers)
+            self._refuse(request, fault.status, fault.headers, fault.body)
         elif endpoint == "api":
             self._send_listing(request, fault)
         elif name not in self.files:
@@ -135,7 +141,7 @@ class HubServer(LocalServer):
             if len(data) >= self.large:
                 entry["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
             siblings.append(entry)
-        body = json.dumps({"id": self.repo, "sha": self.revision, "siblings": siblings}).encode()
+        body = json.dumps({"id": self.repo, "sha": self.revision, "gated": self.gated, "siblings": siblings}).encode()
         reply(request, 200, {"Content-Type": "application/json"}, body)
 
     def _send_headers(self, request: BaseHTTPRequestHandler, name: str, fault: Fault) -> None:
@@ -154,20 +160,23 @@ class HubServer(LocalServer):
 
     def _send_file(self, request: BaseHTTPRequestHandler, data: bytes, fault: Fault) -> None:
         body = data[:-1] + bytes([data[-1] ^ 1]) if fault.corrupt else data
-        headers, status, first = {}, 200, 0
+        headers, status, first, end = {}, 200, 0, len(body)
         if (requested := request.headers.get("Range")) and not fault.ignore_range:
-            first, status = int(requested.removeprefix("bytes=").split("-")[0]), 206
+            start, _, last = requested.removeprefix("bytes=").partition("-")
+            first, end, status = int(start), min(len(body), int(last) + 1) if last else len(body), 206
             if first >= len(body):
                 return self._refuse(request, 416, {"Content-Range": f"bytes */{len(body)}"})
-            headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
-        body = body[first:]
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(body)}"
+        body = body[first:end]
         if fault.gzipped:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         reply(request, status, headers, body, fault.cut)
 
-    def _refuse(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+    def _refuse(
+        self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes | None = None
+    ) -> None:
         # Like a careless proxy, it repeats the credentials it was given.
-        body = json.dumps({"error": f"no: {request.headers.get('Authorization')}"}).encode()
+        body = body or json.dumps({"error": f"no: {request.headers.get('Authorization')}"}).encode()
         reply(request, status, {"Content-Type": "application/json", **headers}, body)
 
 

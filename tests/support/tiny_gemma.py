@@ -1,6 +1,5 @@
 """EmbeddingGemma's architecture in a megabyte: bidirectional Gemma3, one full layer in three, two Dense heads."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerF
 WINDOW = 512
 SIZES: dict[str, Any] = {
     "vocab_size": 30522,
-    "hidden_size": 64,
+    "hidden_size": 96,
     "intermediate_size": 96,
     "num_hidden_layers": 3,
     "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
@@ -52,16 +51,14 @@ def write(folder: Path, tokenizer: Path, **changes: Any) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer), pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(raw)
-    _restore_window(raw)
     heads = [
-        modules.Dense(64, 128, bias=False, activation_function=torch.nn.Identity()),
+        modules.Dense(96, 128, bias=False, activation_function=torch.nn.Identity()),
         modules.Dense(128, 48, bias=False, activation_function=torch.nn.Identity()),
     ]
     body = modules.Transformer(str(raw), max_seq_length=1024)
-    SentenceTransformer(modules=[body, modules.Pooling(64), *heads, modules.Normalize()], device="cpu").save(
+    SentenceTransformer(modules=[body, modules.Pooling(96), *heads, modules.Normalize()], device="cpu").save(
         str(folder), create_model_card=False
     )
-    _restore_window(folder)
     manifest.write(folder, {"stage": "download"})
     return folder
 
@@ -74,9 +71,3 @@ def copy_with_loud_tokens(folder: Path, out: Path) -> None:
     weights["embed_tokens.weight"] *= 30_000 / weights["embed_tokens.weight"].abs().max()
     save_file(weights, path, {"format": "pt"})
     manifest.write(out, {"stage": "download"})
-
-
-def _restore_window(folder: Path) -> None:
-    """Undo transformers' halving of the window, which every save and load repeats."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sliding_window": WINDOW}))

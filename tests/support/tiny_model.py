@@ -1,4 +1,4 @@
-"""A base model of a few kilobytes in SentenceTransformer layout, and the configuration that describes it."""
+"""A base model of a few kilobytes in SentenceTransformer layout, of random weights, and its configuration."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -15,27 +16,69 @@ from stages.common.config import Model
 
 REPO, REVISION = "someone/tiny", "0123456789abcdef0123456789abcdef01234567"
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+ROWS, WIDTH, FEED_FORWARD, POSITIONS = 40, 8, 16, 16
 
 
 def files() -> dict[str, bytes]:
-    """Return the model's files: 8 dimensions after Pooling, 6 after Dense, 16 positions."""
+    """Return the model's files: BERT, 8 dimensions after Pooling, 6 after Dense, 16 positions."""
     modules = [
         {"idx": n, "name": str(n), "path": f"{n}_{kind}" if n else "", "type": f"sentence_transformers.models.{kind}"}
         for n, kind in enumerate(MODULES)
     ]
-    table = np.arange(320, dtype=np.float32).reshape(40, 8)
+    bert = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": FEED_FORWARD}
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "auto_map": 2}, "[UNK]"))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "tokenizer_class": "PreTrainedTokenizerFast"}
     return {
-        "config.json": dump({"model_type": "bert", "hidden_size": 8, "max_position_embeddings": 16}),
-        "modules.json": dump(modules),
-        "1_Pooling/config.json": dump({"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}),
-        "2_Dense/config.json": dump(
-            {"in_features": 8, "out_features": 6, "activation_function": "torch.nn.modules.linear.Identity"}
+        "config.json": dump(
+            {"model_type": "bert", "vocab_size": ROWS, "max_position_embeddings": POSITIONS, "pad_token_id": 0, **bert}
         ),
-        "2_Dense/model.safetensors": save({"linear.weight": np.ones((6, 8), np.float32)}),
-        "model.safetensors": save({"embeddings": table}),
-        "tokenizer.json": Tokenizer(WordLevel({"[UNK]": 0, "auto_map": 1}, "[UNK]")).to_str().encode(),
-        "tokenizer_config.json": dump({"model_max_length": 16}),
+        "modules.json": dump(modules),
+        "1_Pooling/config.json": dump({"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True}),
+        "2_Dense/config.json": dump(
+            {
+                "in_features": WIDTH,
+                "out_features": 6,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            }
+        ),
+        "2_Dense/model.safetensors": save({"linear.weight": _random(6, WIDTH)}),
+        "model.safetensors": weights(),
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": dump({"model_max_length": POSITIONS, **special}),
     }
+
+
+def weights(seed: int = 0, *, without: str = "?", **others: NDArray[np.float32]) -> bytes:
+    """Return the transformer's weights: a BERT of one layer.
+
+    Args:
+        seed: of their random values.
+        without: tensors to leave out, by the start of their names.
+        others: tensors to add or to replace.
+    """
+    layer, square = "encoder.layer.0", (WIDTH, WIDTH)
+    shapes = {
+        "embeddings.word_embeddings": (ROWS, WIDTH),
+        "embeddings.position_embeddings": (POSITIONS, WIDTH),
+        "embeddings.token_type_embeddings": (2, WIDTH),
+        "embeddings.LayerNorm": (WIDTH,),
+        **{f"{layer}.attention.self.{part}": square for part in ("query", "key", "value")},
+        f"{layer}.attention.output.dense": square,
+        f"{layer}.attention.output.LayerNorm": (WIDTH,),
+        f"{layer}.intermediate.dense": (FEED_FORWARD, WIDTH),
+        f"{layer}.output.dense": (WIDTH, FEED_FORWARD),
+        f"{layer}.output.LayerNorm": (WIDTH,),
+        "pooler.dense": square,
+    }
+    tensors = {f"{name}.weight": _random(*shape, seed=seed) for name, shape in shapes.items()}
+    biases = {name: shape[0] for name, shape in shapes.items() if not name.endswith("_embeddings")}
+    tensors |= {f"{name}.bias": np.zeros(size, np.float32) for name, size in biases.items()} | others
+    return save({name: tensor for name, tensor in tensors.items() if not name.startswith(without)})
+
+
+def _random(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
 def config(contents: dict[str, bytes] | None = None, *, pinned: bool = True, **changes: Any) -> Model:

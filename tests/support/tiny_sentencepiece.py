@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from embed_foundry import manifest
 from sentencepiece import SentencePieceTrainer
-from transformers import GemmaTokenizerFast
+from transformers import GemmaTokenizer
 
 from stages.common.sources import probe_texts
 from support import tiny_gemma
@@ -43,9 +44,14 @@ def write(folder: Path, donor: Path, rows: int = PIECES) -> Path:
         minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()
-    shutil.copy(folder / "tokenizer.model", folder / "original.model")
-    GemmaTokenizerFast(str(folder / "tokenizer.model"), add_eos_token=True).save_pretrained(folder)
-    shutil.move(folder / "original.model", folder / "tokenizer.model")
+    _convert(folder / "tokenizer.model").save_pretrained(folder)
     assert "byte_fallback" in json.loads((folder / "tokenizer.json").read_text())["model"]
     manifest.write(folder, {"stage": "download"})
     return folder
+
+
+def _convert(pieces: Path) -> GemmaTokenizer:
+    """Return what transformers makes of a SentencePiece model alone; its <mask> has an id past the pieces."""
+    with tempfile.TemporaryDirectory() as alone:
+        shutil.copy(pieces, alone)
+        return GemmaTokenizer.from_pretrained(alone, add_bos_token=True, add_eos_token=True)

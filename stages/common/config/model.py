@@ -59,10 +59,12 @@ class Model(Strict):
         folder: a SentenceTransformer folder, for source=folder.
         files: file name -> SHA-256; None checks the file against the hub's own digest only.
         license: the model's licence.
+        parameters: how many weights it has; None if nobody has counted.
         dimensions: length of a full vector.
         matryoshka: vector lengths to evaluate.
         max_tokens: longest input; longer ones are truncated.
-        prompts: prompt name -> text before an input; names are mteb's prompt and task types.
+        prompts: prompt name -> text before an input; names are mteb's prompt and task types. An empty text stands for
+            none; download requires a text, or an empty one, for each of the model's own (docs/models.md).
     """
 
     name: str
@@ -73,6 +75,7 @@ class Model(Strict):
     folder: str | None
     files: dict[ModelFile, Sha256 | None] = Field(min_length=1)
     license: License
+    parameters: Annotated[int, Field(gt=0)] | None = None
     dimensions: int = Field(gt=0)
     matryoshka: list[int]
     max_tokens: int = Field(gt=0)

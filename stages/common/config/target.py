@@ -23,6 +23,7 @@ class Limits(Strict):
     """
 
     size_mb_max: Limit | None = None
+    size_ratio_max: Limit | None = None
     cosine_mean_min: Limit | None = None
     cosine_min_min: Limit | None = None
     batch_shift_max: Limit | None = None
@@ -33,6 +34,7 @@ class Limits(Strict):
     speedup_min: dict[int, Limit] = Field(default={})
     batch_speedup_min: Limit | None = None
     peak_rss_mb_max: Limit | None = None
+    peak_rss_over_baseline_mb_max: Limit | None = None
     cold_start_s_max: Limit | None = None
 
 

@@ -16,6 +16,8 @@ def _require_regex(pattern: str) -> str:
     return pattern
 
 
+# What writes an ONNX graph: torch.export, or optimum-onnx in an environment of its own.
+Exporter = Literal["torch", "optimum"]
 Regex = Annotated[str, AfterValidator(_require_regex)]
 
 
@@ -49,6 +51,7 @@ class OnnxRecipe(Strict):
     kind: Literal["onnx"]
     precision: Literal["fp32", "int8", "q8", "q4"]
     opset: int = Field(ge=17)
+    exporter: Exporter
     quantize: OnnxQuantize | None
 
     @model_validator(mode="after")
@@ -72,6 +75,7 @@ class OpenvinoRecipe(Strict):
     kind: Literal["openvino"]
     precision: Literal["fp32", "int8"]
     opset: int = Field(ge=17)
+    exporter: Exporter
     inference_precision: Literal["f32", "bf16"]
     compress: OpenvinoCompress | None
 

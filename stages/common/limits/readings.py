@@ -38,6 +38,25 @@ def read_size(variant: Assessment, baseline: Assessment, key: str) -> Iterator[R
     yield Reading("", variant.evidence.size_mb)
 
 
+def read_size_ratio(variant: Assessment, baseline: Assessment, key: str) -> Iterator[Reading]:
+    """Yield the size of all files over the size of the baseline's."""
+    size = baseline.evidence.size_mb
+    yield Reading("", variant.evidence.size_mb / size if size else None, "not measured, the baseline has no files")
+
+
+def read_rss_over_baseline(variant: Assessment, baseline: Assessment, key: str) -> Iterator[Reading]:
+    """Yield the peak memory of a process less the size of the baseline's files, in 10^6 bytes.
+
+    Not a ratio of two processes: torch's own memory depends on what is installed. Nor less the variant's own files:
+    then a smaller file would look worse.
+    """
+    latency = variant.evidence.latency
+    if isinstance(latency, Failure):
+        yield Reading("", None, "not measured, latency failed")
+    else:
+        yield Reading("", latency.peak_rss_mb - baseline.evidence.size_mb)
+
+
 def read_parity(figure: Callable[[Parity], float | None]) -> Reader:
     """Return the reader of one parity figure."""
 

@@ -45,6 +45,7 @@ class LimitSpec:
 # In the order in which they are judged and shown.
 LIMITS = (
     LimitSpec("size_mb_max", "max", readings.read_size, "size", "MB", 1),
+    LimitSpec("size_ratio_max", "max", readings.read_size_ratio, "size, of the baseline's", "%", 1),
     LimitSpec(
         "cosine_mean_min", "min", readings.read_parity(lambda parity: parity.cosine_mean), "mean cosine", decimals=5
     ),
@@ -62,6 +63,14 @@ LIMITS = (
     ),
     LimitSpec(
         "peak_rss_mb_max", "max", readings.read_latency(lambda latency: latency.peak_rss_mb), "peak memory", "MB", 0
+    ),
+    LimitSpec(
+        "peak_rss_over_baseline_mb_max",
+        "max",
+        readings.read_rss_over_baseline,
+        "peak memory, less the baseline's files",
+        "MB",
+        0,
     ),
     LimitSpec(
         "cold_start_s_max",

@@ -23,6 +23,8 @@ class Parity(SparseRecord):
         padded_batch_min: least cosine when a long text pads the short ones.
         one_token, at_limit: cosine of a one-token text, and of one truncated at the token limit.
         lengths: where each length has a graph of its own: tokens -> least cosine through that very graph.
+        hard_texts: texts of hard_texts.json, without and with a prompt, whose token ids are the base model's.
+        hard_l2_max: largest L2 distance of their vectors to the base model's.
     """
 
     texts: int
@@ -38,6 +40,8 @@ class Parity(SparseRecord):
     one_token: float | None = None
     at_limit: float | None = None
     lengths: dict[int, float] | None = None
+    hard_texts: int | None = None
+    hard_l2_max: float | None = None
 
 
 _ADAPTER: TypeAdapter[Parity | Failure] = TypeAdapter(Parity | Failure)

@@ -2,6 +2,8 @@
 
 Loading a model can run code in four ways: Python files, `auto_map` (transformers imports what it names), a module type
 or activation that sentence-transformers imports by name, and pickles. Each is refused before anything loads the model.
+Only an `auto_map` of classes that transformers has itself may stay: models are older than their place in transformers,
+and nothing here lets it run code (`trust_remote_code` is false).
 """
 
 import json
@@ -19,7 +21,10 @@ PICKLES = (".bin", ".ckpt", ".h5", ".joblib", ".msgpack", ".pickle", ".pkl", ".p
 # First bytes of pickles (protocol 2 and later) and of zip archives, torch's container of pickles.
 PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"PK\x05\x06")
 # Keys by which a configuration makes transformers import code.
-CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
+CODE_MAP = "auto_map"
+CODE_KEYS = (CODE_MAP, "custom_pipelines", "trust_remote_code")
+# Entries of `auto_map` that loading a text encoder reads.
+LOADED_CLASSES = ("AutoConfig", "AutoModel", "AutoProcessor", "AutoTokenizer")
 ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z_]\w*)+")
 REFETCH = "Get the file again from its source."
 
@@ -101,6 +106,14 @@ def read_object(path: Path) -> JsonObject:
     return value
 
 
+def list_named_classes(value: JsonValue) -> list[str]:
+    """Return the classes that `auto_map` names anywhere in a configuration, of those that a text encoder loads."""
+    maps = [entry for key, entry in _iterate_entries(value) if key == CODE_MAP and isinstance(entry, dict)]
+    references = [entry[key] for entry in maps for key in LOADED_CLASSES if entry.get(key)]
+    names = [name for entry in references for name in (entry if isinstance(entry, list) else [entry]) if name]
+    return [str(name).rpartition(".")[2] for name in names]
+
+
 def unexpected_code_error(path: Path, code: str) -> IntegrityError:
     """Return the error for a file that would run code."""
     return IntegrityError(
@@ -142,11 +155,23 @@ def _require_unique_keys(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
 
 def _check_config(path: Path) -> None:
     for key, value in _iterate_entries(read_json(path)):
+        if key == CODE_MAP and _names_only_own_classes(value):
+            continue
         if key in CODE_KEYS and value:
             raise unexpected_code_error(path, f"the key {key!r}, by which loading the model imports code")
         # sentence-transformers' Dense imports a dotted name; transformers' activations have plain names.
         if key == "activation_function" and "." in str(value) and not ACTIVATION.fullmatch(str(value)):
             raise unexpected_code_error(path, f"activation {value!r}, which is not one of torch.nn")
+
+
+def _names_only_own_classes(value: JsonValue) -> bool:
+    """Return whether transformers has all classes of an `auto_map` itself, under the same names."""
+    names = list_named_classes({CODE_MAP: value})
+    if not names:
+        return False
+    import transformers
+
+    return set(names) <= set(dir(transformers))
 
 
 def _is_config(path: Path) -> bool:

@@ -1,8 +1,9 @@
 """A SentenceTransformer as one torch module of one length, which litert-torch traces: ids and mask in, unit vector out.
 
-transformers' own modules run inside, so operations are named after them, and a recipe's rules match those names. Gemma3
-attends by a function of this module: litert-torch 0.10 exports transformers' own, which copies keys for every query
-head, with keys reshaped instead of transposed. It reports no error, and the graph computes other vectors.
+The modules of sentence-transformers and transformers run inside, so operations are named after them, and a recipe's
+rules match those names. Where query heads share keys, models attend by a function of this module: litert-torch 0.10
+exports transformers' own, which copies keys for every query head, with keys reshaped instead of transposed. It reports
+no error, and the graph computes other vectors.
 
 litert-torch writes the names of this module and of `Fixed` into tensor names: another name gives files of other bytes.
 """
@@ -16,12 +17,13 @@ from embed_foundry.errors import InputError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.convert.graph.gemma3 import MASKED, read_window_reach
-from stages.convert.graph.onnx_export import HEADS
+from stages.convert.graph import gemma3
+from stages.convert.graph.layers import MASKED
 from stages.convert.graph.onnx_model import SENTENCE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PretrainedConfig
 
 ATTENTION = "embed_foundry_folded"
 # Query rows of a block of a sliding layer: they see the block's own keys and those within the window's reach.
@@ -43,13 +45,21 @@ class Block:
     mask: Tensor
 
 
+def read_window_reach(config: "PretrainedConfig") -> int | None:
+    """Return how many tokens a sliding layer sees to either side; None if the model does not take masks in blocks."""
+    if config.model_type == "gemma3_text" and config.use_bidirectional_attention:
+        return gemma3.read_window_reach(config)
+    return int(config.sliding_window) if config.model_type == "embedding_gemma2_text" else None
+
+
 def attend(
     _module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: list[Block],
+    attention_mask: list[Block] | Tensor | None,
     scaling: float,
+    softcap: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Attend block by block, without copying keys: query heads that share a key/value head become rows of it.
@@ -58,20 +68,26 @@ def attend(
         query: [1, heads, length, width].
         key: [1, shared heads, length, width].
         value: as `key`.
-        attention_mask: the blocks, which transformers passes on unchanged.
+        attention_mask: the blocks, which transformers passes on unchanged; or its own mask [1, 1, length, length].
         scaling: of the scores.
+        softcap: the scores' limit, approached by tanh.
 
     Returns:
         The outputs [1, length, heads, width], and None for the attention weights.
     """
-    _, heads, _, width = query.shape
+    _, heads, length, width = query.shape
     shared = key.shape[1]
+    if not isinstance(attention_mask, list):
+        mask = query.new_zeros(1, 1, 1, length) if attention_mask is None else attention_mask
+        attention_mask = [Block(slice(0, length), slice(0, length), mask)]
     outputs = []
     for block in attention_mask:
         rows = query[:, :, block.rows]
         size = rows.shape[2]
         folded = rows.reshape(1, shared, heads // shared * size, width)
         scores = torch.matmul(folded, key[:, :, block.keys].transpose(2, 3)) * scaling
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
         weights = torch.softmax(scores.reshape(1, heads, size, -1) + block.mask, dim=-1)
         mixed = torch.matmul(weights.reshape(1, shared, heads // shared * size, -1), value[:, :, block.keys])
         outputs.append(mixed.reshape(1, heads, size, width))
@@ -79,29 +95,28 @@ def attend(
 
 
 class Fixed(nn.Module):
-    """The model at one length.
+    """The model at one length: all its modules in order, as sentence-transformers runs them.
 
     Args:
         model: a SentenceTransformer in fp32; its transformer is changed.
         length: tokens of every input, padding included.
 
     Raises:
-        InputError: the model has modules other than a transformer, pooling, dense heads and normalisation.
+        InputError: its first module is no transformer, or its pooling needs to know where a prompt ends.
     """
 
     def __init__(self, model: "SentenceTransformer", length: int) -> None:
         super().__init__()
-        names = {type(module).__name__ for module in [*model][1:]}
-        if unsupported := sorted(names - HEADS):
-            raise InputError(f"modules {unsupported} cannot be converted to LiteRT yet. Leave tflite out of `variant`.")
-        self.encoder = model[0].auto_model
-        self.pooling = next(module for module in model if type(module).__name__ == "Pooling")
-        self.heads = nn.ModuleList(module for module in model if type(module).__name__ == "Dense")
+        transformer, *heads = model
+        _require_convertible(transformer, heads)
+        self.transformer = transformer
+        self.heads = nn.ModuleList(heads)
         self.length = length
-        self.gemma = self.encoder.config.model_type == "gemma3_text"
-        if self.gemma:
-            _use_block_attention(self.encoder)
-            self.reach = read_window_reach(self.encoder.config)
+        encoder = transformer.auto_model
+        self.reach = read_window_reach(encoder.config)
+        if self.reach is not None or _shares_keys(encoder):
+            _use_folded_attention(encoder)
+        if self.reach is not None:
             row, key = torch.arange(BLOCK)[:, None], torch.arange(BLOCK + 2 * self.reach)[None] - self.reach
             band = torch.where((row - key).abs() <= self.reach, 0.0, MASKED)
             self.register_buffer("band", band[None, None], persistent=False)
@@ -109,33 +124,51 @@ class Fixed(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Return the unit vector: int32 [1, length], int32 [1, length] -> float32 [1, dimensions]."""
         inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.gemma:
+        if self.reach is not None:
             padding = (1.0 - attention_mask.to(torch.float32))[:, None, None, :] * MASKED
             full = [Block(slice(0, self.length), slice(0, self.length), padding)]
-            windows = list(self._split_into_windows(padding)) if self.length > self.reach + 1 else full
+            windows = list(self._split_into_windows(padding, self.reach)) if self.length > self.reach + 1 else full
             inputs["attention_mask"] = {"full_attention": full, "sliding_attention": windows}
-            inputs |= {"position_ids": torch.arange(self.length)[None], "use_cache": False}
-        features = {"token_embeddings": self.encoder(**inputs)[0], "attention_mask": attention_mask}
-        vector = self.pooling(features)[SENTENCE]
+        features = self.transformer(inputs) | {"attention_mask": attention_mask}
         for head in self.heads:
-            vector = head.activation_function(head.linear(vector))
-        return {SENTENCE: functional.normalize(vector, dim=-1)}
+            features = head(features)
+        return {SENTENCE: functional.normalize(features[SENTENCE], dim=-1)}
 
-    def _split_into_windows(self, padding: Tensor) -> Iterator[Block]:
+    def _split_into_windows(self, padding: Tensor, reach: int) -> Iterator[Block]:
         """Yield the blocks of a sliding layer; all window masks are slices of one small table, whatever the length."""
         for start in range(0, self.length, BLOCK):
             stop = min(start + BLOCK, self.length)
-            first, last = max(0, start - self.reach), min(self.length, stop + self.reach)
-            shift = first - (start - self.reach)
+            first, last = max(0, start - reach), min(self.length, stop + reach)
+            shift = first - (start - reach)
             near = self.band[:, :, : stop - start, shift : shift + last - first]
             yield Block(slice(start, stop), slice(first, last), near + padding[..., first:last])
 
 
-def _use_block_attention(encoder: nn.Module) -> None:
-    """Make a transformers Gemma3 attend by `attend`, in place."""
+def _require_convertible(transformer: nn.Module, heads: list[nn.Module]) -> None:
+    """Check that ids and a mask are all that the modules need."""
+    if not hasattr(transformer, "auto_model"):
+        raise InputError(
+            f"the first module is {type(transformer).__name__}, expected Transformer. Leave tflite out of `variant`."
+        )
+    if not all(getattr(head, "include_prompt", True) for head in heads):
+        raise InputError(
+            "pooling leaves out a prompt's tokens (include_prompt: false), but a LiteRT graph is not told where a "
+            "prompt ends. Leave tflite out of `variant`."
+        )
+
+
+def _shares_keys(encoder: nn.Module) -> bool:
+    """Return whether several query heads of a layer share a key/value head."""
+    return any(getattr(module, "num_key_value_groups", 1) > 1 for module in encoder.modules())
+
+
+def _use_folded_attention(encoder: nn.Module) -> None:
+    """Make a transformers model attend by `attend`, in place, with masks of floats."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
-    encoder.config._attn_implementation = ATTENTION
-    for layer in encoder.layers:
-        layer.self_attn.config._attn_implementation = ATTENTION
+    ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, eager_mask)
+    for module in encoder.modules():
+        if hasattr(module, "config"):
+            module.config._attn_implementation = ATTENTION

@@ -11,20 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.convert.graph.layers import AttentionPlan, Norm, join_linear, select_weights
 from stages.convert.graph.rotary import RotaryTable, rotate
 
 if TYPE_CHECKING:
     from transformers import Gemma3TextConfig, Gemma3TextModel, PretrainedConfig
-
-# Longest text whose sliding layers are computed in one piece, and query rows of a block in longer ones: up to 512
-# tokens, a block (256 rows and 256 keys to either side) would cover all keys. Other values were not tried.
-WHOLE, BLOCK = 512, 256
-# Added to masked scores. Finite: -inf gives NaN in rows that see padding only, as most rows of a short text do.
-MASKED = -1e9
+# Longest text whose sliding layers are computed in one piece: up to 512 tokens, a block (256 rows and 256 keys to
+# either side) would cover all keys. Other values were not tried.
+WHOLE = 512
 
 
 def supports(config: "PretrainedConfig") -> bool:
-    """Return whether this module computes what a transformers configuration describes; others go through optimum."""
+    """Return whether this module computes what a transformers configuration describes."""
     return bool(
         config.model_type == "gemma3_text"
         and config.use_bidirectional_attention
@@ -32,7 +30,7 @@ def supports(config: "PretrainedConfig") -> bool:
         and config.hidden_activation == "gelu_pytorch_tanh"
         and not config.attention_bias
         and not config.attn_logit_softcapping
-        and not config.rope_scaling
+        and all(rope["rope_type"] == "default" for rope in config.rope_parameters.values())
     )
 
 
@@ -42,50 +40,6 @@ def read_window_reach(config: "Gemma3TextConfig") -> int:
     transformers halves the file's window for bidirectional models and adds one, because it compares by "<".
     """
     return int(config.sliding_window) - 1
-
-
-class Norm(nn.Module):
-    """Root mean square norm with Gemma's weight, stored as its difference from one."""
-
-    def __init__(self, weight: Tensor, epsilon: float, scale: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter((1 + weight) * scale, requires_grad=False)
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon) * self.weight
-
-
-class AttentionPlan:
-    """Which queries attend to which keys: query rows by block, the keys each block reaches, and the masks.
-
-    Args:
-        mask: [b, t], 1 for a token, 0 for padding.
-        reach: tokens that a position of a sliding layer sees to either side.
-
-    Attributes:
-        rows: [n, r] positions of the queries of each of n blocks; the last block repeats the last position.
-        keys: [n, w] positions of the keys of each block.
-        full: [b, 1, 1, t] what full attention adds to its scores.
-        window: [b, n, 1, r, w] what sliding attention adds to its scores.
-    """
-
-    def __init__(self, mask: Tensor, reach: int) -> None:
-        # A tensor, not a Python number: the exported graph computes the plan for the length it is given.
-        length = torch.tensor(mask.shape[1])
-        blocks = torch.where(length > WHOLE, (length + BLOCK - 1) // BLOCK, torch.ones_like(length))
-        size = (length + blocks - 1) // blocks
-        width = torch.minimum(size + 2 * reach, length)
-        first = torch.arange(blocks) * size
-        rows = first[:, None] + torch.arange(size)
-        self.keys = torch.minimum((first - reach).clamp(min=0), length - width)[:, None] + torch.arange(width)
-        near = (rows[:, :, None] - self.keys[:, None, :]).abs() <= reach
-        padding = (1 - mask.to(torch.float32)) * MASKED
-        self.rows = torch.minimum(rows, length - 1)
-        self.full = padding[:, None, None, :]
-        window = torch.where(near, 0.0, MASKED)
-        self.window = torch.minimum(window, padding[:, self.keys][:, :, None, :])[:, :, None]
 
 
 class Layer(nn.Module):
@@ -101,15 +55,16 @@ class Layer(nn.Module):
         super().__init__()
         self.heads, self.width = config.num_attention_heads, config.head_dim
         self.sliding = config.layer_types[number] == "sliding_attention"
-        self.qkv = _join_linear(*(weights[f"self_attn.{part}_proj.weight"] for part in "qkv"))
-        self.out = _join_linear(weights["self_attn.o_proj.weight"])
-        self.gate_up = _join_linear(*(weights[f"mlp.{part}_proj.weight"] for part in ("gate", "up")))
-        self.down = _join_linear(weights["mlp.down_proj.weight"])
+        self.qkv = join_linear(*(weights[f"self_attn.{part}_proj.weight"] for part in "qkv"))
+        self.out = join_linear(weights["self_attn.o_proj.weight"])
+        self.gate_up = join_linear(*(weights[f"mlp.{part}_proj.weight"] for part in ("gate", "up")))
+        self.down = join_linear(weights["mlp.down_proj.weight"])
 
         def norm(name: str, scale: float = 1.0) -> Norm:
-            return Norm(weights[f"{name}.weight"], config.rms_norm_eps, scale)
+            return Norm((1 + weights[f"{name}.weight"]) * scale, config.rms_norm_eps)
 
-        # The query norm includes the scores' scale: one multiplication less for each score.
+        # Gemma3 stores a norm's weight as its difference from one. The query norm includes the scores' scale: one
+        # multiplication less for each score.
         self.query_norm = norm("self_attn.q_norm", config.query_pre_attn_scalar**-0.5)
         self.key_norm = norm("self_attn.k_norm")
         self.before_attention, self.after_attention = norm("input_layernorm"), norm("post_attention_layernorm")
@@ -140,7 +95,7 @@ class Layer(nn.Module):
         return mixed.transpose(2, 3).flatten(3).flatten(1, 2)[:, : queries.shape[1]]
 
 
-class Gemma3(nn.Module):
+class Encoder(nn.Module):
     """The encoder from token ids to one vector per token.
 
     Args:
@@ -154,33 +109,20 @@ class Gemma3(nn.Module):
         self.scale = config.hidden_size**0.5
         self.reach = read_window_reach(config)
         self.layers = nn.ModuleList(
-            Layer(_select_weights(weights, f"layers.{number}."), config, number)
+            Layer(select_weights(weights, f"layers.{number}."), config, number)
             for number in range(config.num_hidden_layers)
         )
-        self.norm = Norm(weights["norm.weight"], config.rms_norm_eps)
+        self.norm = Norm(1 + weights["norm.weight"], config.rms_norm_eps)
         length, width = config.max_position_embeddings, config.head_dim
-        self.sliding = RotaryTable(config.rope_local_base_freq, width, length)
-        self.full = RotaryTable(config.rope_theta, width, length)
+        self.sliding = RotaryTable(config.rope_parameters["sliding_attention"]["rope_theta"], width, length)
+        self.full = RotaryTable(config.rope_parameters["full_attention"]["rope_theta"], width, length)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return token vectors: int64 [b, t], int64 [b, t] -> float32 [b, t, hidden]."""
         length = input_ids.shape[1]
-        plan = AttentionPlan(attention_mask, self.reach)
+        plan = AttentionPlan(attention_mask, self.reach, WHOLE)
         sliding, full = self.sliding(length), self.full(length)
         x = self.embed(input_ids) * self.scale
         for layer in self.layers:
             x = layer(x, plan, sliding if layer.sliding else full)
         return self.norm(x)
-
-
-def _join_linear(*weights: Tensor) -> nn.Linear:
-    """Return one linear layer that computes the outputs of all these matrices, in their order."""
-    weight = torch.cat(weights)
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    return linear
-
-
-def _select_weights(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names have a prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

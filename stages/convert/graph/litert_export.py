@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_foundry.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -17,6 +19,9 @@ def export_litert(module: "nn.Module", length: int, path: Path) -> None:
         module: from input_ids and attention_mask [1, length] to a dictionary of outputs, in evaluation mode.
         length: tokens of every input.
         path: the file.
+
+    Raises:
+        InputError: litert-torch cannot convert the module; the message carries the first line of its reason.
     """
     import torch
 
@@ -29,8 +34,14 @@ def export_litert(module: "nn.Module", length: int, path: Path) -> None:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch about its own export
-        exported = litert_torch.convert(module, sample_kwargs=inputs)
-    exported.export(str(path))
+        try:
+            exported = litert_torch.convert(module, sample_kwargs=inputs)
+            exported.export(str(path))
+        except Exception as error:  # torch.export, torch_xla and MLIR have errors of their own
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            raise InputError(
+                f"litert-torch cannot convert the model ({reason}). Leave tflite out of `variant`."
+            ) from error
     path.chmod(0o644)
     del exported
     gc.collect()  # its gigabytes are in reference cycles

@@ -1,4 +1,4 @@
-"""The export to ONNX: traced from a module of this package where there is one, else by optimum."""
+"""The export to ONNX: the whole SentenceTransformer, traced by torch.export; or by optimum, where a recipe says so."""
 
 import ast
 import tempfile
@@ -9,82 +9,103 @@ from typing import TYPE_CHECKING
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
-from stages.convert.conversion import GRAPH_LIBRARIES, THREADS
-from stages.convert.graph.onnx_model import GRAPH, SENTENCE, TOKENS, save
+from stages.common.config.variant import Exporter
+from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, measure_dimensions
+from stages.convert.graph import rewrites
+from stages.convert.graph.onnx_model import GRAPH, PROMPT_LENGTH, SENTENCE, TOKENS, save
+from stages.convert.graph.optimum_export import export_by_optimum
 from stages.convert.intermediate import load_or_make
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from sentence_transformers import SentenceTransformer
-    from torch import nn
 
-# Modules after the transformer that `_build_sentence_module` and fixed.py run as sentence-transformers does.
-HEADS = {"Pooling", "Dense", "Normalize"}
+# Tokens of the text that is traced. Gemma3's windows in blocks take another path from 512 tokens on.
+TRACED_TOKENS = 700
+# The graph's names of the two axes that take any size.
+AXES = ("batch", "length")
 
 
-def export(base: Path, opset: int, cache: Path) -> Path:
+def export(base: Path, opset: int, cache: Path, exporter: Exporter = "torch") -> Path:
     """Return the graph's file of a SentenceTransformer folder: both outputs named, nodes named after their modules.
 
     Args:
         base: the verified folder.
         opset: ONNX operator set.
         cache: a folder for graphs, which later calls take from there (EmbeddingGemma: a minute); read them only.
+        exporter: what writes the graph.
 
     Raises:
         InputError: the architecture cannot be exported; the message carries the exporter's reason.
+        RetryableError: optimum's environment cannot be installed.
     """
     folder = load_or_make(
         cache,
         "graph",
-        {"base": manifest.read(base).digest, "opset": opset},
+        {"base": manifest.read(base).digest, "opset": opset, "exporter": exporter},
         code=[Path(__file__).parent],
         libraries=GRAPH_LIBRARIES,
-        make=lambda work: save(_export(base, opset), work / GRAPH),
+        make=lambda work: save(_export(base, opset, cache, exporter), work / GRAPH),
     )
     return folder / GRAPH
 
 
-def _export(base: Path, opset: int) -> "ModelProto":
+def _export(base: Path, opset: int, cache: Path, exporter: Exporter) -> "ModelProto":
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from stages.convert.graph import gemma3
-
     torch.set_num_threads(THREADS)
-    model = SentenceTransformer(
-        str(base), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
-    ).eval()
-    heads = {type(module).__name__ for module in [*model][1:]}
-    traceable = gemma3.supports(model[0].auto_model.config) and heads <= HEADS
-    try:
-        exported = _trace(model, opset) if traceable else _export_by_optimum(base, opset)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{base}: it cannot be exported to ONNX ({error}). Leave onnx and openvino variants out of `variant`."
-        ) from error
-    _normalize_names(exported, int(model.get_embedding_dimension()))
+    options = {"dtype": torch.float32, "attn_implementation": "eager"}
+    model = SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=options).eval()
+    dimensions = measure_dimensions(model)
+    if exporter == "optimum":
+        with tempfile.TemporaryDirectory() as scratch:
+            exported = export_by_optimum(base, opset, Path(scratch), cache)
+    else:
+        exported = _export_by_torch(base, model, opset)
+    rewrites.split_linear_layers(exported)
+    rewrites.keep_sums_apart(exported)
+    _normalize_names(exported, dimensions)
     return exported
 
 
+def _export_by_torch(base: Path, model: "SentenceTransformer", opset: int) -> "ModelProto":
+    try:
+        return _trace(model, opset)
+    except (AttributeError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(
+            f"{base}: it cannot be exported to ONNX ({_first_line(error)}). "
+            "Leave onnx and openvino variants out of `variant`."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def _trace(model: "SentenceTransformer", opset: int) -> "ModelProto":
+    """Return the model's graph for any batch and any length that its positions allow."""
     import torch
 
-    ids = torch.arange(2, 2 + 2 * 700).reshape(2, 700) % model[0].auto_model.config.vocab_size
-    mask = torch.ones_like(ids)
-    mask[1, 100:] = 0
-    batch, length = torch.export.Dim("b"), torch.export.Dim("s", max=model[0].auto_model.config.max_position_embeddings)
-    axes = {0: batch, 1: length}
-    program = torch.export.export(
-        _build_sentence_module(model),
-        (ids, mask),
-        dynamic_shapes={"input_ids": axes, "attention_mask": axes},
-        strict=True,
-    )
+    from stages.convert.graph.sentence import Sentence
+
+    sentence = Sentence(model).eval()
+    length = min(TRACED_TOKENS, model.get_max_seq_length() or TRACED_TOKENS)
+    vocabulary = int(model[0].auto_model.get_input_embeddings().weight.shape[0])
+    inputs = [torch.arange(2, 2 + 2 * length).reshape(2, length) % vocabulary, torch.ones(2, length, dtype=torch.int64)]
+    inputs[1][1, length // 2 :] = 0
+    axes = [{0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for _ in inputs]
+    names = ["input_ids", "attention_mask"]
+    if not sentence.pools_prompt:
+        inputs.append(torch.tensor([1, 2]))
+        axes.append({0: torch.export.Dim.DYNAMIC})
+        names.append(PROMPT_LENGTH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        program = torch.export.export(sentence, tuple(inputs), dynamic_shapes=tuple(axes), strict=False)
         exported = torch.onnx.export(
             program,
-            input_names=["input_ids", "attention_mask"],
+            input_names=names,
             output_names=[TOKENS, SENTENCE],
             opset_version=opset,
             dynamo=True,
@@ -93,69 +114,24 @@ def _trace(model: "SentenceTransformer", opset: int) -> "ModelProto":
     return exported.model_proto
 
 
-def _build_sentence_module(model: "SentenceTransformer") -> "nn.Module":
-    """Return one torch module from ids and mask to token vectors and the sentence's unit vector."""
-    from torch import Tensor, nn
-    from torch.nn import functional
-
-    from stages.convert.graph.gemma3 import Gemma3
-
-    class Sentence(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = Gemma3(model[0].auto_model)
-            self.pooling = next(module for module in model if type(module).__name__ == "Pooling")
-            heads = [module for module in model if type(module).__name__ == "Dense"]
-            self.heads = nn.ModuleList(head.linear for head in heads)
-            self.activations = nn.ModuleList(head.activation_function for head in heads)
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-            tokens = self.encoder(input_ids, attention_mask)
-            pooled = self.pooling({"token_embeddings": tokens, "attention_mask": attention_mask})[SENTENCE]
-            vector = pooled[:, None]  # three axes, so that a head is a MatMul like all others, not a Gemm
-            for head, activation in zip(self.heads, self.activations, strict=True):
-                vector = activation(head(vector))
-            return tokens, functional.normalize(vector[:, 0], dim=1)
-
-    return Sentence().eval()
-
-
-def _export_by_optimum(base: Path, opset: int) -> "ModelProto":
-    import onnx
-    import torch
-    from optimum.exporters.onnx import main_export
-
-    warnings.simplefilter("ignore", torch.jit.TracerWarning)  # parity decides whether the trace generalises
-    with tempfile.TemporaryDirectory() as scratch:
-        main_export(
-            str(base),
-            scratch,
-            task="feature-extraction",
-            library_name="sentence_transformers",
-            do_validation=False,  # parity compares far more than optimum's random inputs
-            opset=opset,
-        )
-        return onnx.load(str(Path(scratch, "model.onnx")))
-
-
 def _normalize_names(model: "ModelProto", dimensions: int) -> None:
-    """Give outputs and nodes the names that recipes and encoders use, and drop what tells where the graph was made."""
+    """Give nodes the names that recipes use, and drop what tells where the graph was made."""
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == "token_embeddings":
-                    names[index] = TOKENS
         scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes")
         if scopes and node.op_type == "MatMul":
             node.name = "/".join(ast.literal_eval(scopes)[-2:])  # module/call
         del node.metadata_props[:]
         node.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in zip(value.type.tensor_type.shape.dim, AXES, strict=False):
+            if axis.dim_param:
+                axis.dim_param = name
     for output in model.graph.output:
-        if output.name == "token_embeddings":
-            output.name = TOKENS
         if output.name == SENTENCE:
             output.type.tensor_type.shape.dim[1].ClearField("dim_param")
             output.type.tensor_type.shape.dim[1].dim_value = dimensions
-    for part in (*model.graph.initializer, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    # Shapes of every value: ONNX Runtime infers them itself, and plans more memory by these.
+    del model.graph.value_info[:]
+    for part in (*model.graph.initializer, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
     del model.metadata_props[:], model.graph.metadata_props[:]

@@ -53,13 +53,29 @@ def pack(codes: Codes, bits: int) -> Codes:
     return pairs
 
 
+def split_rows(weights: Floats, block: int) -> Floats:
+    """Return rows [n, width] as blocks [n, blocks, block]; zeros fill the last one, which operators leave out again."""
+    padding = -weights.shape[1] % block
+    if padding:
+        weights = np.pad(weights, ((0, 0), (0, padding)))
+    return weights.reshape(len(weights), -1, block)
+
+
 def round_embedding(weights: Floats, bits: int, block: int) -> tuple[Codes, NDArray[np.float16]]:
-    """Round an embedding [rows, width] to nearest; return packed codes [rows, …] and scales [rows, width / block]."""
+    """Round an embedding [rows, width] to nearest.
+
+    Returns:
+        Packed codes [rows, …], of one more weight where 4-bit codes of an odd width fill no byte, and scales [rows,
+        blocks].
+    """
+    width = weights.shape[1]
+    stored = width + width % 2 if bits == 4 else width
     codes, scales = [], []
     for start in range(0, len(weights), ROWS):
-        blocks = weights[start : start + ROWS].reshape(-1, weights.shape[1] // block, block)
+        blocks = split_rows(weights[start : start + ROWS], block)
         scale = find_scales(blocks, bits)
-        codes.append(pack(encode(blocks, scale, bits).reshape(len(blocks), -1), bits))
+        rows = encode(blocks, scale, bits).reshape(len(blocks), -1)
+        codes.append(pack(rows[:, :stored], bits))
         scales.append(scale[..., 0].astype(np.float16))
     return np.concatenate(codes), np.concatenate(scales)
 
@@ -70,19 +86,23 @@ def round_matrix(weights: Floats, hessian: NDArray[np.float64], block: int) -> t
     Args:
         weights: the matrix as ONNX stores it.
         hessian: [in, in] sum of outer products of the calibration inputs.
-        block: weights of one output that share a scale; divides `in`.
+        block: weights of one output that share a scale; if it does not divide `in`, zeros fill the last block.
 
     Returns:
-        codes [out, in / block, block] and scales [out, in / block].
+        codes [out, blocks, block] and scales [out, blocks].
     """
     import torch
     from torch import Tensor
 
-    width, outputs = weights.shape
+    padded = split_rows(np.ascontiguousarray(weights.T), block)
+    outputs, count, _ = padded.shape
+    width = count * block
     curvature = torch.from_numpy(hessian.copy())
     curvature.diagonal()[curvature.diagonal() == 0] = 1
+    factor = torch.eye(width)
+    factor[: len(hessian), : len(hessian)] = gptq.factor_inverse(gptq.damp(curvature)).float()
     codes = np.empty((outputs, width), dtype=np.uint8)
-    scales = np.empty((outputs, width // block), dtype=np.float32)
+    scales = np.empty((outputs, count), dtype=np.float32)
 
     def round_column(number: int, columns: Tensor) -> Tensor:
         if number % block == 0:
@@ -92,8 +112,8 @@ def round_matrix(weights: Floats, hessian: NDArray[np.float64], block: int) -> t
         return torch.from_numpy(decode(codes[:, number], scale, 4))
 
     gptq.round_columns(
-        torch.from_numpy(np.ascontiguousarray(weights.T)),
-        gptq.factor_inverse(gptq.damp(curvature)).float(),
+        torch.from_numpy(padded.reshape(outputs, width)),
+        factor,
         round_column,
         group=GROUP,
         fused=False,

@@ -6,7 +6,7 @@
 """
 
 from .bundle import Bundle, FallbackWarning, open_bundle
-from .encoder import Encoder, TruncationWarning, open_variant
+from .encoder import Encoder, TruncationWarning, UnknownTextWarning, open_variant
 from .environment import Environment
 from .errors import FoundryError, GateError, InputError, IntegrityError, RemoteError, RetryableError
 from .signer import Identity, Key
@@ -26,6 +26,7 @@ __all__ = [
     "RemoteError",
     "RetryableError",
     "TruncationWarning",
+    "UnknownTextWarning",
     "Variant",
     "open_bundle",
     "open_variant",

@@ -1,12 +1,10 @@
 """What all encoders share: prompts, tokens, truncation, batches, Matryoshka dimensions, unit norm."""
 
 import importlib
-import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,11 +20,65 @@ Vectors = NDArray[np.float32]
 
 
 class TruncationWarning(UserWarning):
-    """Some inputs were longer than the variant's limit and lost their end."""
+    """Some inputs were longer than the variant's limit and lost their end, or their beginning."""
+
+
+class UnknownTextWarning(UserWarning):
+    """The variant knows no token of some inputs: their vectors say nothing about them."""
+
+
+class UnusableRowError(Exception):
+    """A row that the model has no vector for.
+
+    Args:
+        row: its position among the rows of the call.
+        reason: what is wrong, after "text 3 ".
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row, self.reason = row, reason
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts as an encoder takes them.
+
+    Attributes:
+        texts: the texts, the prompt in front.
+        prompt: that prompt; empty if there is none.
+    """
+
+    texts: list[str]
+    prompt: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, positions: Sequence[int]) -> "Rows":
+        """Return some of the rows, in the order of their positions."""
+        return Rows([self.texts[position] for position in positions], self.prompt)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an encoder computed of some rows.
+
+    Attributes:
+        vectors: [n, dimensions], not normalised.
+        truncated: positions of the rows that lost tokens.
+        unknown: positions of the rows of which no token is known.
+    """
+
+    vectors: Vectors
+    truncated: list[int]
+    unknown: Sequence[int] = ()
 
 
 class Encoder(ABC):
-    """Encodes texts with one variant. Subclasses implement `_embed` and `_count`; everything a caller sees is here.
+    """Encodes texts with one variant. Subclasses implement `_embed`, `_ids` and `_count`; callers see what is here.
+
+    Threads may share an encoder.
 
     Args:
         folder: a variant folder (variant.json beside its files).
@@ -56,24 +108,25 @@ class Encoder(ABC):
         """Return one unit-norm float32 vector a text, in the order of the texts: shape [len(texts), dimensions].
 
         Args:
-            texts: the inputs; an empty string is allowed and has a finite vector.
+            texts: the inputs; an empty string is allowed where the tokenizer adds special tokens.
             prompt: a key of the variant's prompts ("query", "document", …); None adds no prompt.
             dimensions: truncate vectors to this length and renormalise (Matryoshka); None keeps all.
             batch_size: texts per call of the underlying library; texts are batched by length.
 
         Raises:
-            InputError: a text is not a string or holds a lone surrogate; unknown prompt; dimensions or batch size
-                out of range.
+            InputError: a text is not a string, holds a lone surrogate, has no token, or has a token that the model
+                has no row for; unknown prompt; dimensions or batch size out of range.
             IntegrityError: the library returned a wrong shape, a non-finite or a zero vector.
 
         Warns:
             TruncationWarning: texts longer than the variant's `max_tokens` were truncated.
+            UnknownTextWarning: a static table has a row for no token of some texts; all such have the same vector.
         """
         width = self._width(dimensions)
         rows = self._rows(texts, prompt)
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size {batch_size} is out of range: at least 1.")
-        if not rows:
+        if not rows.texts:
             return np.zeros((0, width), dtype=np.float32)
         return truncate(self._vectors(rows, batch_size or self.default_batch), width)
 
@@ -90,61 +143,76 @@ class Encoder(ABC):
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
         """Return each text's length in tokens before truncation, prompt and special tokens included."""
         rows = self._rows(texts, prompt)
-        return self._count(rows) if rows else []
+        return self._count(rows.texts) if rows.texts else []
 
-    def _vectors(self, rows: list[str], batch_size: int) -> Vectors:
+    def token_ids(self, texts: Sequence[str], *, prompt: str | None = None) -> list[list[int]]:
+        """Return each text's token ids as the model is given them: prompt and special tokens included, truncated."""
+        rows = self._rows(texts, prompt)
+        return self._ids(rows.texts) if rows.texts else []
+
+    def _vectors(self, rows: Rows, batch_size: int) -> Vectors:
         """Return the vectors of all rows, embedded in order of length so that little is computed on padding."""
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
-        order = sorted(range(len(rows)), key=lambda position: (len(rows[position]), position))
+        order = sorted(range(len(rows)), key=lambda position: (len(rows.texts[position]), position))
         truncated: list[int] = []
+        unknown: list[int] = []
         step = batch_size * self.window
         for start in range(0, len(order), step):
             positions = order[start : start + step]
-            vectors, truncated_rows = self._embed([rows[position] for position in positions], batch_size)
-            if vectors.shape != (len(positions), self.variant.dimensions):
+            try:
+                embedding = self._embed(rows.select(positions), batch_size)
+            except UnusableRowError as error:
+                raise InputError(f"text {positions[error.row]} {error.reason}") from None
+            if embedding.vectors.shape != (len(positions), self.variant.dimensions):
                 raise IntegrityError(
                     f"{self.folder}: expected vectors of shape {(len(positions), self.variant.dimensions)}, "
-                    f"got {vectors.shape}. Build the variant again."
+                    f"got {embedding.vectors.shape}. Build the variant again."
                 )
-            out[positions] = vectors
-            truncated += [positions[row] for row in truncated_rows]
-        if truncated:
-            warnings.warn(
-                f"{len(truncated)} of {len(rows)} texts exceed {self.variant.max_tokens} tokens and were truncated "
-                f"(first: text {min(truncated)}). Split them into shorter passages.",
-                TruncationWarning,
-                stacklevel=3,
-            )
+            out[positions] = embedding.vectors
+            truncated += [positions[row] for row in embedding.truncated]
+            unknown += [positions[row] for row in embedding.unknown]
+        self._warn(len(rows), truncated, unknown)
         return out
 
-    def _calls(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
-        """Yield the positions of the texts of each call of the library, as the variant's `batching` allows.
+    def _warn(self, count: int, truncated: list[int], unknown: list[int]) -> None:
+        """Say which of so many texts were truncated, and which have no token that the variant knows."""
+        if truncated:
+            end = "" if self.variant.truncation_side == "right" else " from the left"
+            warnings.warn(
+                f"{len(truncated)} of {count} texts exceed {self.variant.max_tokens} tokens and were truncated{end} "
+                f"(first: text {min(truncated)}). Split them into shorter passages.",
+                TruncationWarning,
+                stacklevel=4,
+            )
+        if unknown:
+            warnings.warn(
+                f"{len(unknown)} of {count} texts have no token that {self.variant.name} knows (first: text "
+                f"{min(unknown)}). All such texts have the same vector: do not search by it.",
+                UnknownTextWarning,
+                stacklevel=4,
+            )
 
-        Padding and neighbours change the last bit of an activation, and rounding to integers amplifies that: a vector
-        then depends on its batch, by up to 0.05 (L2) for 8-bit EmbeddingGemma, and by 0.2 with one scale for a whole
-        call. So only exact variants pad; the others batch texts of equal length, or run each text alone.
+    @abstractmethod
+    def _embed(self, rows: Rows, batch_size: int) -> Embedding:
+        """Return the rows' vectors.
+
+        Raises:
+            UnusableRowError: the model has no vector for a row.
         """
-        size = 1 if self.variant.batching == "single" else batch_size
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        runs = groupby(order, key=lengths.__getitem__) if self.variant.batching == "equal_length" else [(0, order)]
-        for _, run in runs:
-            positions = list(run)
-            for start in range(0, len(positions), size):
-                yield positions[start : start + size]
 
     @abstractmethod
-    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
-        """Return raw vectors [len(rows), dimensions] and the positions of rows that were truncated."""
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Return each text's token ids, special tokens included, truncated."""
 
     @abstractmethod
-    def _count(self, rows: list[str]) -> list[int]:
-        """Return the untruncated token count of each row."""
+    def _count(self, texts: list[str]) -> list[int]:
+        """Return the untruncated token count of each text."""
 
-    def _rows(self, texts: Sequence[str], prompt: str | None) -> list[str]:
+    def _rows(self, texts: Sequence[str], prompt: str | None) -> Rows:
         if isinstance(texts, str):  # also a sequence of strings, one a letter
             raise InputError("texts is one string; expected a list of strings.")
         prefix = self._prefix(prompt)
-        return [prefix + _require_text(text, position) for position, text in enumerate(texts)]
+        return Rows([prefix + _require_text(text, position) for position, text in enumerate(texts)], prefix)
 
     def _prefix(self, prompt: str | None) -> str:
         if prompt is None:
@@ -161,73 +229,6 @@ class Encoder(ABC):
         if dimensions is not None and not 1 <= dimensions <= full:
             raise InputError(f"dimensions {dimensions} is out of range for {self.variant.name}: 1 to {full}.")
         return dimensions or full
-
-
-class TokenizedEncoder(Encoder):
-    """An encoder whose texts go through the variant's tokenizer.json (Hugging Face tokenizers)."""
-
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
-        from tokenizers import Tokenizer
-
-        # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        path = folder / self.variant.files["tokenizer"]
-        try:
-            self.tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
-        # Set once: a tokenizer that another thread uses cannot be changed ("Already borrowed").
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.variant.max_tokens)
-
-    def limit_tokens(self, max_tokens: int) -> None:
-        """As `Encoder.limit_tokens`."""
-        super().limit_tokens(max_tokens)
-        self.tokenizer.enable_truncation(max_tokens)
-
-    def _ids(self, rows: list[str]) -> tuple[list[list[int]], list[int]]:
-        """Return each row's token ids, truncated to `max_tokens`, and the positions of the truncated rows."""
-        encodings = self.tokenizer.encode_batch(rows)
-        truncated = [position for position, encoding in enumerate(encodings) if encoding.overflowing]
-        return [encoding.ids for encoding in encodings], truncated
-
-    def _count(self, rows: list[str]) -> list[int]:
-        special = self.tokenizer.num_special_tokens_to_add(is_pair=False)
-        encodings = self.tokenizer.encode_batch(rows)
-        # What truncation removed is in `overflowing`, in parts that have special tokens of their own.
-        return [
-            len(encoding.ids) + sum(len(part.ids) - special for part in encoding.overflowing) for encoding in encodings
-        ]
-
-
-class GraphEncoder(TokenizedEncoder):
-    """An encoder that runs one graph from ids and mask to vectors."""
-
-    window = 32
-
-    @abstractmethod
-    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> Vectors:
-        """Return the vectors [b, dimensions] of input_ids, attention_mask and token_type_ids, each [b, s]."""
-
-    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
-        ids, truncated = self._ids(rows)
-        out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
-        for positions in self._calls([len(row) for row in ids], batch_size):
-            vectors = self._infer(self._feeds([ids[position] for position in positions]))
-            if vectors.shape != (len(positions), self.variant.dimensions):
-                return vectors, truncated  # `_vectors` refuses the shape
-            out[positions] = vectors
-        return out, truncated
-
-    def _feeds(self, ids: list[list[int]]) -> dict[str, NDArray[np.int64]]:
-        shape = (len(ids), max(map(len, ids)))
-        tokens = np.full(shape, self.variant.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for position, row in enumerate(ids):
-            tokens[position, : len(row)] = row
-            mask[position, : len(row)] = 1
-        return {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros(shape, dtype=np.int64)}
 
 
 def open_variant(folder: Path, threads: int | None = None, max_tokens: int | None = None) -> Encoder:

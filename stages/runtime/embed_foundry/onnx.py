@@ -6,8 +6,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .encoder import GraphEncoder, Vectors
+from .encoder import Vectors
 from .errors import IntegrityError
+from .tokenized import GraphEncoder
 
 OUTPUT = "sentence_embedding"
 

@@ -8,8 +8,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from .encoder import GraphEncoder, Vectors
+from .encoder import Vectors
 from .errors import IntegrityError
+from .tokenized import GraphEncoder
 from .variant import Variant
 
 OUTPUT = "sentence_embedding"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .encoder import TokenizedEncoder, Vectors
+from .encoder import Embedding, Rows, Vectors
 from .errors import IntegrityError
+from .tokenized import TokenizedEncoder
 from .variant import Variant
 
 if TYPE_CHECKING:
@@ -85,43 +86,45 @@ class StaticEncoder(TokenizedEncoder):
         self.mapping = tensors.get("mapping")  # token id -> row of the table; None where they are the same
         settings = StaticSettings.of(self.variant)
         self.unknown_id = settings.unknown_id
-        self.tokenizer.no_truncation()  # `_embed` truncates: the cache needs all tokens of a word
         self._cache = TokenCache(self.tokenizer) if settings.by_word else None
-
-    def limit_tokens(self, max_tokens: int) -> None:
-        """As `Encoder.limit_tokens`."""
-        super().limit_tokens(max_tokens)
-        self.tokenizer.no_truncation()
 
     def _prefix(self, prompt: str | None) -> str:
         super()._prefix(prompt)
         return ""
 
-    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
+    def _embed(self, rows: Rows, batch_size: int) -> Embedding:
         out = np.empty((len(rows), self.table.shape[1]), dtype=np.float32)
-        truncated, limit = [], self.variant.max_tokens
-        for position, row in enumerate(rows):
-            tokens = self._tokens(row)
+        truncated, unknown, limit = [], [], self.variant.max_tokens
+        for position, text in enumerate(rows.texts):
+            tokens = self._tokens(text)
             if len(tokens) > limit:
                 truncated.append(position)
-            out[position] = self._mean(np.array(tokens[:limit], dtype=np.int64))
-        return out, truncated
+                tokens = self._truncate(tokens)
+            ids = np.array(tokens, dtype=np.int64)
+            if self.unknown_id is not None:
+                ids = ids[ids != self.unknown_id]
+            if not ids.size:
+                unknown.append(position)
+            out[position] = self._mean(ids)
+        return Embedding(out, truncated, unknown)
 
-    def _count(self, rows: list[str]) -> list[int]:
-        return [len(self._tokens(row)) for row in rows]
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return [self._tokens(text) for text in texts]
 
-    def _tokens(self, row: str) -> list[int]:
-        """Return all token ids of a text."""
+    def _tokens(self, text: str) -> list[int]:
+        """Return all token ids of a text; a table's tokenizer adds no special ones."""
         if self._cache is None:
-            ids: list[int] = self.tokenizer.encode_batch_fast([row], add_special_tokens=False)[0].ids
+            ids: list[int] = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
             return ids
-        return list(chain.from_iterable(map(self._cache.__getitem__, row.split(" "))))
+        return list(chain.from_iterable(map(self._cache.__getitem__, text.split(" "))))
+
+    def _truncate(self, ids: list[int]) -> list[int]:
+        limit = self.variant.max_tokens
+        return ids[-limit:] if self.variant.truncation_side == "left" else ids[:limit]
 
     def _mean(self, ids: NDArray[np.int64]) -> Vectors:
-        """Return the mean row [dimensions] of token ids [n], not normalised."""
-        if self.unknown_id is not None:
-            ids = ids[ids != self.unknown_id]
-        if not ids.size:  # "" or only unknown tokens: the table's mean row, a defined vector far from none
+        """Return the mean row [dimensions] of known token ids [n], not normalised."""
+        if not ids.size:  # "" or only unknown tokens: the table's mean row, which is far from no text's
             return np.asarray(self.table.mean(axis=0, dtype=np.float32))
         rows = self.table.take(ids if self.mapping is None else self.mapping[ids], axis=0)
         if self.weights is not None:

@@ -5,6 +5,7 @@ numpy only.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from .encoder import Encoder, Vectors
+from .added_tokens import AddedToken, AddedTokenSplitter
+from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
 from .errors import InputError, IntegrityError
+from .tokenized import EMPTY, describe_missing_row
 from .variant import Variant
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
@@ -26,13 +29,13 @@ class TfliteSettings:
     Attributes:
         lengths: tokens that the graphs take, ascending; each has a graph of its own.
         before, after: ids of the special tokens around a text.
-        vocabulary: rows of the model's embedding; every id is below.
+        added_tokens: tokens to split texts at before SentencePiece sees them.
     """
 
     lengths: tuple[int, ...]
     before: list[int]
     after: list[int]
-    vocabulary: int
+    added_tokens: tuple[AddedToken, ...]
 
     @classmethod
     def of(cls, variant: Variant) -> "TfliteSettings":
@@ -44,7 +47,8 @@ class TfliteSettings:
         recipe = variant.recipe
         try:
             before, after = recipe["special_ids"]
-            return cls(tuple(sorted(recipe["lengths"])), before, after, int(recipe["vocabulary"]))
+            added_tokens = tuple(map(AddedToken.parse, recipe["added_tokens"]))
+            return cls(tuple(sorted(recipe["lengths"])), before, after, added_tokens)
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
                 f"{variant.name}: the recipe in variant.json lacks what a tflite variant needs "
@@ -99,10 +103,10 @@ class TfliteEncoder(Encoder):
         self.settings = TfliteSettings.of(self.variant)
         self.lengths = self.settings.lengths
         self.special_tokens = len(self.settings.before) + len(self.settings.after)
-        self.tokenizer = open_tokenizer(folder, self.variant.files)
-        if (size := self.tokenizer.size) > self.settings.vocabulary:
+        self.tokenizer = open_tokenizer(folder, self.variant.files, self.settings.added_tokens)
+        if (size := self.tokenizer.size) > self.variant.vocabulary:
             raise IntegrityError(
-                f"{folder}: the tokenizer has {size} entries, the model's embedding {self.settings.vocabulary} rows; "
+                f"{folder}: the tokenizer has {size} entries, the model's embedding {self.variant.vocabulary} rows; "
                 "a higher id would read past the table. List the model's own tokenizer.model in model.files."
             )
         self.graphs: dict[int, Graph] = {}
@@ -119,19 +123,32 @@ class TfliteEncoder(Encoder):
         self.lengths = (length,)
         self.limit_tokens(length)
 
-    def _embed(self, rows: list[str], batch_size: int) -> tuple[Vectors, list[int]]:
+    def _embed(self, rows: Rows, batch_size: int) -> Embedding:
+        tokens = self.tokenizer.encode(rows.texts)
         limit = self.variant.max_tokens - self.special_tokens
-        vectors, truncated = [], []
-        for position, tokens in enumerate(self.tokenizer.encode(rows)):
-            if len(tokens) > limit:
-                truncated.append(position)
-            ids = [*self.settings.before, *tokens[:limit], *self.settings.after]
-            length = next(length for length in self.lengths if len(ids) <= length)
-            vectors.append(self._graph(length)(ids, self.variant.pad_id))
-        return np.stack(vectors), truncated
+        vectors = [self._encode(position, self._truncate(row)) for position, row in enumerate(tokens)]
+        return Embedding(np.stack(vectors), [position for position, row in enumerate(tokens) if len(row) > limit])
 
-    def _count(self, rows: list[str]) -> list[int]:
-        return [len(tokens) + self.special_tokens for tokens in self.tokenizer.encode(rows)]
+    def _encode(self, position: int, ids: list[int]) -> Vectors:
+        if not ids:
+            raise UnusableRowError(position, EMPTY)
+        if (highest := max(ids)) >= self.variant.vocabulary:
+            token = self.tokenizer.describe(highest)
+            raise UnusableRowError(position, describe_missing_row(token, highest, self.variant.vocabulary))
+        length = next(length for length in self.lengths if len(ids) <= length)
+        return self._graph(length)(ids, self.variant.pad_id)
+
+    def _truncate(self, tokens: list[int]) -> list[int]:
+        """Return a text's own ids within the limit, special ones around them."""
+        limit = self.variant.max_tokens - self.special_tokens
+        kept = tokens[max(0, len(tokens) - limit) :] if self.variant.truncation_side == "left" else tokens[:limit]
+        return [*self.settings.before, *kept, *self.settings.after]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return [self._truncate(tokens) for tokens in self.tokenizer.encode(texts)]
+
+    def _count(self, texts: list[str]) -> list[int]:
+        return [len(tokens) + self.special_tokens for tokens in self.tokenizer.encode(texts)]
 
     def _graph(self, length: int) -> Graph:
         with self.graphs_lock:
@@ -142,9 +159,14 @@ class TfliteEncoder(Encoder):
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model."""
+    """A SentencePiece model.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: its file.
+        added_tokens: tokens to split texts at before it sees them.
+    """
+
+    def __init__(self, path: Path, added_tokens: Sequence[AddedToken]) -> None:
         from sentencepiece import SentencePieceProcessor
 
         try:
@@ -152,11 +174,20 @@ class SentencePieceTokenizer:
         except (OSError, RuntimeError) as error:
             raise IntegrityError(f"{path}: sentencepiece cannot load it ({error}). Build the variant again.") from None
         self.size = int(self.model.get_piece_size())
+        self.splitter = AddedTokenSplitter(added_tokens)
+        self.added = {token.id: token.content for token in added_tokens}
 
     def encode(self, rows: list[str]) -> list[list[int]]:
         """Return the token ids of each row, without special tokens."""
-        ids: list[list[int]] = self.model.encode(rows)
-        return ids
+        parts = [self.splitter.split(row) for row in rows]
+        pieces = iter(self.model.encode([part for row in parts for part in row if isinstance(part, str)]))
+        return [
+            [token for part in row for token in ([part] if isinstance(part, int) else next(pieces))] for row in parts
+        ]
+
+    def describe(self, number: int) -> str | None:
+        """Return the token of an id past the pieces."""
+        return self.added.get(number)
 
 
 class HuggingFaceTokenizer:
@@ -171,23 +202,29 @@ class HuggingFaceTokenizer:
             raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
         self.model.no_padding()
         self.model.no_truncation()
-        self.size = int(self.model.get_vocab_size())
+        self.size = int(self.model.get_vocab_size(with_added_tokens=False))
 
     def encode(self, rows: list[str]) -> list[list[int]]:
         """Return the token ids of each row, without special tokens."""
-        return [encoding.ids for encoding in self.model.encode_batch(rows, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.model.encode_batch_fast(rows, add_special_tokens=False)]
+
+    def describe(self, number: int) -> str | None:
+        """Return the token of an id."""
+        token: str | None = self.model.id_to_token(number)
+        return token
 
 
 VariantTokenizer = SentencePieceTokenizer | HuggingFaceTokenizer
 
 
-def open_tokenizer(folder: Path, files: dict[str, str]) -> VariantTokenizer:
+def open_tokenizer(folder: Path, files: dict[str, str], added_tokens: Sequence[AddedToken]) -> VariantTokenizer:
     """Open the tokenizer of a variant: SentencePiece where it has such a model.
 
     Args:
         folder: the variant's folder.
         files: role to file name; one role is "sentencepiece" or "tokenizer".
+        added_tokens: tokens to split texts at before SentencePiece sees them; tokenizer.json has its own.
     """
     if "sentencepiece" in files:
-        return SentencePieceTokenizer(folder / files["sentencepiece"])
+        return SentencePieceTokenizer(folder / files["sentencepiece"], added_tokens)
     return HuggingFaceTokenizer(folder / files["tokenizer"])

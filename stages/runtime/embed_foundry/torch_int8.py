@@ -74,22 +74,50 @@ class Int8Embedding(nn.Module):
         return functional.embedding(ids, self.weight) * functional.embedding(ids, self.scale)
 
 
+class SharedEmbedding(nn.Module):
+    """A second place of a token table (T5's encoder and the model around it share one): the same rows, stored once."""
+
+    def __init__(self, table: Int8Embedding) -> None:
+        super().__init__()
+        self._tables = (table,)  # in a tuple, it is no submodule: its weights have one name
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """As `Int8Embedding.forward`."""
+        vectors: Tensor = self._tables[0](ids)
+        return vectors
+
+
 def replace_layers(model: PreTrainedModel, *, fill: bool) -> None:
-    """Replace the model's linear layers and its token table, in place.
+    """Replace the model's linear layers and its token table, in place; a table in several places is replaced once.
 
     Args:
         model: a transformers model.
         fill: quantise the layers' own weights; False leaves the new layers empty for weights that are loaded later.
     """
     table = model.get_input_embeddings()
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Linear):
-                empty = Int8Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-                setattr(parent, name, Int8Linear.from_float(layer) if fill else empty)
-            elif layer is table and isinstance(layer, nn.Embedding):
-                empty_table = Int8Embedding(layer.num_embeddings, layer.embedding_dim)
-                setattr(parent, name, Int8Embedding.from_float(layer) if fill else empty_table)
+    first, *others = _find_places(model, table)
+    rounded = Int8Embedding.from_float(table) if fill else Int8Embedding(table.num_embeddings, table.embedding_dim)
+    model.set_submodule(first, rounded)
+    for place in others:
+        model.set_submodule(place, SharedEmbedding(rounded))
+    for place, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear):
+            empty = Int8Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            model.set_submodule(place, Int8Linear.from_float(layer) if fill else empty)
+    floats = dict(model.named_parameters())
+    tied = {target: source for target, source in model.all_tied_weights_keys.items() if {target, source} <= set(floats)}
+    model.all_tied_weights_keys = tied  # transformers ties parameters, and integers are none
+
+
+def _find_places(model: PreTrainedModel, table: nn.Module) -> list[str]:
+    """Return the names of the token table, and of embeddings that transformers ties to it, in the model's order."""
+    embeddings = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Embedding)}
+    places = {name for name, layer in embeddings.items() if layer is table}
+    for pair in model.all_tied_weights_keys.items():
+        names = {name.removesuffix(".weight") for name in pair}
+        if names & places:
+            places |= names
+    return [name for name in embeddings if name in places]
 
 
 @register_quantization_config(METHOD)

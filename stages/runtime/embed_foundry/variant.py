@@ -29,6 +29,9 @@ class Variant:
         parity: closeness to the base model; the build's records describe it.
         pad_id: token id that fills shorter rows of a batch.
         batching: which texts may share a call of a graph: "padded" (any), "equal_length", or "single" (none).
+        truncation_side: which end a text over `max_tokens` loses: "right" or "left".
+        vocabulary: rows of the model's token table; an id past them is refused. 0 if that is not known.
+        pools_prompt: whether pooling includes a prompt's tokens.
     """
 
     name: str
@@ -45,6 +48,9 @@ class Variant:
     parity: JsonObject = field(default_factory=dict)
     pad_id: int = 0
     batching: str = "padded"
+    truncation_side: str = "right"
+    vocabulary: int = 0
+    pools_prompt: bool = True
     schema: int = SCHEMA
 
     @classmethod

@@ -4,8 +4,8 @@ huggingface_hub checks sizes only and serves a cached file for ever; so every fi
 the cache.
 """
 
-from stages.common.sources.hub.client import HubClient, HubFile
+from stages.common.sources.hub.client import CommitInfo, HubClient, HubFile
 from stages.common.sources.hub.connection import Connection
 from stages.common.sources.hub.repository import Guidance, Reason, Refusal, Repository
 
-__all__ = ["Connection", "Guidance", "HubClient", "HubFile", "Reason", "Refusal", "Repository"]
+__all__ = ["CommitInfo", "Connection", "Guidance", "HubClient", "HubFile", "Reason", "Refusal", "Repository"]

@@ -6,12 +6,15 @@ SHA-256 of files in LFS, and git's SHA-1 of the others: https://huggingface.co/d
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from embed_foundry import manifest
 from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.file_download import _create_symlink, repo_folder_name
+from huggingface_hub.utils import WeakFileLock
 
 from stages.common.sources.hub.repository import Repository
 
@@ -60,11 +63,49 @@ class RepositoryCache:
         if blob.parent.name == "blobs":
             blob.unlink(missing_ok=True)
 
-    def remove_partials(self) -> None:
-        """Remove partial downloads that cannot be continued: too long, or continued wrongly."""
-        folder = repo_folder_name(repo_id=self.repository.repo_id, repo_type=self.repository.kind)
-        for path in (self.folder / folder / "blobs").glob("*.incomplete"):
-            path.unlink(missing_ok=True)
+    @contextmanager
+    def lock(self, etag: str) -> Iterator[None]:
+        """Keep other processes, huggingface_hub's too, from downloading the same bytes while the block runs."""
+        path = self.folder / ".locks" / self._folder.name / f"{etag}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(path):
+            yield
+
+    def holds(self, etag: str) -> bool:
+        """Return whether the bytes are here, whatever their names."""
+        return (self._blobs / etag).exists()
+
+    def partial(self, etag: str) -> Path:
+        """Return where the bytes of a download stand until it is complete."""
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        return self._blobs / f"{etag}.incomplete"
+
+    def complete(self, etag: str) -> None:
+        """Take a partial download as complete."""
+        self.partial(etag).replace(self._blobs / etag)
+
+    def link(self, name: str, etag: str) -> Path:
+        """Let a file of the commit be these bytes; return its path in the snapshot."""
+        path = self._folder / "snapshots" / self.repository.revision / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # huggingface_hub's own function, for disks without links.
+        _create_symlink(str(self._blobs / etag), str(path), new_blob=False)
+        return path
+
+    @property
+    def _blobs(self) -> Path:
+        return self._folder / "blobs"
+
+    @property
+    def _folder(self) -> Path:
+        name: str = repo_folder_name(repo_id=self.repository.repo_id, repo_type=self.repository.kind)
+        return self.folder / name
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a file's name stays inside the folder of its repository, on every system."""
+    path = PureWindowsPath(name)
+    return not (path.anchor or ".." in path.parts)
 
 
 def find_fault(path: Path, pin: str | None = None, declared: str | None = None) -> str | None:

@@ -1,21 +1,26 @@
 """The files of one repository at one commit, downloaded through huggingface_hub and hashed before use."""
 
+import json
+import re
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
+import httpx2
 from embed_foundry import RetryableError
-from embed_foundry.errors import FoundryError, InputError, IntegrityError
-from huggingface_hub import HfApi, constants, errors, get_token, hf_hub_download
+from embed_foundry.errors import InputError, IntegrityError, RemoteError
+from huggingface_hub import HfApi, constants, errors, get_token
+from huggingface_hub.utils import SafetensorsFileMetadata
 
-from stages.common.sources.hub.cache import RepositoryCache, find_fault
+from stages.common.sources.hub import transfer
+from stages.common.sources.hub.cache import RepositoryCache, find_fault, is_inside
 from stages.common.sources.hub.connection import Connection
 from stages.common.sources.hub.refusal import http_status, refusal_error
 from stages.common.sources.hub.repository import Guidance, Repository
-from stages.common.sources.hub.retries import HubUnavailable, report, retrying_sessions
+from stages.common.sources.hub.retries import HubUnavailable, report, retrying_client
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,21 @@ class HubFile:
 
     size: int
     digest: str
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """A commit as the hub lists it.
+
+    Attributes:
+        commit: 40 hex digits.
+        files: all files of the commit, by name.
+        gated: whether users must accept a licence before a download.
+    """
+
+    commit: str
+    files: dict[str, HubFile]
+    gated: bool
 
 
 class HubClient:
@@ -61,8 +81,36 @@ class HubClient:
             InputError: the repository's name is not valid.
             IntegrityError: the answer is not a hub's.
         """
-        with self._sessions():
-            return self._list_files()
+        return self.describe().files
+
+    def describe(self) -> CommitInfo:
+        """Ask the hub for the commit that the repository's revision names, and its files.
+
+        Raises:
+            RemoteError, RetryableError, InputError, IntegrityError: as `list_files`.
+        """
+        with self._retrying():
+            return self._describe()
+
+    def read_weights_header(self, name: str) -> SafetensorsFileMetadata:
+        """Return names, types, shapes and places of a safetensors file's tensors; only its beginning is downloaded.
+
+        Raises:
+            IntegrityError: it is no safetensors file.
+            RemoteError: gated, forbidden, no such file.
+            RetryableError: the hub stays unavailable after bounded retries.
+        """
+        connection, repository = self.connection, self.repository
+        api = HfApi(endpoint=connection.endpoint, token=connection.token)
+        with self._retrying():
+            try:
+                return api.parse_safetensors_file_metadata(
+                    repository.repo_id, name, revision=repository.revision, timeout=connection.timeout_s
+                )
+            except (errors.SafetensorsParsingError, struct.error) as error:
+                raise IntegrityError(f"{name} of {self.where}: is not a safetensors file ({error}).") from None
+            except httpx2.HTTPError as error:
+                raise self._refusal(error) or self._unavailable(type(error).__name__) from None
 
     def fetch(self, name: str, size: int, pin: str | None = None, declared: str | None = None) -> Path:
         """Return the path in the cache of one file, downloaded if need be, with its bytes checked.
@@ -78,7 +126,7 @@ class HubClient:
             RemoteError: gated, forbidden, no such file.
             RetryableError: the hub stays unavailable after bounded retries.
         """
-        with self._sessions():
+        with self._retrying():
             return self._fetch(name, size, pin, declared)
 
     def fetch_all(self) -> None:
@@ -87,11 +135,11 @@ class HubClient:
         Raises:
             RemoteError, RetryableError, InputError, IntegrityError: as `list_files` and `fetch`.
         """
-        with self._sessions():
-            for name, file in self._list_files().items():
+        with self._retrying():
+            for name, file in self._describe().files.items():
                 self._fetch(name, file.size, pin=None, declared=file.digest)
 
-    def _list_files(self) -> dict[str, HubFile]:
+    def _describe(self) -> CommitInfo:
         connection, repository = self.connection, self.repository
         api = HfApi(endpoint=connection.endpoint, token=connection.token)
         try:
@@ -102,16 +150,22 @@ class HubClient:
                 files_metadata=True,
                 timeout=connection.timeout_s,
             )
-            return {
+            files = {
                 entry.rfilename: HubFile(entry.size or 0, entry.lfs.sha256 if entry.lfs else entry.blob_id)
                 for entry in info.siblings or []
             }
+            commit = re.fullmatch("[0-9a-f]{40}", info.sha or "")
         except errors.HFValidationError as error:
             raise InputError(f"{self.where}: {error} Correct its name: model.repo, or suite.tasks.") from None
-        except requests.RequestException as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._refusal(error) or self._unavailable(type(error).__name__) from None
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
             raise IntegrityError(f"{self.where}: the answer is not a hub's. Check HF_ENDPOINT and proxies.") from None
+        if not commit:
+            raise IntegrityError(f"{self.where}: the answer names no commit. Check HF_ENDPOINT and proxies.")
+        if outside := [name for name in files if not is_inside(name)]:
+            raise IntegrityError(f"{self.where}: lists a file outside the repository, {outside[0]!r}. Do not use it.")
+        return CommitInfo(commit[0], files, bool(getattr(info, "gated", False)))
 
     def _fetch(self, name: str, size: int, pin: str | None, declared: str | None) -> Path:
         # Wrong bytes are fetched once more: they may have rotted in the cache or on the way. A new download that only
@@ -134,55 +188,46 @@ class HubClient:
         """Bring one file into the cache; a download that broke off continues where it stopped."""
         connection = self.connection
         report(f"{name} ({size / 1e6:.1f} MB)")
-        reason = ""
-        for attempt in range(connection.attempts):
-            if reason:
-                wait = min(connection.wait_s * 2 ** (attempt - 1), connection.longest_wait_s)
-                report(f"{name}: {reason}; next try in {wait:g} s")
-                time.sleep(wait)
+        for tries in range(1, connection.attempts + 1):
             try:
                 return self._try_download(name)
-            except requests.RequestException as error:
+            except transfer.WrongSize:
+                reason = "wrong size"
+            except httpx2.HTTPError as error:
                 if refusal := self._refusal(error):
                     raise refusal from None
                 reason = f"HTTP {http_status(error)}" if http_status(error) else "the connection broke off"
-                unusable = http_status(error) == 416
-            except OSError as error:
-                if error.errno:
-                    raise  # the disk, not the hub
-                if refusal := self._refusal(error):
-                    raise refusal from None
-                reason, unusable = "wrong size", True
-            if unusable:
-                self.cache.remove_partials()
+            if tries < connection.attempts:
+                wait = connection.wait_before(tries)
+                report(f"{name}: {reason}; next try in {wait:g} s")
+                time.sleep(wait)
         raise self._unavailable(f"{name}: {reason}, {connection.attempts} times")
 
     def _try_download(self, name: str) -> Path:
-        path = hf_hub_download(
-            self.repository.repo_id,
-            name,
-            repo_type=self.repository.kind,
-            revision=self.repository.revision,
-            endpoint=self.connection.endpoint,
-            cache_dir=self.cache.folder,
-            token=self.connection.token,
-            etag_timeout=self.connection.timeout_s,
-        )
-        if self.repository.revision not in Path(path).parts:
-            raise IntegrityError(f"{name} of {self.where} came from another commit. Check HF_ENDPOINT.")
-        return Path(path)
+        file = transfer.request_metadata(self.repository, name, self.connection, self.where)
+        with self.cache.lock(file.etag):
+            if self.cache.holds(file.etag):  # under another name, or by another process
+                return self.cache.link(name, file.etag)
+            partial = self.cache.partial(file.etag)
+            try:
+                transfer.receive(file, name, partial, self.connection.token)
+            except (transfer.WrongSize, httpx2.HTTPError) as error:
+                if isinstance(error, transfer.WrongSize) or http_status(error) == 416:
+                    partial.unlink()  # too long, or continued wrongly
+                raise
+            self.cache.complete(file.etag)
+            return self.cache.link(name, file.etag)
 
     @contextmanager
-    def _sessions(self) -> Iterator[None]:
-        """Let huggingface_hub retry below the block; end as unavailable when it gives up."""
-        connection = self.connection
+    def _retrying(self) -> Iterator[None]:
+        """Retry huggingface_hub's requests while the block runs; end as unavailable when all tries have failed."""
         try:
-            with retrying_sessions(connection.attempts, connection.wait_s, connection.longest_wait_s):
+            with retrying_client(self.connection):
                 yield
         except HubUnavailable as error:
             raise self._unavailable(str(error)) from None
 
-    def _refusal(self, error: Exception) -> FoundryError | None:
+    def _refusal(self, error: Exception) -> RemoteError | None:
         token = "HF_TOKEN" if self.connection.token or get_token() else "no token (HF_TOKEN is not set)"
         return refusal_error(error, self.repository, self.guidance, self.endpoint, token)
 

@@ -14,7 +14,7 @@ class Connection:
         token: access token; never printed.
         offline: use the cache only.
         attempts: tries of one request or one file before giving up.
-        wait_s: seconds before the second retry, doubled at each further one.
+        wait_s: seconds before the second try, doubled before each further one.
         longest_wait_s: longest single wait; if the hub asks for more, the client gives up at once.
         timeout_s: longest silence before an answer begins, in seconds.
     """
@@ -27,3 +27,7 @@ class Connection:
     wait_s: float = 1.0
     longest_wait_s: float = 60.0
     timeout_s: float = 10.0
+
+    def wait_before(self, tries: int) -> float:
+        """Return the seconds to wait after so many failed tries, at least 1."""
+        return min(self.wait_s * 2.0 ** (tries - 1), self.longest_wait_s)

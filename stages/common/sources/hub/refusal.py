@@ -1,6 +1,6 @@
 """What a hub's final answers mean; neither the token nor the reply's text is repeated."""
 
-from embed_foundry.errors import FoundryError, IntegrityError, RemoteError
+from embed_foundry.errors import RemoteError
 from huggingface_hub import errors
 
 from stages.common.sources.hub.repository import Guidance, Reason, Refusal, Repository
@@ -11,7 +11,7 @@ RETRYABLE = (408, 416, 429)
 
 def refusal_error(
     error: Exception, repository: Repository, guidance: Guidance, endpoint: str, token: str
-) -> FoundryError | None:
+) -> RemoteError | None:
     """Return the error that says why the hub will never serve this; None if it may later.
 
     Args:
@@ -21,16 +21,13 @@ def refusal_error(
         endpoint: the hub's address.
         token: words for the token that the request carried.
     """
-    while isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # "cannot find the file in the cache" hides what happened
-    where = f"{guidance.label} at {endpoint}"
-    if isinstance(error, errors.FileMetadataError):
-        return IntegrityError(f"{where}: the answer names no commit, ETag or size. Check HF_ENDPOINT and proxies.")
     code = http_status(error)
     reason = _reason(error, code, guidance.gated_codes) if code else None
     if code is None or reason is None:
         return None
-    return RemoteError(f"{where}: {guidance.explain(Refusal(reason, code, repository.page(endpoint), token))}")
+    return RemoteError(
+        f"{guidance.label} at {endpoint}: {guidance.explain(Refusal(reason, code, repository.page(endpoint), token))}"
+    )
 
 
 def http_status(error: Exception) -> int | None:

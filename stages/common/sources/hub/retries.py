@@ -1,93 +1,85 @@
-"""HTTP sessions for huggingface_hub that retry politely, say so, and give up after a bounded time.
+"""huggingface_hub's HTTP client with retries that say so, honour Retry-After, and give up after a bounded time.
 
-huggingface_hub's own retries do not cover 429, ignore Retry-After, cannot be configured, and end in an error about a
-missing local file. Here urllib3 retries below it and ends in `HubUnavailable`, which huggingface_hub lets through.
+huggingface_hub retries some of its requests, with waits that cannot be set and warnings that repeat whole addresses.
+Here the client below it retries; when it gives up it raises `HubUnavailable`, which huggingface_hub does not retry.
 """
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-import requests
-from huggingface_hub import constants
-from huggingface_hub.utils import configure_http_backend
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, Retry
+import httpx2
+from huggingface_hub import set_client_factory
+from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
 
-TRANSIENT = (429, 500, 502, 503, 504)
-# Their warnings repeat whole addresses, and those of a file store carry signatures.
-QUIET_LOGGERS = ("huggingface_hub", "urllib3.connectionpool")
+from stages.common.sources.hub.connection import Connection
+
+# All statuses that huggingface_hub would retry by itself: one that reached it would multiply the tries.
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+# Their lines repeat whole addresses, and those of a file store carry signatures.
+QUIET_LOGGERS = ("huggingface_hub", "httpx2", "httpcore2")
 
 
-class HubUnavailable(Exception):  # noqa: N818 - a state, which the client turns into its own error
+class HubUnavailable(Exception):  # noqa: N818 - a state, which HubClient turns into its own error
     """The server gave no good answer within all tries; the text is the last reason."""
 
 
-class ReportedRetry(Retry):
-    """Honours Retry-After up to `backoff_max` seconds, and reports each retry."""
+class RetryingClient(httpx2.Client):
+    """Retries requests without an answer, or with a transient one. Redirects are followed anew at each try.
 
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Return the seconds that the server asks to wait.
+    Args:
+        connection: how often to try, and how long to wait.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(follow_redirects=True, timeout=connection.timeout_s)
+        self.connection = connection
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - passed through
+        """Send one request, as often as the connection allows.
 
         Raises:
-            HubUnavailable: they exceed the longest wait; an earlier request would fail again.
+            HubUnavailable: all tries have failed, or the server asks for a longer wait than the connection allows.
         """
-        seconds = super().get_retry_after(response)
-        if seconds and seconds > self.backoff_max:
-            raise HubUnavailable(f"HTTP {response.status}, and it asks to wait {seconds:.0f} s")
-        return seconds
-
-    def increment(self, *args: Any, **kwargs: Any) -> "ReportedRetry":  # noqa: ANN401 - passed through
-        """Count one failed try."""
-        remaining = super().increment(*args, **kwargs)
-        report(f"{_reason(kwargs.get('error'), kwargs.get('response'))}; {remaining.total} tries left")
-        return remaining
-
-
-class RetryAdapter(HTTPAdapter):
-    """Raises `HubUnavailable` when all tries have failed."""
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - passed through
-        """Send one request, with the adapter's retries."""
-        try:
-            return super().send(*args, **kwargs)
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError) as error:
-            cause = error.args[0] if error.args else error
-            raise HubUnavailable(_reason(getattr(cause, "reason", cause), None)) from None
+        for remaining in reversed(range(self.connection.attempts)):
+            asked_s = None
+            try:
+                response = super().send(request, **options)
+            except httpx2.UnsupportedProtocol:
+                raise
+            except httpx2.TransportError as error:
+                reason = last_reason = f"{type(error).__name__}: {str(error)[:200]}"
+            else:
+                if response.status_code not in TRANSIENT:
+                    return response
+                response.close()
+                asked_s = _requested_wait(response)
+                reason, last_reason = f"HTTP {response.status_code}", f"too many {response.status_code} error responses"
+            if asked_s and asked_s > self.connection.longest_wait_s:
+                raise HubUnavailable(f"{reason}, and it asks to wait {asked_s:.0f} s")
+            if remaining:
+                report(f"{reason}; {remaining} tries left")
+                time.sleep(asked_s or self.connection.wait_before(self.connection.attempts - remaining))
+        raise HubUnavailable(last_reason)
 
 
 @contextmanager
-def retrying_sessions(attempts: int, wait_s: float, longest_wait_s: float) -> Iterator[None]:
-    """Make huggingface_hub use such sessions, over plain HTTP, while the block runs.
-
-    Args:
-        attempts: tries of one request.
-        wait_s: seconds before the second retry, doubled at each further one.
-        longest_wait_s: longest single wait, in seconds.
-    """
-
-    def open_session() -> requests.Session:
-        retry = ReportedRetry(
-            attempts - 1, status_forcelist=TRANSIENT, backoff_factor=wait_s, backoff_max=longest_wait_s
-        )
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, RetryAdapter(max_retries=retry))
-        return session
-
+def retrying_client(connection: Connection) -> Iterator[None]:
+    """Make huggingface_hub use such a client while the block runs."""
     levels = {logger: logger.level for logger in map(logging.getLogger, QUIET_LOGGERS)}
-    # Xet transfers have a client, retries and errors of their own; plain HTTP serves the same files.
-    xet_disabled, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
-    configure_http_backend(open_session)
+    set_client_factory(lambda: RetryingClient(connection))
     for logger in levels:
         logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        configure_http_backend()
-        constants.HF_HUB_DISABLE_XET = xet_disabled
+        set_client_factory(default_client_factory)
         for logger, level in levels.items():
             logger.setLevel(level)
 
@@ -97,8 +89,18 @@ def report(text: str) -> None:
     print(f"hub: {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
 
-def _reason(error: object, response: BaseHTTPResponse | None) -> str:
-    """Return what went wrong, without addresses."""
-    if response is not None:
-        return f"HTTP {response.status}"
-    return f"{type(error).__name__}: {str(error).partition('(Caused by')[0][:200]}"
+def _requested_wait(response: httpx2.Response) -> float | None:
+    """Return the seconds that a server asks to wait, None if it does not.
+
+    Retry-After holds seconds or a date (RFC 9110, 10.2.3). Where the hub limits requests, it says when the limit ends:
+    https://huggingface.co/docs/hub/rate-limits
+    """
+    if after := response.headers.get("Retry-After", "").strip():
+        if after.isdigit():
+            return float(after)
+        try:
+            return max(0.0, (parsedate_to_datetime(after).astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        except ValueError:
+            return None
+    limit = parse_ratelimit_headers(response.headers) if response.status_code == 429 else None
+    return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else None

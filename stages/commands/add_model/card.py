@@ -1,0 +1,82 @@
+"""What a model's card (README.md) says: licence, languages, and the lengths that Matryoshka training used."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stages.common.config import License
+
+# The hub's ids of licences -> SPDX id, or name, and where the text is. https://huggingface.co/docs/hub/repositories-licenses
+LICENSES = {
+    "agpl-3.0": ("AGPL-3.0-only", "https://www.gnu.org/licenses/agpl-3.0.html"),
+    "apache-2.0": ("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
+    "bsd-3-clause": ("BSD-3-Clause", "https://opensource.org/license/bsd-3-clause"),
+    "cc-by-4.0": ("CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/legalcode"),
+    "cc-by-nc-4.0": ("CC-BY-NC-4.0", "https://creativecommons.org/licenses/by-nc/4.0/legalcode"),
+    "cc-by-nc-sa-4.0": ("CC-BY-NC-SA-4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode"),
+    "cc-by-sa-4.0": ("CC-BY-SA-4.0", "https://creativecommons.org/licenses/by-sa/4.0/legalcode"),
+    "cc0-1.0": ("CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/legalcode"),
+    "gemma": ("Gemma Terms of Use", "https://ai.google.dev/gemma/terms"),
+    "gpl-3.0": ("GPL-3.0-only", "https://www.gnu.org/licenses/gpl-3.0.html"),
+    "mit": ("MIT", "https://opensource.org/license/mit"),
+}
+# The word that the rest of the build knows for a licence that nobody names.
+UNKNOWN = "not specified"
+# sentence-transformers writes a trained model's losses into its card as JSON, among it the lengths.
+LENGTHS = re.compile(r'"matryoshka_dims":\s*(\[[\d,\s]*\])')
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says.
+
+    Attributes:
+        text: its body.
+        metadata: the YAML before it.
+    """
+
+    text: str = ""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+    def license(self, page: str | None, *, gated: bool) -> License:
+        """Return the licence.
+
+        Args:
+            page: the model's, for a licence whose text has no other address; None if it has none.
+            gated: whether the hub asks users to accept it.
+        """
+        key = str(self.metadata.get("license") or "").lower()
+        name, url = LICENSES.get(key, (str(self.metadata.get("license_name") or key or UNKNOWN), page or UNKNOWN))
+        link = str(self.metadata.get("license_link") or "")
+        if key not in LICENSES and "://" in link:
+            url = link
+        elif key not in LICENSES and link and page:
+            url = f"{page}/blob/main/{link}"
+        return License(name=UNKNOWN if name == "other" else name, url=url, gated=gated)
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages it was trained for."""
+        value = self.metadata.get("language") or []
+        return [str(code) for code in (value if isinstance(value, list) else [value])]
+
+    @property
+    def lengths(self) -> list[int]:
+        """The lengths of vectors that it was trained for; [] if the card names none."""
+        match = LENGTHS.search(self.text)
+        return [int(length) for length in json.loads(match[1])] if match else []
+
+
+def read_card(path: Path | None) -> Card:
+    """Return what a card says; a card that does not parse says nothing."""
+    if path is None:
+        return Card()
+    from huggingface_hub import RepoCard
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        card = RepoCard(text, ignore_metadata_errors=True)
+    except Exception:
+        return Card()
+    return Card(card.text, card.data.to_dict())

@@ -1,0 +1,154 @@
+"""Encoders that tokenize texts themselves and pass token ids to a library."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
+from .errors import IntegrityError
+
+EMPTY = "has no token, so the model has no vector for it. Leave it out."
+
+
+class TokenizedEncoder(Encoder):
+    """An encoder whose texts go through the variant's tokenizer.json (Hugging Face tokenizers).
+
+    The tokenizer never truncates: a change of its settings is refused while another thread uses it ("Already
+    borrowed"), and what versions before 0.23 report as `overflowing` is not what later ones do.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        from tokenizers import Tokenizer
+
+        # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        path = folder / self.variant.files["tokenizer"]
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        special = self.tokenizer.encode("a").special_tokens_mask
+        self.before = special.index(0) if 0 in special else len(special)
+        self.after = len(special) - self.before - special.count(0)
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Return each text's token ids, special tokens included, not truncated."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
+
+    def _truncate(self, ids: list[int]) -> list[int]:
+        """Return ids within the limit; special tokens stay."""
+        limit = self.variant.max_tokens
+        if len(ids) <= limit:
+            return ids
+        stop = len(ids) - self.after
+        kept = max(0, limit - self.before - self.after)
+        if self.variant.truncation_side == "left":
+            return ids[: self.before] + ids[stop - kept :]
+        return ids[: self.before + kept] + ids[stop:]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return [self._truncate(ids) for ids in self._tokenize(texts)]
+
+    def _count(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self._tokenize(texts)]
+
+
+class GraphEncoder(TokenizedEncoder):
+    """An encoder that runs one graph from ids and mask to vectors."""
+
+    window = 32
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        added = max(self.tokenizer.get_added_tokens_decoder(), default=-1)
+        highest = max(self.tokenizer.get_vocab_size(with_added_tokens=False) - 1, added)
+        # Texts are checked only where the tokenizer has ids that the model has no row for.
+        self.rows = self.variant.vocabulary if 0 < self.variant.vocabulary <= highest else None
+
+    @abstractmethod
+    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> Vectors:
+        """Return the vectors [b, dimensions] of a call's inputs by name.
+
+        They are input_ids, attention_mask, token_type_ids, each [b, s], and prompt_length [b].
+        """
+
+    def _embed(self, rows: Rows, batch_size: int) -> Embedding:
+        whole = self._tokenize(rows.texts)
+        ids = [self._truncate(row) for row in whole]
+        truncated = [position for position, row in enumerate(whole) if len(row) > self.variant.max_tokens]
+        self._check(ids)
+        prompt_length = 0 if self.variant.pools_prompt else self._count_prompt(rows.prompt)
+        out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
+        for positions in plan_calls([len(row) for row in ids], batch_size, self.variant.batching):
+            vectors = self._infer(self._feeds([ids[position] for position in positions], prompt_length))
+            if vectors.shape != (len(positions), self.variant.dimensions):
+                return Embedding(vectors, truncated)  # `_vectors` refuses the shape
+            out[positions] = vectors
+        return Embedding(out, truncated)
+
+    def _check(self, ids: list[list[int]]) -> None:
+        for position, row in enumerate(ids):
+            if not row:
+                raise UnusableRowError(position, EMPTY)
+            if self.rows and max(row) >= self.rows:
+                missing = next(number for number in row if number >= self.rows)
+                token = self.tokenizer.id_to_token(missing)
+                raise UnusableRowError(position, describe_missing_row(token, missing, self.rows))
+
+    def _count_prompt(self, prompt: str) -> int:
+        """Return a prompt's tokens as sentence-transformers counts those that pooling leaves out.
+
+        They are the prompt's own and the special tokens in front, as in Transformer._get_prompt_length.
+        """
+        if not prompt:
+            return 0
+        encoding = self.tokenizer.encode(prompt)
+        return len(encoding.ids) - encoding.special_tokens_mask[-1]
+
+    def _feeds(self, ids: list[list[int]], prompt_length: int) -> dict[str, NDArray[np.int64]]:
+        shape = (len(ids), max(map(len, ids)))
+        tokens = np.full(shape, self.variant.pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for position, row in enumerate(ids):
+            tokens[position, : len(row)] = row
+            mask[position, : len(row)] = 1
+        return {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros(shape, dtype=np.int64),
+            "prompt_length": np.full(len(ids), prompt_length, dtype=np.int64),
+        }
+
+
+def describe_missing_row(token: str | None, number: int, rows: int) -> str:
+    """Return what is wrong with a text that holds a token past the model's embedding."""
+    return f"holds the token {token!r} (id {number}), and the model has rows for {rows}. Take it out of the text."
+
+
+def plan_calls(lengths: list[int], batch_size: int, batching: str) -> Iterator[list[int]]:
+    """Yield the positions of the texts of each call of a library.
+
+    Padding and neighbours change the last bit of an activation, and rounding to integers amplifies that: a vector then
+    depends on its batch, by up to 0.05 (L2) for 8-bit EmbeddingGemma, and by 0.2 with one scale for a whole call. So
+    only exact variants pad; the others batch texts of equal length, or run each text alone.
+
+    Args:
+        lengths: tokens of each text.
+        batch_size: texts of a call, at most.
+        batching: which texts may share a call, as in the variant's record.
+    """
+    size = 1 if batching == "single" else batch_size
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    runs = groupby(order, key=lengths.__getitem__) if batching == "equal_length" else [(0, order)]
+    for _, run in runs:
+        positions = list(run)
+        for start in range(0, len(positions), size):
+            yield positions[start : start + size]
