@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from embed_foundry import open_variant
 from sentence_transformers import SentenceTransformer
@@ -83,9 +86,18 @@ def test_optimum_exports_the_same_vectors(base, reference, probes, tmp_path):
 def test_nothing_in_a_graph_tells_where_it_was_made(variant):
     graphs = [path for name in VARIANTS for path in variant(name).iterdir() if path.suffix in {".onnx", ".xml"}]
     assert len(graphs) == len(VARIANTS)
+    places = [tempfile.gettempdir(), str(Path.home()), sys.prefix, ".py"]
     for path in graphs:
-        data = path.read_bytes()
-        assert not any(place in data for place in (b"/tmp/", b"/home/", b"/work/", b"site-packages")), path
+        data = path.read_bytes() if path.suffix == ".xml" else read_structure(path)
+        assert not any(place.encode() in data for place in places), path
+
+
+def read_structure(path: Path) -> bytes:
+    """Return a graph's bytes without its weights, among which any three bytes turn up by chance."""
+    exported = onnx.load(path, load_external_data=False)
+    for tensor in exported.graph.initializer:
+        tensor.ClearField("raw_data")
+    return exported.SerializeToString()
 
 
 @pytest.fixture(scope="module")

@@ -52,12 +52,13 @@ class BaseModelVectors:
         self._cache = cache
         self.dimensions = graph.read_dimensions(self._graph)
 
-    def encode(self, rows: list[list[int]], label: str) -> Vectors:
+    def encode(self, rows: list[list[int]], label: str, prompt_tokens: int = 0) -> Vectors:
         """Return the vectors of rows of token ids, special ones included: [n, dimensions], unit norm.
 
         Args:
             rows: the ids.
             label: what the rows are, for the progress bar.
+            prompt_tokens: leading tokens of every row that pooling leaves out, if it leaves prompts out.
         """
         folder = load_or_make(
             self._cache,
@@ -66,15 +67,16 @@ class BaseModelVectors:
                 "graph": manifest.read(self._graph.parent).digest,
                 "rows": hashlib.sha256(manifest.canonical(rows)).hexdigest(),
                 "precision": _choose_precision(),
+                "prompt_tokens": prompt_tokens,
             },
             code=[Path(__file__)],
             libraries=["openvino"],
-            make=lambda work: np.save(work / FILE, self._run(rows, label)),
+            make=lambda work: np.save(work / FILE, self._run(rows, label, prompt_tokens)),
         )
         vectors: Vectors = np.load(folder / FILE)
         return vectors
 
-    def _run(self, rows: list[list[int]], label: str) -> Vectors:
+    def _run(self, rows: list[list[int]], label: str, prompt_tokens: int) -> Vectors:
         """Run the graph, one thread a batch, so that no vector depends on how many CPUs the machine has."""
         threads = available_cpus()
         compiled = _compile(self._graph, threads)
@@ -86,7 +88,7 @@ class BaseModelVectors:
             if not hasattr(requests, "own"):
                 requests.own = compiled.create_infer_request()
             ids = np.array([rows[index] for index in batch], dtype=np.int64)
-            requests.own.infer(graph.build_feeds(inputs, ids, np.ones_like(ids)))
+            requests.own.infer(graph.build_feeds(inputs, ids, np.ones_like(ids), prompt_tokens))
             vectors[batch] = requests.own.get_tensor(graph.SENTENCE).data
             return batch
 

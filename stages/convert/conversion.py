@@ -80,6 +80,11 @@ def measure_dimensions(model: "SentenceTransformer") -> int:
     return len(model.encode("a", show_progress_bar=False))
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an exporter's error, which may have hundreds; its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def load_converter(kind: str) -> Converter:
     """Import the module that converts a kind of variant."""
     converter: Converter = import_module(f"stages.convert.{kind}")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from embed_foundry import Encoder, FoundryError, Variant, manifest, open_variant
+from embed_foundry import Encoder, FoundryError, Variant, manifest
 from embed_foundry.encoder import Vectors
 
 from stages.common.records.base import Failure
@@ -54,19 +54,19 @@ class HardTexts:
     l2_max: float
 
 
-def compare(folders: Folders, *, exact: bool) -> HardTexts | Failure:
+def compare(encoder: Encoder, folders: Folders, *, exact: bool) -> HardTexts | Failure:
     """Compare a variant with its base model on the hard texts, without and with its first prompt.
 
     Args:
+        encoder: the variant's.
         folders: the base model's, the variant's, and a cache of the base model's vectors.
         exact: the vectors must be the base model's but for the last bits.
     """
-    variant = Variant.load(folders.work)
+    variant = encoder.variant
     texts = _build_texts(variant)
     expected = _encode_by_base_model(folders, variant, texts)
     known = [index for index, ids in enumerate(expected.ids) if ids]
     try:
-        encoder = open_variant(folders.work, THREADS)
         for index in known:
             text = texts[index]
             if (ids := encoder.token_ids([text.text], prompt=text.prompt)[0]) != expected.ids[index]:

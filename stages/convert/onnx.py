@@ -251,11 +251,11 @@ def _quantize_to_8_bits(model: "ModelProto", block_size: int) -> "ModelProto":
 
 def _drop_repeated(model: "ModelProto") -> None:
     """Keep one of the weights that the quantizer adds once for every layer that shares a matrix."""
-    seen: set[str] = set()
+    kept: set[str] = set()
     for index, tensor in reversed(list(enumerate(model.graph.initializer))):
-        if tensor.name in seen:
+        if tensor.name in kept:
             del model.graph.initializer[index]
-        seen.add(tensor.name)
+        kept.add(tensor.name)
 
 
 def _import_domain(model: "ModelProto") -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from embed_foundry import FoundryError
+from embed_foundry import FoundryError, open_variant
 from embed_foundry.encoder import Vectors
 from numpy.typing import NDArray
 
 from stages.common.records.base import Failure
 from stages.common.records.parity import Parity
 from stages.convert import hard_vectors, probe_vectors
-from stages.convert.conversion import Folders
+from stages.convert.conversion import THREADS, Folders
 from stages.convert.probe_vectors import ONE_WORD, PADDED_STEP, VariantVectors
 
 DIGITS = 6
@@ -25,7 +25,8 @@ def measure_parity(folders: Folders, *, own_space: bool, exact: bool) -> Parity 
         exact: they must be the base model's but for the last bits.
     """
     try:
-        variant = probe_vectors.encode_by_variant(folders.work)
+        encoder = open_variant(folders.work, THREADS)
+        variant = probe_vectors.encode_by_variant(encoder)
     except FoundryError as error:
         return Failure(error=str(error))
     reference = probe_vectors.encode_by_base_model(folders.base, variant, folders.cache, own_space=own_space)
@@ -36,7 +37,7 @@ def measure_parity(folders: Folders, *, own_space: bool, exact: bool) -> Parity 
     figures = _compare_batches(variant) | _compare_similarities(variant.alone, expected, own_space=own_space)
     if not own_space:
         figures |= _compare_cosines(variant, reference)
-        hard = hard_vectors.compare(folders, exact=exact)
+        hard = hard_vectors.compare(encoder, folders, exact=exact)
         if isinstance(hard, Failure):
             return hard
         figures |= {"hard_texts": hard.texts, "hard_l2_max": _round(hard.l2_max)}

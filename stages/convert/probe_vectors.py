@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from embed_foundry import Encoder, manifest, open_variant
+from embed_foundry import Encoder, manifest
 from embed_foundry.encoder import Vectors
 
 from stages.common.sources import probe_texts
@@ -62,14 +62,13 @@ class VariantVectors:
     max_tokens: int
 
 
-def encode_by_variant(folder: Path) -> VariantVectors:
+def encode_by_variant(encoder: Encoder) -> VariantVectors:
     """Encode the probe texts in every way that parity compares.
 
     Raises:
         FoundryError: the variant's encoder fails.
     """
     texts = probe_texts.read_texts()
-    encoder = open_variant(folder, THREADS)
     longest = _build_longest_text(encoder, texts)
     return VariantVectors(
         texts=texts,
@@ -78,7 +77,7 @@ def encode_by_variant(folder: Path) -> VariantVectors:
         batched=encoder.encode(texts, batch_size=len(texts)),
         padded=encoder.encode([*texts[::PADDED_STEP], longest], batch_size=len(texts))[:-1],
         edges=_encode_one_by_one(encoder, [ONE_WORD, longest]),
-        lengths=[_encode_by_length(folder, length, texts) for length in encoder.lengths],
+        lengths=[_encode_by_length(encoder.folder, length, texts) for length in encoder.lengths],
         max_tokens=encoder.variant.max_tokens,
     )
 

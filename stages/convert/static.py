@@ -109,7 +109,7 @@ def _encode_texts(
     prompt = tokenizer.settings.prompts.get(fit.prompt or "", "")
     prompted = [prompt + text for text, row in zip(texts, tokens, strict=True) if row]
     rows = tokenizer.tokenize(prompted, calibration.MAX_TOKENS)
-    return [row for row in tokens if row], encoder.encode(rows, "texts")
+    return [row for row in tokens if row], encoder.encode(rows, "texts", tokenizer.count_prompt(prompt))
 
 
 def _fit_table(

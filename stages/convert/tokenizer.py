@@ -88,6 +88,13 @@ class BaseTokenizer:
         after = special[::-1].index(0)
         return SpecialIds(before=encoding.ids[:before], after=encoding.ids[len(special) - after :])
 
+    def count_prompt(self, prompt: str) -> int:
+        """Return how many tokens of a prompted text pooling may leave out, as the runtime counts them."""
+        if not prompt:
+            return 0
+        encoding = self.open().encode(prompt)
+        return len(encoding.ids) - int(encoding.special_tokens_mask[-1])
+
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids of texts, special ones included, truncated to `max_tokens`."""
         tokenizer = self.open()

@@ -105,6 +105,12 @@ def _train(tokenizer: Tokenizer, trainer: Any) -> Tokenizer:
     return tokenizer
 
 
+def surround(tokenizer: Tokenizer, before: str, after: str) -> Any:
+    """Return what puts one special token before a text and one after it."""
+    ids = [(token, tokenizer.token_to_id(token)) for token in (before, after)]
+    return processors.TemplateProcessing(single=f"{before} $A {after}", special_tokens=ids)
+
+
 def _wordpiece() -> PreTrainedTokenizerFast:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -136,10 +142,7 @@ def _unigram() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     _train(tokenizer, trainers.UnigramTrainer(vocab_size=ROWS - 50, special_tokens=special, unk_token="<unk>"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))],
-    )
+    tokenizer.post_processor = surround(tokenizer, "<s>", "</s>")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -157,10 +160,7 @@ def _bpe() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     _train(tokenizer, trainers.BpeTrainer(vocab_size=ROWS, special_tokens=special, initial_alphabet=alphabet))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))],
-    )
+    tokenizer.post_processor = surround(tokenizer, "<s>", "</s>")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

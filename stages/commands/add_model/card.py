@@ -32,12 +32,17 @@ class Card:
     """What a card says.
 
     Attributes:
-        text: its body.
-        metadata: the YAML before it.
+        license_id: the hub's id of its licence, in lower case; "" if it names none.
+        license_name, license_link: what it says of a licence that the hub has no id for.
+        languages: codes of the languages it was trained for.
+        lengths: of vectors that it was trained for; [] if it names none.
     """
 
-    text: str = ""
-    metadata: dict[str, object] = field(default_factory=dict)
+    license_id: str = ""
+    license_name: str = ""
+    license_link: str = ""
+    languages: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
     def license(self, page: str | None, *, gated: bool) -> License:
         """Return the licence.
@@ -46,26 +51,13 @@ class Card:
             page: the model's, for a licence whose text has no other address; None if it has none.
             gated: whether the hub asks users to accept it.
         """
-        key = str(self.metadata.get("license") or "").lower()
-        name, url = LICENSES.get(key, (str(self.metadata.get("license_name") or key or UNKNOWN), page or UNKNOWN))
-        link = str(self.metadata.get("license_link") or "")
+        key, link = self.license_id, self.license_link
+        name, url = LICENSES.get(key, (self.license_name or key or UNKNOWN, page or UNKNOWN))
         if key not in LICENSES and "://" in link:
             url = link
         elif key not in LICENSES and link and page:
             url = f"{page}/blob/main/{link}"
         return License(name=UNKNOWN if name == "other" else name, url=url, gated=gated)
-
-    @property
-    def languages(self) -> list[str]:
-        """Codes of the languages it was trained for."""
-        value = self.metadata.get("language") or []
-        return [str(code) for code in (value if isinstance(value, list) else [value])]
-
-    @property
-    def lengths(self) -> list[int]:
-        """The lengths of vectors that it was trained for; [] if the card names none."""
-        match = LENGTHS.search(self.text)
-        return [int(length) for length in json.loads(match[1])] if match else []
 
 
 def read_card(path: Path | None) -> Card:
@@ -79,4 +71,13 @@ def read_card(path: Path | None) -> Card:
         card = RepoCard(text, ignore_metadata_errors=True)
     except Exception:
         return Card()
-    return Card(card.text, card.data.to_dict())
+    metadata = card.data.to_dict()
+    languages = metadata.get("language") or []
+    lengths = LENGTHS.search(card.text)
+    return Card(
+        license_id=str(metadata.get("license") or "").lower(),
+        license_name=str(metadata.get("license_name") or ""),
+        license_link=str(metadata.get("license_link") or ""),
+        languages=[str(code) for code in (languages if isinstance(languages, list) else [languages])],
+        lengths=[int(length) for length in json.loads(lengths[1])] if lengths else [],
+    )

@@ -8,10 +8,9 @@ from pathlib import Path, PurePosixPath
 from embed_foundry.errors import InputError
 
 from stages.commands.add_model.origin import Origin
-from stages.common.sources.base_model.layout import MODULES, TRANSFORMER, ModuleEntry, read_modules
+from stages.common.sources.base_model.layout import INDEX, MODULES, TRANSFORMER, WEIGHTS, ModuleEntry, read_modules
 from stages.common.sources.intake import PICKLES, read_object
 
-WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 CARD = "README.md"
 # In the root of a model.
 MODEL_FILES = (MODULES, "config_sentence_transformers.json")
@@ -92,7 +91,7 @@ def select_files(origin: Origin, stage: Path) -> Selection:
     shards = list(_list_shards(origin, transformer, stage))
     for module in modules:
         _require_safetensors(origin, module, [*weights, *shards])
-    index = [_join(transformer, SHARDS)] if shards and _join(transformer, SHARDS) in origin.sizes else []
+    index = [_join(transformer, INDEX)] if shards and _join(transformer, INDEX) in origin.sizes else []
     return Selection(
         small=tuple(sorted({*small, *index})),
         weights=tuple(sorted({*weights, *shards})),
@@ -118,7 +117,7 @@ def _list_folder(origin: Origin, folder: str, patterns: Sequence[str]) -> Iterat
 
 def _list_shards(origin: Origin, transformer: str, stage: Path) -> Iterator[str]:
     """Yield the transformer's files of weights: one, or those that the index names."""
-    whole, index = _join(transformer, WEIGHTS), _join(transformer, SHARDS)
+    whole, index = _join(transformer, WEIGHTS), _join(transformer, INDEX)
     if whole in origin.sizes:
         yield whole
     elif index in origin.sizes:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator
 
+from embed_foundry.kinds import WEIGHT_BITS
+
 from stages.common.config import Params
 from stages.common.config.variant import OnnxRecipe, OpenvinoRecipe, Recipe, TfliteRecipe, TorchRecipe
 
 MB = 1e6
-TORCH_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8}
 # Some weights are not exported, such as BERT's pooler: a base model has 0.6 of 110 million in it.
 EXPORTED = 0.95
 # A proposed limit leaves room for the tokenizer and for parts in a higher precision.
@@ -41,7 +42,7 @@ def least_bits(recipe: Recipe) -> int | None:
     """Return the least bits that a variant takes for each weight; None if its size does not follow from the model's."""
     match recipe:
         case TorchRecipe():
-            return TORCH_BITS[recipe.precision]
+            return WEIGHT_BITS[recipe.precision]
         case OnnxRecipe():
             return min(recipe.quantize.embedding.bits, recipe.quantize.weights.bits) if recipe.quantize else 32
         case OpenvinoRecipe():

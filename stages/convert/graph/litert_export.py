@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from embed_foundry.errors import InputError
 
+from stages.convert.conversion import first_line
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -38,9 +40,8 @@ def export_litert(module: "nn.Module", length: int, path: Path) -> None:
             exported = litert_torch.convert(module, sample_kwargs=inputs)
             exported.export(str(path))
         except Exception as error:  # torch.export, torch_xla and MLIR have errors of their own
-            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             raise InputError(
-                f"litert-torch cannot convert the model ({reason}). Leave tflite out of `variant`."
+                f"litert-torch cannot convert the model ({first_line(error)}). Leave tflite out of `variant`."
             ) from error
     path.chmod(0o644)
     del exported

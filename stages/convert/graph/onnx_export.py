@@ -10,7 +10,7 @@ from embed_foundry import manifest
 from embed_foundry.errors import InputError
 
 from stages.common.config.variant import Exporter
-from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, measure_dimensions
+from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, first_line, measure_dimensions
 from stages.convert.graph import rewrites
 from stages.convert.graph.onnx_model import GRAPH, PROMPT_LENGTH, SENTENCE, TOKENS, save
 from stages.convert.graph.optimum_export import export_by_optimum
@@ -74,13 +74,9 @@ def _export_by_torch(base: Path, model: "SentenceTransformer", opset: int) -> "M
         return _trace(model, opset)
     except (AttributeError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise InputError(
-            f"{base}: it cannot be exported to ONNX ({_first_line(error)}). "
+            f"{base}: it cannot be exported to ONNX ({first_line(error)}). "
             "Leave onnx and openvino variants out of `variant`."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def _trace(model: "SentenceTransformer", opset: int) -> "ModelProto":

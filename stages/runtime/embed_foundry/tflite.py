@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from .added_tokens import AddedToken, AddedTokenSplitter
 from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
 from .errors import InputError, IntegrityError
-from .tokenized import EMPTY, describe_missing_row
+from .tokenized import EMPTY, describe_missing_row, load_tokenizer
 from .variant import Variant
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
@@ -194,14 +194,7 @@ class HuggingFaceTokenizer:
     """A tokenizer.json of Hugging Face tokenizers."""
 
     def __init__(self, path: Path) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self.model = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
-        self.model.no_padding()
-        self.model.no_truncation()
+        self.model = load_tokenizer(path)
         self.size = int(self.model.get_vocab_size(with_added_tokens=False))
 
     def encode(self, rows: list[str]) -> list[list[int]]:

@@ -5,12 +5,16 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
 from .errors import IntegrityError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 EMPTY = "has no token, so the model has no vector for it. Leave it out."
 
@@ -24,17 +28,7 @@ class TokenizedEncoder(Encoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
-        from tokenizers import Tokenizer
-
-        # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        path = folder / self.variant.files["tokenizer"]
-        try:
-            self.tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.tokenizer = load_tokenizer(folder / self.variant.files["tokenizer"])
         special = self.tokenizer.encode("a").special_tokens_mask
         self.before = special.index(0) if 0 in special else len(special)
         self.after = len(special) - self.before - special.count(0)
@@ -126,6 +120,25 @@ class GraphEncoder(TokenizedEncoder):
             "token_type_ids": np.zeros(shape, dtype=np.int64),
             "prompt_length": np.full(len(ids), prompt_length, dtype=np.int64),
         }
+
+
+def load_tokenizer(path: Path) -> "Tokenizer":
+    """Return the tokenizer in a tokenizer.json; it neither pads nor truncates.
+
+    Raises:
+        IntegrityError: tokenizers cannot load it.
+    """
+    from tokenizers import Tokenizer
+
+    # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def describe_missing_row(token: str | None, number: int, rows: int) -> str:

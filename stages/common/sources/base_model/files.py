@@ -4,7 +4,7 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError, IntegrityError
 
-from stages.common.sources.base_model.layout import read_modules
+from stages.common.sources.base_model.layout import WEIGHTS, list_weights, read_modules
 from stages.common.sources.intake import read_object
 
 # What config_sentence_transformers.json calls a model of one vector a text.
@@ -36,7 +36,7 @@ def check_files(folder: Path) -> None:
     _check_settings(transformer)
     _check_shards(transformer)
     for module in modules:
-        weights = folder / module.path / "model.safetensors"
+        weights = folder / module.path / WEIGHTS
         if module.kind in {"Dense", "LayerNorm"} and not weights.is_file():
             raise IntegrityError(f"{weights}: missing; modules.json needs it. List it in model.files.")
     if (tokenizer := transformer / "tokenizer.json").is_file():  # older models have a vocabulary only
@@ -76,10 +76,8 @@ def _check_settings(transformer: Path) -> None:
 
 def _check_shards(folder: Path) -> None:
     """Check that all shards of the weights are in the folder, and that the index names no file outside it."""
-    index = folder / "model.safetensors.index.json"
-    names = set(read_object(index).get("weight_map", {}).values()) if index.is_file() else {"model.safetensors"}
     present = {path.name for path in folder.glob("*.safetensors")}
-    if missing := sorted(map(str, names - present)):
+    if missing := [name for name in list_weights(folder) if name not in present]:
         raise IntegrityError(f"{folder}: weights {', '.join(missing)} are missing. List them in model.files.")
 
 

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from embed_foundry.errors import InputError, IntegrityError
 
-from stages.common.sources.intake import read_json, unexpected_code_error
+from stages.common.sources.intake import read_json, read_object, unexpected_code_error
 
 MODULES = "modules.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LIBRARY_MODULE = re.compile(r"sentence_transformers(\.[A-Za-z_]\w*)+")
 TRANSFORMER = "Transformer"
 # Modules that may follow the transformer; a conversion of the whole model includes them.
@@ -57,6 +58,12 @@ def read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
             "modules cannot be converted. Choose another model."
         )
     return tuple(modules)
+
+
+def list_weights(transformer: Path) -> list[str]:
+    """Return the names of the files that hold a transformer's weights: one, or the shards that its index names."""
+    index = transformer / INDEX
+    return sorted(map(str, set(read_object(index).get("weight_map", {}).values()))) if index.is_file() else [WEIGHTS]
 
 
 def find_transformer(folder: Path) -> Path:

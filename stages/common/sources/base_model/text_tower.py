@@ -11,10 +11,10 @@ from pathlib import Path
 from embed_foundry import manifest
 from embed_foundry.errors import InputError, IntegrityError
 
-from stages.common.sources.base_model.layout import find_transformer
-from stages.common.sources.intake import JsonObject, read_json, read_object
+from stages.common.sources.base_model.layout import INDEX, WEIGHTS, find_transformer, list_weights
+from stages.common.sources.intake import JsonObject, read_object
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
@@ -93,8 +93,7 @@ def _take_weights(transformer: Path, prefix: str) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    index = transformer / INDEX
-    shards = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else [WEIGHTS]
+    shards = list_weights(transformer)
     tensors = {}
     for shard in shards:
         if not (transformer / shard).is_file():
@@ -108,7 +107,7 @@ def _take_weights(transformer: Path, prefix: str) -> None:
         raise IntegrityError(f"{transformer}: no weight's name begins with {prefix}, as those of the text tower do.")
     for shard in shards:
         (transformer / shard).unlink()
-    index.unlink(missing_ok=True)
+    (transformer / INDEX).unlink(missing_ok=True)
     save_file(dict(sorted(tensors.items())), transformer / WEIGHTS, {"format": "pt"})
     (transformer / WEIGHTS).chmod(0o644)
 
