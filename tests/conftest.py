@@ -33,7 +33,7 @@ from support.hub_server import HubServer
 from support.sigstore_server import SigstoreServer
 from support.workplace import make_workplace
 
-pytest_plugins = ["support.small_inputs", "support.store_fixtures"]
+pytest_plugins = ["support.added_models", "support.saved_models", "support.small_inputs", "support.store_fixtures"]
 
 # A background job starts with Ctrl-C ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

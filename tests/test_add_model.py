@@ -1,126 +1,33 @@
 """add-model: conf/model/NAME.yaml from a repository's or folder's files, without weights; what it writes, downloads."""
 
-import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from embed_foundry import manifest
-from embed_foundry.errors import FoundryError, InputError, RemoteError
+from embed_foundry.errors import InputError
 
 from stages import download
-from stages.commands import add_model, compose
+from stages.commands import add_model
 from stages.common import config
 from stages.common.sources.hub import Connection
 from support import architectures
-from support.hub_server import Fault, HubServer
+from support.added_models import as_gemma, read
+from support.hub_server import HubServer
+from support.saved_models import (
+    SETTINGS,
+    WEIGHTS,
+    Change,
+    as_pickle,
+    edit,
+    edit_module,
+    keep_only_vocabulary,
+    move_transformer,
+    remove,
+    write,
+)
 
 COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
-WEIGHTS, SETTINGS = "model.safetensors", "config_sentence_transformers.json"
-CARD = """---
-license: apache-2.0
-language: [en, de]
----
-# Tiny
-```json
-{"loss": "MultipleNegativesRankingLoss", "matryoshka_dims": [48, 32, 16]}
-```
-"""
-Change = Callable[[Path], object]
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory) -> Callable[..., Path]:
-    """Return a function that returns the folder of a tiny architecture, saved by sentence-transformers."""
-    folders: dict[tuple[str, int | None], Path] = {}
-
-    def save(name: str, dimensions: int | None = None) -> Path:
-        if (name, dimensions) not in folders:
-            folder = tmp_path_factory.mktemp("saved") / f"Tiny-{name}-v1.5"
-            folders[name, dimensions] = architectures.build(name, folder, dimensions=dimensions)
-        return folders[name, dimensions]
-
-    return save
-
-
-@pytest.fixture
-def bert(saved, tmp_path) -> Path:
-    """Return a copy of a tiny BERT, to be changed."""
-    return shutil.copytree(saved("bert"), tmp_path / "Tiny-bert-v1.5")
-
-
-@pytest.fixture
-def conf(root, tmp_path) -> Path:
-    """Return a copy of conf/."""
-    return shutil.copytree(root / "conf", tmp_path / "conf")
-
-
-def edit(name: str, **changes: object) -> Change:
-    """Return a function that sets keys of a model's JSON file."""
-
-    def change(folder: Path) -> None:
-        path = folder / name
-        content = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(content | changes))
-
-    return change
-
-
-def edit_module(number: int, **changes: object) -> Change:
-    """Return a function that sets keys of one module in modules.json."""
-
-    def change(folder: Path) -> None:
-        modules = json.loads((folder / "modules.json").read_text())
-        modules[number] |= changes
-        (folder / "modules.json").write_text(json.dumps(modules))
-
-    return change
-
-
-def write(name: str, text: str) -> Change:
-    return lambda folder: (folder / name).write_text(text)
-
-
-def remove(name: str) -> Change:
-    return lambda folder: (folder / name).unlink()
-
-
-def as_pickle(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
-
-
-def as_2019(folder: Path) -> None:
-    """Move the transformer where sentence-transformers kept it before 2.0."""
-    (folder / "0_Transformer").mkdir()
-    for path in [path for path in folder.iterdir() if path.is_file()]:
-        if path.name not in ("modules.json", SETTINGS):
-            path.rename(folder / "0_Transformer" / path.name)
-    edit_module(0, path="0_Transformer")(folder)
-
-
-def keep_only_vocabulary(folder: Path) -> None:
-    """Write the tokenizer as transformers did until 2020: vocab.txt, a token a line."""
-    ids = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    write("vocab.txt", "\n".join(sorted(ids, key=ids.__getitem__)))(folder)
-    write("tokenizer_config.json", json.dumps({"tokenizer_class": "BertTokenizer"}))(folder)
-    remove("tokenizer.json")(folder)
-
-
-def as_gemma(folder: Path) -> None:
-    """Give a model EmbeddingGemma's prompts and a card."""
-    prompts = {"query": "task: search result | query: ", "document": "title: none | text: "}
-    edit(SETTINGS, prompts={**prompts, "STS": "task: sentence similarity | query: ", "Summary-x": "task: x"})(folder)
-    write("README.md", CARD)(folder)
-
-
-def read(added: add_model.AddedModel) -> config.Model:
-    """Return the model that the command wrote, as the build reads it: composed."""
-    composed = compose.compose([f"model={added.path.stem}"], added.path.parent.parent)
-    return config.parse(yaml.safe_load(composed), "conf/").model
-
-
 # name -> architecture, width of a Dense head, change, what the YAML must say
 MODELS: dict[str, tuple[str, int | None, Change, dict[str, object]]] = {
     **{
@@ -161,7 +68,7 @@ MODELS: dict[str, tuple[str, int | None, Change, dict[str, object]]] = {
             },
         },
     ),
-    "before 2.0": ("bert", None, as_2019, {"dimensions": 64, "max_tokens": 256}),
+    "before 2.0": ("bert", None, move_transformer, {"dimensions": 64, "max_tokens": 256}),
     "a vocabulary only": ("bert", None, keep_only_vocabulary, {"dimensions": 64, "max_tokens": 256}),
     "a passage": (
         "bert",
@@ -173,9 +80,9 @@ MODELS: dict[str, tuple[str, int | None, Change, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_what_it_writes_for_a_folder_is_what_download_takes(saved, conf, tmp_path, case):
+def test_what_it_writes_for_a_folder_is_what_download_takes(named, conf, tmp_path, case):
     architecture, dimensions, change, expected = MODELS[case]
-    folder = shutil.copytree(saved(architecture, dimensions), tmp_path / "mine")
+    folder = shutil.copytree(named(architecture, dimensions), tmp_path / "mine")
     change(folder)
     added = add_model.run(str(folder), conf=conf)
     model = read(added)
@@ -188,68 +95,6 @@ def test_what_it_writes_for_a_folder_is_what_download_takes(saved, conf, tmp_pat
     assert report.model.weights.parameters == model.parameters
     # Only the weights themselves tell which of them the files lack.
     assert [line for line in report.model.describe(model) if not line.startswith("  weights ")] == added.lines
-
-
-@pytest.fixture
-def served(saved, tmp_path) -> Iterator[HubServer]:
-    """Return a hub that serves a tiny BERT with what repositories hold beside a model."""
-    folder = shutil.copytree(saved("bert"), tmp_path / "served")
-    as_gemma(folder)
-    files = {name: (folder / name).read_bytes() for name in manifest.files_of(folder)}
-    files |= {"train_script.py": b"raise SystemExit", "pytorch_model.bin": b"\x80\x04.", "onnx/model.onnx": b"onnx"}
-    with HubServer("Some-One/Tiny.BERT-v1.5", COMMIT, files) as server:
-        yield server
-
-
-@pytest.fixture
-def add(served, conf, tmp_path) -> Callable[..., add_model.AddedModel]:
-    """Return a function that runs the command against the server."""
-
-    def run(**options: object) -> add_model.AddedModel:
-        connection = Connection(served.url, tmp_path / "cache", "hf_secret", False, 2, 0.01, 1, 1)
-        return add_model.run(served.repo, conf=conf, connection=connection, **options)
-
-    return run
-
-
-@pytest.mark.parametrize("revision", [None, "v1"])
-def test_a_repositorys_commit_is_resolved_and_its_weights_stay_there(served, add, tmp_path, revision):
-    served.branches = {"main", "v1"}
-    model = read(add(revision=revision))
-    assert (model.name, model.source, model.repo) == ("tiny_bert_v15", "hub", served.repo)
-    assert (model.revision, model.package, model.folder) == (COMMIT, None, None)
-    assert model.matryoshka == [64, 48, 32, 16]
-    assert set(model.files) == {name for name in served.files if name.endswith((".json", ".safetensors"))}
-    weights = [hit for hit in served.hits if hit.name == WEIGHTS]
-    assert [hit.range for hit in weights if hit.endpoint == "file"] == ["bytes=0-100000"]
-    assert {hit.authorization for hit in weights} == {None}  # the store's
-    assert not [hit for hit in served.hits if hit.name in {"train_script.py", "pytorch_model.bin", "onnx/model.onnx"}]
-    connection = Connection(served.url, tmp_path / "cache", None, False, 2, 0.01, 1, 1)
-    assert download.run(model, tmp_path / "base", connection).absent == ()
-
-
-def test_a_repository_and_its_folder_have_the_same_pins(served, add, conf, tmp_path):
-    hub, folder = read(add()), read(add_model.run(str(tmp_path / "served"), conf=conf))
-    assert hub.model_dump(exclude={"name", "source", "repo", "revision", "folder"}) == folder.model_dump(
-        exclude={"name", "source", "repo", "revision", "folder"}
-    )
-
-
-def test_shards_are_pinned_each(served, add):
-    data = served.files.pop(WEIGHTS)
-    served.files["model-00001-of-00001.safetensors"] = data
-    served.files["model.safetensors.index.json"] = json.dumps(
-        {"metadata": {}, "weight_map": {"embeddings.LayerNorm.bias": "model-00001-of-00001.safetensors"}}
-    ).encode()
-    assert {"model-00001-of-00001.safetensors", "model.safetensors.index.json"} < set(read(add()).files)
-
-
-def test_a_gated_repository_is_marked_or_refused(served, add):
-    served.gated = "manual"
-    assert read(add()).license.gated
-    served.faults = [Fault("api", status=401, headers={"X-Error-Code": "GatedRepo"})]
-    with pytest.raises(RemoteError, match=r"gated \(HTTP 401\), asked with HF_TOKEN. Accept the licence at"):
-        add(name="other")
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -335,18 +180,6 @@ def test_a_revision_of_a_folder_and_a_hub_that_is_offline_are_refused(bert, conf
         add_model.run(str(bert), revision="main", conf=conf)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
         add_model.run("some/model", conf=conf)
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [({"revision": "v9"}, "no such revision .HTTP 404."), ({"repo": "some/other"}, "no such repository .HTTP 404.")],
-)
-def test_the_hubs_refusals_say_what_to_correct(served, conf, tmp_path, options, reason):
-    connection = Connection(served.url, tmp_path / "cache", None, False, 1, 0.01, 1, 1)
-    with pytest.raises(RemoteError, match=reason) as caught:
-        add_model.run(options.get("repo", served.repo), options.get("revision"), conf=conf, connection=connection)
-    assert isinstance(caught.value, FoundryError)
-    assert caught.value.code == 5
 
 
 def test_every_value_has_its_comment(bert, conf):

@@ -4,10 +4,11 @@ docs/architectures.md is the whole table; tests/benchmarks/architectures.py writ
 marked slow here.
 """
 
+import json
 from pathlib import Path
 
 import pytest
-from embed_foundry import manifest
+from embed_foundry import InputError, manifest
 
 from stages import convert
 from stages.common.records.base import Failure
@@ -45,3 +46,27 @@ def test_every_kind_computes_the_model(parity, name, recipe):
     assert result.batch_shift_max < BATCH_SHIFT
     if recipe.endswith("fp32"):
         assert result.hard_l2_max < EXACT_L2
+
+
+@pytest.mark.parametrize("name", ["distilbert", "qwen3"])
+def test_litert_converts_it(name, params, recipes, tmp_path):
+    """DistilBERT knows no token types; Qwen3's query heads share keys, and the last token is the text's vector."""
+    settings = params.model.model_copy(update={"dimensions": 64, "matryoshka": [64], "max_tokens": 256, "prompts": {}})
+    folder = architectures.build(name, tmp_path / name)
+    manifest.write(folder, {"stage": "download"})
+    recipe = recipes["tflite_fp32"].model_copy(update={"lengths": [48]})
+    record = convert.run("v", recipe, settings, folder, tmp_path / "v", cache=tmp_path / "cache")
+    assert record.parity["hard_l2_max"] < 1e-3
+    assert record.parity["cosine_min"] > 0.9999
+
+
+def test_litert_refuses_pooling_that_leaves_out_prompts_in_one_line(params, recipes, tmp_path):
+    folder = architectures.build("bert", tmp_path / "bert")
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
+    manifest.write(folder, {"stage": "download"})
+    recipe = recipes["tflite_fp32"].model_copy(update={"lengths": [32]})
+    with pytest.raises(InputError, match=r"pooling leaves out a prompt's tokens .* Leave tflite out") as refusal:
+        convert.run("v", recipe, params.model, folder, tmp_path / "v", cache=tmp_path / "cache")
+    assert len(str(refusal.value).splitlines()) == 1
+    assert not (tmp_path / "v").exists()

@@ -1,7 +1,6 @@
 """LiteRT variants of a small Gemma3: the original's vectors at every length; known failures end in an error."""
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -11,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from embed_foundry import TruncationWarning, Variant, added_tokens, manifest, open_bundle, open_variant
+from embed_foundry import TruncationWarning, Variant, manifest, open_bundle, open_variant
 from embed_foundry.errors import InputError
 from sentence_transformers import SentenceTransformer
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.normalizers import Replace
 
 from stages import convert
 from stages.commands import compose
@@ -27,8 +23,9 @@ from stages.convert.graph import fixed
 from stages.convert.rounding.gemma3 import round_model
 from stages.convert.rounding.rows import round_to_nearest
 from stages.convert.tokenizer import load_tokenizer
-from support import architectures, small_release, tiny_sentencepiece
+from support import small_release, tiny_sentencepiece
 from support.exporter_traps import TRAPS
+from support.litert_files import read_four_bit_matrices
 
 # 282 tokens: over 257, so that the window shows.
 LENGTHS = [32, 300]
@@ -157,20 +154,6 @@ def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe,
     assert not (tmp_path / "v").exists()
 
 
-def read_four_bit_matrices(path: Path) -> list[np.ndarray]:
-    """Return a graph's 4-bit matrices as floats: two codes per byte, the low half first, one scale per row."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    matrices = []
-    for tensor in model.subgraphs[0].tensors:
-        if tensor.type == schema.TensorType.INT4:
-            packed = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
-            codes = (np.stack([packed & 15, packed >> 4], 1).astype(np.int8).reshape(tensor.shape) ^ 8) - 8
-            matrices.append(codes * np.asarray(tensor.quantization.scale, np.float32)[:, None])
-    return matrices
-
-
 def test_ids_are_those_of_the_base_model(variant, original, probes):
     encoder = open_variant(variant("tflite_fp32"), 2)
     for text in [*probes, *ODD, *QUOTED]:
@@ -196,56 +179,6 @@ def test_pieces_of_another_model_do_not_ship(gemma, model, recipe, tmp_path):
         record = convert.run("v", recipe("tflite_fp32", [32]), model, other, tmp_path / "v", cache=tmp_path / "cache")
     assert set(record.files) == {"graph_32", "tokenizer"}
     assert record.parity["hard_l2_max"] < 1e-3
-
-
-@pytest.mark.parametrize("name", ["distilbert", "qwen3"])
-def test_an_architecture_is_converted(name, params, recipe, tmp_path):
-    """DistilBERT knows no token types; Qwen3's query heads share keys, and the last token is the text's vector."""
-    settings = params.model.model_copy(update={"dimensions": 64, "matryoshka": [64], "max_tokens": 256, "prompts": {}})
-    folder = architectures.build(name, tmp_path / name)
-    manifest.write(folder, {"stage": "download"})
-    record = convert.run("v", recipe("tflite_fp32", [48]), settings, folder, tmp_path / "v", cache=tmp_path / "cache")
-    assert record.parity["hard_l2_max"] < 1e-3
-    assert record.parity["cosine_min"] > 0.9999
-
-
-def test_pooling_that_leaves_out_prompts_is_refused_in_one_line(params, recipe, tmp_path):
-    folder = architectures.build("bert", tmp_path / "bert")
-    pooling = folder / "1_Pooling" / "config.json"
-    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
-    manifest.write(folder, {"stage": "download"})
-    with pytest.raises(InputError, match=r"pooling leaves out a prompt's tokens .* Leave tflite out") as refusal:
-        convert.run("v", recipe("tflite_fp32", [32]), params.model, folder, tmp_path / "v", cache=tmp_path / "cache")
-    assert len(str(refusal.value).splitlines()) == 1
-    assert not (tmp_path / "v").exists()
-
-
-def test_texts_split_at_added_tokens_as_tokenizers_splits_them():
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    tokens = {
-        "<a>": flags,
-        "<a><b>": flags,
-        "<left>": flags | {"lstrip": True},
-        "<right>": flags | {"rstrip": True},
-        "word": flags | {"single_word": True},
-        "two words": flags | {"normalized": True},
-        "▁▁": flags | {"normalized": True},
-    }
-    original = Tokenizer(BPE({chr(code): code for code in range(0x21, 0x7F)} | {"▁": 127, "\t": 128}, []))
-    original.normalizer = Replace(" ", "▁")
-    original.add_tokens([AddedToken(content, **settings) for content, settings in tokens.items()])
-    added = [
-        added_tokens.AddedToken(content, original.token_to_id(content), **settings)
-        for content, settings in tokens.items()
-    ]
-    splitter = added_tokens.AddedTokenSplitter(added)
-    parts, draw = [*tokens, " ", "  ", "x", "\t", "<", "▁"], random.Random(0)
-    for text in ("".join(draw.choices(parts, k=6)) for _ in range(2000)):
-        ids = []
-        for part in splitter.split(text):
-            # The rest holds no added token: characters only.
-            ids += [part] if isinstance(part, int) else [original.token_to_id(c) for c in part.replace(" ", "▁")]
-        assert ids == original.encode(text).ids, text
 
 
 def test_truncation_warns_and_a_length_can_be_chosen(variant):

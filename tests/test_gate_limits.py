@@ -117,3 +117,24 @@ def test_a_lead_over_noise_that_the_baseline_lacks_is_not_measured(score):
     base = change("quality.384.Rank.main_score", score)
     verdict = judge(GOOD, {"lead_min": {"STS": 0.5}}, base)
     assert [reason for reason in verdict.reasons if "does not score above random token vectors" in reason]
+
+
+SCALED = {"size_ratio_max": 0.33, "peak_rss_over_baseline_mb_max": 420}
+
+
+# Sizes of fp32 and int8, and int8's peak memory, all in MB: MiniLM, EmbeddingGemma, and neither.
+@pytest.mark.parametrize(
+    ("base_mb", "mb", "peak_mb", "missed"),
+    [
+        (91.6, 24.2, 124, set()),
+        (1269.6, 327.2, 600, set()),
+        (91.6, 31, 124, {"size_ratio_max"}),
+        (91.6, 24.2, 512, {"peak_rss_over_baseline_mb_max"}),
+        (1269.6, 450, 1700, {"size_ratio_max", "peak_rss_over_baseline_mb_max"}),
+    ],
+)
+def test_limits_beside_the_baseline_fit_models_of_any_size(base_mb, mb, peak_mb, missed):
+    figures = change("size_mb", mb, change("latency.peak_rss_mb", float(peak_mb)))
+    verdict = judge(figures, SCALED, change("size_mb", base_mb))
+    assert {check.limit for check in verdict.checks if not check.passes} == missed
+    assert verdict.passes == (not missed)

@@ -1,94 +1,32 @@
 """The check at download: what a model is in a few lines, and what no variant could compute refused in one."""
 
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
-from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 
-from stages import download
 from stages.common.sources.base_model.loaded import LoadedModel
-from support import architectures, tiny_model
-
-WEIGHTS, SETTINGS, CONFIG = "model.safetensors", "config_sentence_transformers.json", "config.json"
-BERT_SETTINGS = "sentence_bert_config.json"
-Change = Callable[[Path], object]
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory) -> Callable[..., Path]:
-    """Return a function that returns the folder of a tiny architecture, saved by sentence-transformers."""
-    folders: dict[tuple[str, int | None], Path] = {}
-
-    def save(name: str = "bert", dimensions: int | None = None) -> Path:
-        if (name, dimensions) not in folders:
-            folder = tmp_path_factory.mktemp("saved") / name
-            folders[name, dimensions] = architectures.build(name, folder, dimensions=dimensions)
-        return folders[name, dimensions]
-
-    return save
-
-
-@pytest.fixture
-def copy(saved, tmp_path) -> Callable[..., Path]:
-    """Return a function that returns a copy of such a folder, to be changed."""
-    return lambda name="bert": shutil.copytree(saved(name), tmp_path / name)
-
-
-def read(folder: Path, **changes: Any) -> LoadedModel:
-    """Run the stage on a folder and return what it says the model is."""
-    return run(folder, **changes).model
-
-
-def run(folder: Path, **changes: Any) -> download.DownloadReport:
-    values = {"dimensions": architectures.WIDTH, "matryoshka": [architectures.WIDTH], "max_tokens": 64} | changes
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    out = folder.with_name(f"{folder.name}.base")
-    try:
-        return tiny_model.run_download(folder, out, files=dict.fromkeys(files), **values)
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
-
-
-def edit(name: str, **changes: Any) -> Change:
-    """Return a function that sets keys of a model's JSON file."""
-
-    def change(folder: Path) -> None:
-        path = folder / name
-        content = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(content | changes))
-
-    return change
-
-
-def edit_weights(change: Callable[[dict], object], name: str = WEIGHTS) -> Change:
-    """Return a function that changes a model's tensors."""
-
-    def apply(folder: Path) -> None:
-        tensors = load_file(folder / name)
-        change(tensors)
-        save_file(tensors, folder / name, {"format": "pt"})
-
-    return apply
-
-
-def save_modules(*others: Any, **settings: Any) -> Change:
-    """Return a function that saves the folder's transformer again with other modules behind it."""
-
-    def change(folder: Path) -> None:
-        transformer = SentenceTransformer(str(folder), device="cpu")[0]
-        shutil.rmtree(folder)
-        model = SentenceTransformer(modules=[transformer, *others], device="cpu", **settings)
-        model.save(str(folder), create_model_card=False)
-
-    return change
+from support import tiny_model
+from support.saved_models import (
+    BERT_SETTINGS,
+    CONFIG,
+    SETTINGS,
+    Change,
+    add_tokens,
+    edit,
+    edit_weights,
+    keep_only_vocabulary,
+    move_transformer,
+    nan,
+    read,
+    rename,
+    run,
+    save_modules,
+)
 
 
 def test_a_plain_model_is_said_in_a_few_lines(saved):
@@ -115,129 +53,6 @@ def test_the_manifest_keeps_what_the_model_is(saved, tmp_path):
     report = tiny_model.run_download(folder, tmp_path / "base", files=files, **values)
     kept = manifest.verify(tmp_path / "base").parameters["loaded"]
     assert LoadedModel.model_validate_json(json.dumps(kept), strict=True) == report.model
-
-
-# architecture -> the most tokens, where they come from
-LIMITS = {
-    "bert": (256, "table"),
-    "roberta": (257, "table"),  # 258 rows; the tiny model's padding token is 0, so texts begin at row 1
-    "xlm-roberta": (257, "table"),
-    "mpnet": (256, "table"),
-    "distilbert": (256, "table"),
-    "modernbert": (256, "configuration"),
-    "qwen3": (256, "configuration"),
-    "t5": (None, "none"),
-}
-
-
-@pytest.mark.parametrize("name", LIMITS)
-def test_the_token_limit_is_what_the_positions_allow(saved, name):
-    folder = saved(name)
-    tokens, source = LIMITS[name]
-    loaded = read(folder)
-    assert (loaded.limit.tokens, loaded.limit.source) == (tokens, source)
-    if source != "table":
-        return
-    model = SentenceTransformer(str(folder), device="cpu")
-    for length in (tokens, tokens + 1):
-        model.max_seq_length = length
-        if length == tokens:
-            assert model.encode("a b " * length).shape == (64,)
-        else:
-            with pytest.raises((IndexError, RuntimeError)):
-                model.encode("a b " * length)
-
-
-@pytest.mark.parametrize("name", ["bert", "mpnet", "qwen3"])
-def test_more_tokens_than_positions_are_refused_with_the_most(saved, name):
-    with pytest.raises(
-        InputError, match=r"model.max_tokens is 257, .* 256 tokens. Set model.max_tokens to at most 256"
-    ):
-        run(saved(name), max_tokens=257)
-
-
-@pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
-def test_514_positions_allow_512_tokens(copy, name):
-    folder = copy(name)
-    table = "embeddings.position_embeddings.weight"
-    edit(CONFIG, max_position_embeddings=514, pad_token_id=1)(folder)
-    edit_weights(lambda tensors: tensors.update({table: tensors[table][:1].repeat(514, 1)}))(folder)
-    with pytest.raises(InputError, match=r"model.max_tokens is 514, .* at most 512"):
-        run(folder, max_tokens=514)
-    assert read(folder, max_tokens=512).limit.tokens == 512
-
-
-SIBLINGS: dict[str, tuple[dict[str, Any], int, type[Exception]]] = {
-    "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}, 256, IndexError),
-    # Its table has two rows more than positions, and its module adds two to each.
-    "opt": (architectures.BERT | {"ffn_dim": 96, "word_embed_proj_dim": 64}, 256, IndexError),
-    # It pads texts to a multiple of its window.
-    "longformer": (
-        architectures.BERT | {"max_position_embeddings": 258, "attention_window": [16, 16]},
-        257,
-        IndexError,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SIBLINGS)
-def test_the_limit_needs_no_list_of_architectures(tmp_path, monkeypatch, name):
-    settings, tokens, error = SIBLINGS[name]
-    monkeypatch.setitem(architectures.ARCHITECTURES, name, ("bpe", "mean", settings))
-    folder = architectures.build(name, tmp_path / name)
-    assert read(folder).limit.tokens == tokens
-    model = SentenceTransformer(str(folder), device="cpu")
-    model.max_seq_length = tokens + 1
-    with pytest.raises(error):
-        model.encode("a b " * model.max_seq_length)
-
-
-def test_a_model_without_a_limit_takes_any_and_prints_no_number_for_it(copy):
-    folder = copy("t5")
-    path = folder / "tokenizer_config.json"
-    content = {key: value for key, value in json.loads(path.read_text()).items() if key != "model_max_length"}
-    path.write_text(json.dumps(content))
-    (folder / BERT_SETTINGS).write_text(json.dumps({"max_seq_length": None}))
-    report = run(folder, max_tokens=5000)
-    assert report.model.max_seq_length is None
-    line = next(line for line in report.model.describe(tiny_model.config(max_tokens=5000)) if "tokens  " in line)
-    assert "any length (relative positions); sentence-transformers truncates at no length, this build at 5000" in line
-
-
-def nan(tensors: dict) -> None:
-    tensors["embeddings.word_embeddings.weight"][3, 4] = float("nan")
-
-
-def rename(change: Callable[[str], str]) -> Change:
-    """Return a function that renames a model's tensors."""
-
-    def apply(tensors: dict) -> None:
-        renamed = {change(name): tensor for name, tensor in tensors.items()}
-        tensors.clear()
-        tensors.update(renamed)
-
-    return edit_weights(apply)
-
-
-def keep_only_vocabulary(folder: Path) -> None:
-    """Write the tokenizer as transformers did until 2020: vocab.txt, a token a line."""
-    path = folder / "tokenizer.json"
-    ids = json.loads(path.read_text())["model"]["vocab"]
-    (folder / "vocab.txt").write_text("\n".join(sorted(ids, key=ids.__getitem__)))
-    path.unlink()
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-
-
-def add_tokens(folder: Path, *, ordinary: bool) -> None:
-    """Add a token beyond the last row of the table: to the vocabulary, or as an added token."""
-    path = folder / "tokenizer.json"
-    tokenizer = json.loads(path.read_text())
-    if ordinary:
-        tokenizer["model"]["vocab"]["zzzz"] = 700
-    else:
-        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
-        tokenizer["added_tokens"].append({"id": 700, "content": "<image>", **flags})
-    path.write_text(json.dumps(tokenizer))
 
 
 MESSAGE = {"method": "forward", "method_output_name": "last_hidden_state", "format": "flat"}
@@ -443,13 +258,6 @@ def test_an_error_names_every_reason_at_once_after_what_the_model_is(saved, caps
 
 def test_a_model_from_before_sentence_transformers_2_is_taken(copy):
     folder = copy()
-    path = folder / "modules.json"
-    entries = json.loads(path.read_text())
-    (folder / "0_Transformer").mkdir()
-    names = [CONFIG, WEIGHTS, BERT_SETTINGS, "tokenizer.json", "tokenizer_config.json"]
-    for name in names:
-        (folder / name).rename(folder / "0_Transformer" / name)
-    entries[0]["path"] = "0_Transformer"
-    path.write_text(json.dumps(entries))
+    move_transformer(folder)
     loaded = read(folder)
     assert (loaded.architecture, loaded.limit.tokens, loaded.dimensions) == ("bert", 256, 64)

@@ -17,13 +17,10 @@ from stages import convert
 from stages.common.records.base import Failure
 from stages.common.records.parity import parity_of
 from support import architectures
+from support.saved_models import edit, move_transformer
 
 EXACT = ["fp32", "onnx_fp32", "openvino_fp32"]
 PROMPTS = {"query": "Represent this query: ", "document": ""}
-
-
-def change_json(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def write_peculiar(folder: Path) -> Path:
@@ -36,18 +33,11 @@ def write_peculiar(folder: Path) -> Path:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     tokenizer["added_tokens"].append(token | flags)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    change_json(folder / "tokenizer_config.json", truncation_side="left", do_lower_case=False)
-    change_json(folder / "sentence_bert_config.json", do_lower_case=True, max_seq_length=64)
-    change_json(folder / "1_Pooling" / "config.json", include_prompt=False)
-    change_json(folder / "config_sentence_transformers.json", prompts=PROMPTS)
-    transformer = folder / "0_Transformer"
-    transformer.mkdir()
-    for path in [path for path in folder.iterdir() if path.is_file()]:
-        if path.name not in ("modules.json", "config_sentence_transformers.json"):
-            path.rename(transformer / path.name)
-    modules = json.loads((folder / "modules.json").read_text())
-    modules[0]["path"] = transformer.name
-    (folder / "modules.json").write_text(json.dumps(modules))
+    edit("tokenizer_config.json", truncation_side="left", do_lower_case=False)(folder)
+    edit("sentence_bert_config.json", do_lower_case=True, max_seq_length=64)(folder)
+    edit("1_Pooling/config.json", include_prompt=False)(folder)
+    edit("config_sentence_transformers.json", prompts=PROMPTS)(folder)
+    move_transformer(folder)
     return folder
 
 
@@ -56,8 +46,8 @@ def write_causal(folder: Path) -> Path:
     architectures.build("qwen3", folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
-    change_json(folder / "tokenizer_config.json", padding_side="left", add_eos_token=True)
-    change_json(folder / "config_sentence_transformers.json", prompts={"query": "Instruct: find\nQuery: "})
+    edit("tokenizer_config.json", padding_side="left", add_eos_token=True)(folder)
+    edit("config_sentence_transformers.json", prompts={"query": "Instruct: find\nQuery: "})(folder)
     return folder
 
 
