@@ -128,7 +128,7 @@ def run(model: config.Model, out: Path, connection: Connection | None = None) ->
         # Small files first: a wrong configuration is refused before gigabytes of weights are fetched.
         for name in sorted(source.sizes, key=lambda name: (source.sizes[name], name)):
             _copy_checked(source.fetch(name), work / name, model.files[name])
-        with name_model(work, model):
+        with name_model(work, model.repo):
             take_text_tower(work)
         loaded = check_model(work, model, _tell)
         parameters["loaded"] = loaded.model_dump(mode="json")  # the manifest is written when the block ends

@@ -1,11 +1,9 @@
 """What conf/model is to say about a model: read from its files, without its weights."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.errors import InputError
 
 from stages.commands.add_model.card import Card, read_card
 from stages.commands.add_model.origin import Origin
@@ -16,6 +14,7 @@ from stages.common.sources.base_model.files import check_files
 from stages.common.sources.base_model.layout import find_transformer
 from stages.common.sources.base_model.loaded import LoadedModel
 from stages.common.sources.base_model.prompts import name_for_mteb
+from stages.common.sources.base_model.servable import name_model
 
 # Keys of config.json under which models name their Matryoshka lengths.
 LENGTH_KEYS = ("matryoshka_dimensions", "matryoshka_dims")
@@ -65,11 +64,11 @@ def read_proposal(origin: Origin, label: str, page: str | None, stage: Path) -> 
         RemoteError: gated, forbidden.
         RetryableError: the hub stays unavailable after bounded retries.
     """
-    with _explaining(label, stage):
+    with name_model(stage, label, InputError):
         files = select_files(origin, stage)
     for name in sorted((*files.small, *files.others), key=lambda name: origin.sizes[name]):
         place(origin, name, stage)
-    with _explaining(label, stage):
+    with name_model(stage, label, InputError):
         for name in files.weights:
             _place_outline(origin, name, stage)
         for name in files.small:
@@ -130,13 +129,3 @@ def _read_lengths(path: Path) -> list[int]:
     config = intake.read_object(path)
     lengths: list[object] = next((config[key] for key in LENGTH_KEYS if isinstance(config.get(key), list)), [])
     return [length for length in lengths if isinstance(length, int)]
-
-
-@contextmanager
-def _explaining(label: str, stage: Path) -> Iterator[None]:
-    """Turn every reason why files are no model that can be converted into one error, which names the model."""
-    try:
-        yield
-    except (InputError, IntegrityError) as error:
-        text = str(error).replace(f"{stage}/", "").replace(str(stage), "it")
-        raise InputError(f"{label}: {text}") from None

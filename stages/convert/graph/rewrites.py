@@ -1,11 +1,11 @@
-"""Changes to an exported graph that leave its results and make it faster, or let recipes reach all of its matrices."""
+"""Changes to an exported graph that leave its results, so that recipes reach all of its matrices."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto
 
 
 def split_linear_layers(model: "ModelProto") -> None:
@@ -39,20 +39,3 @@ def _is_plain(node: "NodeProto") -> bool:
     settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     expected = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
     return {"transB": 0, **expected, **settings} == expected and settings.get("transB") == 1
-
-
-def keep_sums_apart(model: "ModelProto") -> None:
-    """Write the sums before a LayerNormalization as Sum instead of Add, in place.
-
-    ONNX Runtime fuses Add and LayerNormalization to SkipLayerNormalization, whose CPU kernel is four times slower than
-    the two together (1.32, MiniLM at 128 tokens).
-    """
-    normalized = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
-    constants = _constants(model.graph)
-    for node in model.graph.node:
-        if node.op_type == "Add" and node.output[0] in normalized and constants.isdisjoint(node.input):
-            node.op_type = "Sum"
-
-
-def _constants(graph: "GraphProto") -> set[str]:
-    return {tensor.name for tensor in graph.initializer}

@@ -26,7 +26,7 @@ def check_model(folder: Path, model: Model, tell: Callable[[list[str]], None]) -
         IntegrityError: a part is missing, names code, or is broken.
         InputError: it cannot be loaded, or variants could not compute what it computes; the message names every reason.
     """
-    with name_model(folder, model):
+    with name_model(folder, model.repo):
         check_files(folder)
         from stages.common.sources.base_model.quiet import silence_libraries
         from stages.common.sources.base_model.reading import read_model
@@ -39,13 +39,19 @@ def check_model(folder: Path, model: Model, tell: Callable[[list[str]], None]) -
 
 
 @contextmanager
-def name_model(folder: Path, model: Model) -> Iterator[None]:
-    """Let errors name the model in place of the folder, which is a stage's, and gone when the error is read."""
+def name_model(folder: Path, label: str, kind: type[InputError] | None = None) -> Iterator[None]:
+    """Let errors name the model in place of the folder, which is a stage's, and gone when the error is read.
+
+    Args:
+        folder: the folder.
+        label: how messages name the model.
+        kind: what every error becomes; None keeps what it is.
+    """
     try:
         yield
     except (InputError, IntegrityError) as error:
         text = str(error).replace(f"{folder}/", "").replace(str(folder), "the folder")
-        raise type(error)(f"{model.repo}: {text}") from None
+        raise (kind or type(error))(f"{label}: {text}") from None
 
 
 def check_settings(loaded: LoadedModel, model: Model) -> None:
