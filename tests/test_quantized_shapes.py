@@ -73,3 +73,11 @@ def test_the_token_table_is_stored_in_integers(make):
         assert not [
             tensor.name for tensor in floats if "word_embeddings" in tensor.name and "scales" not in tensor.name
         ]
+
+
+@pytest.mark.parametrize(("name", "setting"), [("onnx_int8", "dynamic"), ("onnx_q4", "keep_8_bit")])
+def test_patterns_that_match_no_matrix_are_named(make, recipes, monkeypatch, name, setting):
+    changed = recipes[name].quantize.model_copy(update={setting: ["no_such_matrix"]})
+    monkeypatch.setitem(recipes, name, recipes[name].model_copy(update={"quantize": changed}))
+    with pytest.warns(UserWarning, match=rf"quantize.{setting} \['no_such_matrix'\] matches no matrix .* such as \['"):
+        make(name)

@@ -52,6 +52,23 @@ def test_gives_unit_float32_rows_in_the_order_of_the_texts(encoder, probes, name
     assert ((shuffled * vectors[order]).sum(axis=1) > 0.99999).all()
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "static"])
+def test_a_call_of_many_long_texts_is_split(encoder, monkeypatch, name):
+    subject = encoder(name)
+    method = "_call" if name == "fp32" else "_infer"
+    run, calls = getattr(subject, method), []
+    monkeypatch.setattr(subject, method, lambda call: calls.append(call) or run(call))
+    texts = [*["long " * 300] * 100, "short"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        vectors = subject.encode(texts, batch_size=1000)
+        counts = [len(call) if name == "fp32" else len(call["input_ids"]) for call in calls]
+        alone = np.concatenate([subject.encode([text]) for text in texts[-2:]])
+    np.testing.assert_allclose(vectors[-2:], alone, atol=2e-5)
+    assert sum(counts) == 101
+    assert max(counts) == (1 if subject.variant.batching == "single" else 16384 // 256)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("batch_size", [1, 2, 49, 1000])
 def test_batching_does_not_change_a_vector(encoder, probes, name, batch_size):

@@ -88,13 +88,17 @@ def _find_dynamic(model: "ModelProto", patterns: list[str]) -> "list[NodeProto]"
     """Return the matrices whose activations get one scale per call, and say so if the patterns name none."""
     matrices = _find_matrices(model, patterns)
     if patterns and not matrices:
-        names = sorted({node.name for node in _find_matrices(model, [""])})
-        warnings.warn(
-            f"quantize.dynamic {patterns} matches no matrix of this model, such as {names[:3]}. All get 8-bit weights "
-            "in blocks, which are slower and no less exact. Add a pattern to the recipe if speed matters.",
-            stacklevel=2,
-        )
+        effect = "All get 8-bit weights in blocks, which are slower and no less exact. Add a pattern if speed matters."
+        _warn_of_no_match(model, "dynamic", patterns, effect)
     return matrices
+
+
+def _warn_of_no_match(model: "ModelProto", setting: str, patterns: list[str], effect: str) -> None:
+    """Say that a setting's patterns name no matrix, which names there are, and what follows from it."""
+    names = sorted({node.name for node in _find_matrices(model, [""])})
+    warnings.warn(
+        f"quantize.{setting} {patterns} matches no matrix of this model, such as {names[:3]}. {effect}", stacklevel=3
+    )
 
 
 def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
@@ -166,6 +170,8 @@ def _round_to_4_bits(model: "ModelProto", settings: OnnxQuantize, tokenizer: Bas
     from onnx import numpy_helper
 
     kept = {node.name for node in _find_matrices(model, settings.keep_8_bit)}
+    if settings.keep_8_bit and not kept:
+        _warn_of_no_match(model, "keep_8_bit", settings.keep_8_bit, "All get 4 bits. Name those that lose too much.")
     products: dict[str, list[NodeProto]] = {}
     for node in _find_matrices(model, [""]):
         if node.name not in kept:

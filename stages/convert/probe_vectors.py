@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from embed_foundry import Encoder, manifest
 from embed_foundry.encoder import Vectors
+from embed_foundry.tokenized import CALL_TOKENS
 
 from stages.common.sources import probe_texts
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS
 from stages.convert.intermediate import load_or_make
 
-# Every tenth text shares a batch with one at the token limit: six rows of 2048 tokens take long enough.
+# Every tenth text shares a batch with a long one: six rows of 2048 tokens take long enough.
 PADDED_STEP = 10
 FILE = "vectors.npy"
 ONE_WORD = "cat"  # one token beside the special ones
@@ -46,7 +47,7 @@ class VariantVectors:
         longest: the longest text of whole words within the token limit.
         alone: [n, d], each probe text encoded alone.
         batched: [n, d], all in one batch.
-        padded: every `PADDED_STEP`-th of them, in one batch with `longest`.
+        padded: every `PADDED_STEP`-th of them, in one batch with the longest text that a call of all of them may have.
         edges: [2, d], `ONE_WORD` and `longest`.
         lengths: for each length that has a graph of its own.
         max_tokens: the token limit.
@@ -70,12 +71,14 @@ def encode_by_variant(encoder: Encoder) -> VariantVectors:
     """
     texts = probe_texts.read_texts()
     longest = _build_longest_text(encoder, texts)
+    shared = texts[::PADDED_STEP]
+    padding = _build_longest_text(encoder, texts, CALL_TOKENS // (len(shared) + 1))
     return VariantVectors(
         texts=texts,
         longest=longest,
         alone=_encode_one_by_one(encoder, texts),
         batched=encoder.encode(texts, batch_size=len(texts)),
-        padded=encoder.encode([*texts[::PADDED_STEP], longest], batch_size=len(texts))[:-1],
+        padded=encoder.encode([*shared, padding], batch_size=len(texts))[:-1],
         edges=_encode_one_by_one(encoder, [ONE_WORD, longest]),
         lengths=[_encode_by_length(encoder.folder, length, texts) for length in encoder.lengths],
         max_tokens=encoder.variant.max_tokens,
@@ -126,9 +129,9 @@ def _encode_one_by_one(encoder: Encoder, texts: list[str]) -> Vectors:
     return np.concatenate([encoder.encode([text]) for text in texts])
 
 
-def _build_longest_text(encoder: Encoder, texts: list[str]) -> str:
-    """Return the longest text of whole words that fits the token limit, made of the probe texts repeated."""
-    limit = encoder.variant.max_tokens
+def _build_longest_text(encoder: Encoder, texts: list[str], most: int | None = None) -> str:
+    """Return the longest text of whole words that fits the token limit and `most`, made of the probe texts repeated."""
+    limit = min(encoder.variant.max_tokens, most or encoder.variant.max_tokens)
     words = " ".join(texts).split(" ")
     words = words * (1 + limit // len(words))
     fits, exceeds = 1, len(words)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.convert.graph import gemma3
-from stages.convert.graph.layers import MASKED
+from stages.convert.graph.layers import BLOCK, MASKED
 from stages.convert.graph.onnx_model import SENTENCE
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ATTENTION = "embed_foundry_folded"
-# Query rows of a block of a sliding layer: they see the block's own keys and those within the window's reach.
-BLOCK = 256
 
 
 @dataclass(frozen=True)

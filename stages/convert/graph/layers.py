@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 # Added to masked scores. Finite: -inf gives NaN in rows that see padding only, as most rows of a short text do.
 MASKED = -1e9
-# Query rows of a block of a sliding layer.
+# Query rows of a block of a sliding layer: they see the block's own keys and those within the window's reach.
 BLOCK = 256
 
 

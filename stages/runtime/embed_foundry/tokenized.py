@@ -2,8 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,9 @@ from .errors import IntegrityError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# The most tokens of a call that has more than one text, padding included. It bounds memory: attention scores take
+# length x tokens x heads floats, 2 GB for four heads and texts of 8192 tokens. Larger calls are no faster on a CPU.
+CALL_TOKENS = 16384
 EMPTY = "has no token, so the model has no vector for it. Leave it out."
 
 
@@ -146,8 +148,8 @@ def describe_missing_row(token: str | None, number: int, rows: int) -> str:
     return f"holds the token {token!r} (id {number}), and the model has rows for {rows}. Take it out of the text."
 
 
-def plan_calls(lengths: list[int], batch_size: int, batching: str) -> Iterator[list[int]]:
-    """Yield the positions of the texts of each call of a library.
+def plan_calls(lengths: Sequence[int], batch_size: int, batching: str) -> Iterator[list[int]]:
+    """Yield the positions of the texts of each call of a library, shortest texts first.
 
     Padding and neighbours change the last bit of an activation, and rounding to integers amplifies that: a vector then
     depends on its batch, by up to 0.05 (L2) for 8-bit EmbeddingGemma, and by 0.2 with one scale for a whole call. So
@@ -155,13 +157,17 @@ def plan_calls(lengths: list[int], batch_size: int, batching: str) -> Iterator[l
 
     Args:
         lengths: tokens of each text.
-        batch_size: texts of a call, at most.
+        batch_size: texts of a call, at most; fewer where they would be more than `CALL_TOKENS` tokens.
         batching: which texts may share a call, as in the variant's record.
     """
     size = 1 if batching == "single" else batch_size
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    runs = groupby(order, key=lengths.__getitem__) if batching == "equal_length" else [(0, order)]
-    for _, run in runs:
-        positions = list(run)
-        for start in range(0, len(positions), size):
-            yield positions[start : start + size]
+    call: list[int] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[position]  # the longest of the call so far
+        unequal = batching == "equal_length" and call and length != lengths[call[0]]
+        if call and (unequal or len(call) == size or (len(call) + 1) * length > CALL_TOKENS):
+            yield call
+            call = []
+        call.append(position)
+    if call:
+        yield call

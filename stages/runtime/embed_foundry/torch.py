@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .encoder import Embedding, Encoder, Rows, UnusableRowError
-from .tokenized import EMPTY, GraphEncoder, describe_missing_row, plan_calls
+from .tokenized import CALL_TOKENS, EMPTY, GraphEncoder, describe_missing_row, plan_calls
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,8 @@ class TorchEncoder(Encoder):
         self.model.max_seq_length = max_tokens
 
     def _embed(self, rows: Rows, batch_size: int) -> Embedding:
-        if self.variant.batching == "padded" and len(rows) <= batch_size:
+        bounded = len(rows) <= batch_size and len(rows) * self.variant.max_tokens <= CALL_TOKENS
+        if len(rows) == 1 or (self.variant.batching == "padded" and bounded):
             return self._call(rows)  # counting tokens first would slow the baseline down
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
         truncated: list[int] = []
