@@ -1,10 +1,13 @@
 """PyTorch precisions: what is stored, what is computed, and the error of a precision that overflows."""
 
+import shutil
+
 import numpy as np
 import pytest
 from embed_foundry import TruncationWarning, Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from stages import convert
 from stages.commands import compose
@@ -23,8 +26,9 @@ def make(params, recipes, tmp_path):
     model = params.model.model_copy(update={"matryoshka": [48], "max_tokens": 1024})
 
     def run(name, folder):
-        convert.run(name, recipes[name], model, folder, tmp_path / name, cache=tmp_path / "cache")
-        return tmp_path / name
+        out = tmp_path / folder.name / name
+        convert.run(name, recipes[name], model, folder, out, cache=tmp_path / "cache")
+        return out
 
     return run
 
@@ -46,6 +50,24 @@ def test_int8_loads_in_a_quarter_of_the_memory(converted):
     model = open_variant(converted("torch_int8"), 2).model
     held = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
     assert held < 24e6, "MiniLM's 22.7 million weights, and not four bytes each"
+
+
+@pytest.mark.parametrize("name", ["bf16", "torch_int8"])
+def test_a_sharded_model_is_converted_like_a_whole_one(make, gemma, tmp_path, name):
+    sharded = shutil.copytree(gemma, tmp_path / "base_in_shards")
+    (sharded / "manifest.json").unlink()
+    (sharded / "model.safetensors").unlink()
+    model = AutoModel.from_pretrained(gemma)
+    model.save_pretrained(sharded, max_shard_size="100KB")
+    assert len([*sharded.glob("model-*.safetensors")]) > 2
+    manifest.write(sharded, {"stage": "download"})
+    variant = make(name, sharded)
+    sizes = [path.stat().st_size for path in (variant / "model").glob("*.safetensors")]
+    width = {"bf16": 2, "torch_int8": 1}[name]
+    assert sum(sizes) < 1.3 * width * sum(tensor.numel() for tensor in model.parameters())
+    whole = make(name, gemma)
+    texts = ["Why is the sky blue?", "cat"]
+    assert (open_variant(variant, 2).encode(texts) == open_variant(whole, 2).encode(texts)).all()
 
 
 def test_opening_draws_no_bar_and_leaves_the_users_bars_on(converted, capfd):

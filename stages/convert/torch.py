@@ -19,6 +19,8 @@ from stages.convert.tokenizer import TOKENIZER, load_tokenizer
 
 LIBRARIES = ("safetensors", *MODEL_LIBRARIES)
 WEIGHTS = ".safetensors"
+# A transformer's weights in its folder: one file, or shards and their index.
+WEIGHT_FILES = (f"*{WEIGHTS}", f"*{WEIGHTS}.index.json")
 CONFIG = "config.json"
 # torch's name of each precision that weights are cast to.
 CASTS = {"bf16": "bfloat16", "fp16": "float16"}
@@ -80,8 +82,9 @@ def _quantize_weights(folders: Folders, copy: Path) -> ConversionResult:
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     transformer = model[0].auto_model
     replace_layers(transformer, fill=True)
-    for name in manifest.files_of(base):
-        if Path(name).name not in SLOW_TOKENIZERS:
+    replaced = {path.relative_to(base) for pattern in WEIGHT_FILES for path in (base / body).glob(pattern)}
+    for name in map(Path, manifest.files_of(base)):
+        if name.name not in SLOW_TOKENIZERS and name not in replaced:
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(base / name, target)
