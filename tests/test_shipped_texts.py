@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 from stages import convert
 from stages.common.records.base import Failure
 from stages.common.records.parity import parity_of
+from stages.convert.base_vectors import BaseModelVectors
+from stages.convert.tokenizer import load_tokenizer
 from support import architectures
 from support.saved_models import edit, move_transformer
 
@@ -92,6 +94,18 @@ def test_hard_texts_have_the_ids_and_vectors_of_sentence_transformers(variant, n
     assert not isinstance(parity, Failure), parity.error
     assert parity.hard_texts >= 70
     assert parity.hard_l2_max < 1e-3
+
+
+def test_a_static_table_is_fitted_to_vectors_that_leave_out_the_prompt(folders, conversion_cache):
+    folder, prompt = folders["peculiar"], PROMPTS["query"]
+    tokenizer = load_tokenizer(folder, conversion_cache)
+    texts = ["cat", "The Quick brown FOX"]
+    rows = tokenizer.tokenize([prompt + text for text in texts], 64)
+    vectors = BaseModelVectors(folder, conversion_cache).encode(rows, "texts", tokenizer.count_prompt(prompt))
+    expected = SentenceTransformer(str(folder), device="cpu").encode(texts, prompt=prompt, normalize_embeddings=True)
+    distances = np.linalg.norm(vectors - expected, axis=1)
+    with_prompt = BaseModelVectors(folder, conversion_cache).encode(rows, "texts")
+    assert distances.max() < 0.05 < np.linalg.norm(with_prompt - expected, axis=1).min()  # bf16
 
 
 @pytest.mark.parametrize("recipe", EXACT)

@@ -35,21 +35,22 @@ def compute_hessians(
     """Return for each of a graph's tensors [.., width] the sum of its rows' outer products: [width, width].
 
     Args:
-        model: the fp32 ONNX model.
+        model: the fp32 ONNX model; unchanged when this returns.
         tensors: their names.
         rows: token ids of the texts, run one at a time.
         scratch: a folder for the graph that is run.
     """
     from onnx import TensorProto, helper
+    from onnx.external_data_helper import load_external_data_for_model
 
-    observed = type(model)()
-    observed.CopyFrom(model)
-    outputs = {output.name for output in observed.graph.output}
-    observed.graph.output.extend(
+    outputs = {output.name for output in model.graph.output}
+    model.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in outputs
     )
     path = scratch / "observed.onnx"
-    graph.save(observed, path)
+    graph.save(model, path)
+    load_external_data_for_model(model, str(scratch))  # saving takes large weights out of the model
+    del model.graph.output[len(outputs) :]
     runner = graph.GraphRunner(path)
     hessians: dict[str, NDArray[np.float64]] = {}
     with bar("convert: calibration texts", len(rows)) as progress:

@@ -21,7 +21,8 @@ SENTENCE = "sentence_embedding"
 # The input that holds the number of prompt tokens of each text, where pooling leaves them out.
 PROMPT_LENGTH = "prompt_length"
 # Weights above this many bytes get a file of their own beside the graph: ONNX Runtime maps that file instead of
-# parsing it (EmbeddingGemma fp32: 2.9 s and 0.5 GB against 15 s and 2.1 GB), and protobuf ends at 2 GiB anyway.
+# parsing it (EmbeddingGemma fp32: 2.9 s and 0.5 GB against 15 s and 2.1 GB), and protobuf ends at 2 GiB anyway: a model
+# may be larger in memory, but whatever serialises it as a whole fails, ByteSize() and CopyFrom() included.
 EXTERNAL_BYTES = 128 * 1024 * 1024
 
 
@@ -61,7 +62,7 @@ def save(model: "ModelProto", target: Path) -> dict[str, str]:
     """
     import onnx
 
-    external = model.ByteSize() > EXTERNAL_BYTES
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_BYTES
     weights = f"{target.name}.data"
     onnx.save(model, target, save_as_external_data=external, location=weights)
     if not external:
