@@ -245,6 +245,38 @@ def test_static_equals_model2vec(encoder, probes, converted):
     np.testing.assert_allclose(encoder("static").encode(texts)[known], expected[known], atol=1e-6)
 
 
+FIRST_CALLS = """
+import os, sys, threading, time
+from pathlib import Path
+from embed_foundry import open_variant
+
+encoder = open_variant(Path(sys.argv[1]), 1)
+sys.setswitchinterval(1e-6)
+started = threading.Event()
+
+def use():
+    while not started.is_set():
+        pass
+    encoder.encode(["a cat"])
+
+threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+started.set()
+deadline = time.monotonic() + 20
+for thread in threads:
+    thread.join(max(0, deadline - time.monotonic()))
+os._exit(any(thread.is_alive() for thread in threads))
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "fp32"])
+def test_the_first_calls_may_come_from_several_threads_at_once(converted, name):
+    """OpenVINO's first access to an array deadlocks if two threads make it at once: a new process each time."""
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", FIRST_CALLS, converted(name)], check=False).returncode == 0
+
+
 WITHOUT_TORCH = """
 import sys
 

@@ -124,7 +124,9 @@ def _choose_precision() -> str:
 def _compile(path: Path, threads: int) -> "CompiledModel":
     """Return a graph that as many streams run, one thread each."""
     import openvino
+    from embed_foundry.openvino import prepare_for_threads
 
+    prepare_for_threads()
     return openvino.Core().compile_model(
         path,
         "CPU",

@@ -16,6 +16,16 @@ from .variant import Variant
 OUTPUT = "sentence_embedding"
 
 
+def prepare_for_threads() -> None:
+    """Make openvino's first access to an array, which sets numpy's interface up.
+
+    If two threads make it at once, both wait for ever: one holds the interpreter's lock and waits for the other's
+    set-up, which needs that lock (openvino 2026.4, pybind11's npy_api).
+    """
+    _ = openvino.Tensor(openvino.Type.f32, openvino.Shape([1])).data
+
+
+
 @dataclass(frozen=True)
 class OpenvinoSettings:
     """What the encoder reads from a variant's recipe.
@@ -40,6 +50,7 @@ class OpenvinoEncoder(GraphEncoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
+        prepare_for_threads()
         path = folder / self.variant.files["graph"]
         core = openvino.Core()
         settings = OpenvinoSettings.of(self.variant)
