@@ -8,7 +8,7 @@ than its folder says.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from embed_foundry import IntegrityError, Variant, manifest
@@ -19,43 +19,50 @@ from stages.common.contract.process import run_stage
 from stages.common.records.catalog import Catalog
 
 
-def run(names: Sequence[str], variants: Path, out: Path) -> dict[str, str]:
+def run(kinds: Mapping[str, str], variants: Path, out: Path) -> dict[str, str]:
     """Write the digest of every named variant and return them by name.
 
     Args:
-        names: the configured variants.
+        kinds: name -> kind of the configured variants.
         variants: the folder that holds one folder per variant; folders of variants not named are removed from it
             (DVC's cache keeps them).
         out: the catalog folder.
 
     Raises:
-        IntegrityError: a named variant is missing, differs from its manifest, or its folder holds another variant.
+        IntegrityError: a named variant is missing, differs from its manifest, or its folder holds another variant, or
+            one of another kind.
     """
-    _remove_leftovers(names, variants)
-    folders = {name: variants / name for name in names}
+    _remove_leftovers(kinds, variants)
+    folders = {name: variants / name for name in kinds}
     with stage_output(out, stage="catalog", parameters={}, inputs=folders) as work:
         for name, folder in folders.items():
-            _require_name(folder, name)
+            _require_variant(folder, name, kinds[name])
         digests = {name: manifest.read(folder).digest for name, folder in folders.items()}
         (work / Catalog.FILE).write_bytes(Catalog(digests).dump())
     return digests
 
 
-def _remove_leftovers(names: Sequence[str], variants: Path) -> None:
+def _remove_leftovers(names: Collection[str], variants: Path) -> None:
     """Remove variants that are not named; hidden folders belong to conversions that are running."""
     for path in sorted(variants.glob(f"[!.]*/{manifest.NAME}")):
         if path.parent.name not in names:
             shutil.rmtree(path.parent)
 
 
-def _require_name(folder: Path, name: str) -> None:
+def _require_variant(folder: Path, name: str, kind: str) -> None:
     """Check that a folder holds the variant of its name: its manifest is intact in a copy of another variant, too."""
-    recorded = Variant.load(folder).name
-    if recorded != name:
+    variant = Variant.load(folder)
+    if (variant.name, variant.kind) != (name, kind):
         raise IntegrityError(
-            f"{folder}: holds the variant {recorded}, expected {name}. Next: dvc repro convert@{name}."
+            f"{folder}: holds the variant {variant.name} of kind {variant.kind}, expected {name} of kind {kind}. "
+            f"Next: dvc repro convert@{name}."
         )
 
 
+def _main() -> None:
+    recipes = config.load().variants
+    run({name: recipe.kind for name, recipe in recipes.items()}, Path("variants"), Path("catalog"))
+
+
 if __name__ == "__main__":
-    run_stage(lambda: run(list(config.load().variants), Path("variants"), Path("catalog")))
+    run_stage(_main)

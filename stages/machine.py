@@ -7,13 +7,13 @@ if the file describes another machine.
 In: this machine. Out: machine.json. Fails: 2 machine.json cannot be written.
 """
 
-import os
 import sys
 from pathlib import Path
 
 from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
 
+from stages.common.contract.output import replace_file
 from stages.common.contract.process import run_stage
 from stages.common.measure.host import fingerprint_machine
 from stages.common.records.machine import Machine
@@ -33,7 +33,7 @@ def run(out: Path, *, refresh: bool = False) -> Machine:
     """
     machine = fingerprint_machine()
     if not (refresh and _load_if_valid(out) == machine):
-        _write(out, machine)
+        replace_file(out, machine.dump())
     return machine
 
 
@@ -43,19 +43,6 @@ def _load_if_valid(path: Path) -> Machine | None:
         return Machine.load(path)
     except IntegrityError:
         return None
-
-
-def _write(out: Path, machine: Machine) -> None:
-    """Replace the file in one step, so that it is never half-written."""
-    work = out.with_name(f".{out.name}.partial")
-    try:
-        with work.open("wb") as file:
-            file.write(machine.dump())
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}). Make it writable, run again.") from None
 
 
 def _main() -> None:

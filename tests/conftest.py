@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import dataclasses
 import functools
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,13 @@ from support.hub_server import HubServer
 from support.sigstore_server import SigstoreServer
 from support.workplace import make_workplace
 
-pytest_plugins = ["support.added_models", "support.saved_models", "support.small_inputs", "support.store_fixtures"]
+pytest_plugins = [
+    "support.added_models",
+    "support.saved_models",
+    "support.small_inputs",
+    "support.small_disk",
+    "support.store_fixtures",
+]
 
 # A background job starts with Ctrl-C ignored, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -179,11 +186,17 @@ def elsewhere(monkeypatch):
 
 
 # The files that take longest, in the order in which they start: so no process waits long for the other one's last file.
+FAULT_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 LONGEST = ("convert", "convert_tflite", "finetune", "convert_graph", "quality", "runtime", "latency", "latency_workers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that take longest."""
+    """Mark what docs/faults.md names, and start with the files that take longest."""
+    named = set(FAULT_TEST.findall((ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
+    for item in items:
+        file = item.path.relative_to(ROOT).as_posix()
+        if not named.isdisjoint({(file, ""), (file, item.name.partition("[")[0])}):
+            item.add_marker("faults")
     ranks = {f"test_{name}.py": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 

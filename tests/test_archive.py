@@ -69,6 +69,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 
 EVIL = {
     "leaves by dots": [member("it/../../out")],
+    "leaves at once": [member("it/a"), member("../out")],
+    "the parent": [member("it/a"), member("..")],
+    "beside the bundle": [member("it/bundle.json"), member("an/innocent")],
+    "no folder": [member("it/bundle.json"), member("it/a"), member("a")],
     "absolute": [member("/tmp/out")],
     "symbolic link": [member("it/link", tarfile.SYMTYPE, "/etc/passwd")],
     "hard link": [member("it/a"), member("it/link", tarfile.LNKTYPE, "it/a")],

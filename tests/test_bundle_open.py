@@ -76,7 +76,7 @@ def test_encode_reads_lines_and_writes_vectors(released, console):
 
 
 BAD_CALLS = {
-    "invalid UTF-8": (["--variant", "static"], b"fine\n\xff\xfe\n", "text 1 holds a lone surrogate"),
+    "invalid UTF-8": (["--variant", "static"], b"fine\n\xff\xfe\n", "line 2 of standard input is not UTF-8"),
     "unknown variant": (["--variant", "tflite"], b"x\n", "variant 'tflite' is not in"),
     "unknown prompt": (["--variant", "static", "--prompt", "query"], b"x\n", "prompt 'query' is unknown"),
     "dimensions": (["--variant", "static", "--dimensions", "999"], b"x\n", "dimensions 999 is out of range"),

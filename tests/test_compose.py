@@ -54,6 +54,88 @@ def test_params_are_what_dvc_itself_writes(clone, case):
     assert (clone / "params.yaml").read_bytes() == compose.compose(overrides, clone / "conf")
 
 
+@pytest.fixture
+def railway_clone(clone, console, tmp_path) -> Path:
+    """Return a repository in which a target and a folder were composed."""
+    folder = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", str(clone), str(folder))
+    result = console("compose", *RAILWAY, cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    return folder
+
+
+RAILWAY = ["target=railway_cpu", "model.folder=/data/模型/a=b"]
+
+
+def run_experiment(folder: Path, *arguments: str) -> None:
+    run(folder, sys.executable, "-m", "dvc", "exp", "run", "--quiet", *arguments)
+
+
+def test_an_experiment_builds_what_was_composed(railway_clone):
+    composed = (railway_clone / "params.yaml").read_bytes()
+    run_experiment(railway_clone)
+    assert (railway_clone / "params.yaml").read_bytes() == composed
+    run_experiment(railway_clone, "-S", "latency.rounds=300")
+    longer = compose.compose([*RAILWAY, "latency.rounds=300"], railway_clone / "conf")
+    assert (railway_clone / "params.yaml").read_bytes() == longer
+
+
+def test_an_experiment_may_choose_another_option(railway_clone):
+    run_experiment(railway_clone, "-S", "target=local_cpu", "-S", "variant=[fp32,onnx_int8]")
+    composed = yaml.safe_load((railway_clone / "params.yaml").read_text(encoding="utf-8"))
+    assert (composed["target"]["name"], list(composed["variants"])) == ("local_cpu", ["fp32", "onnx_int8"])
+    assert composed["model"]["folder"] == "/data/模型/a=b"
+
+
+def show_params(folder: Path, revision: str) -> dict:
+    return yaml.safe_load(run(folder, "git", "show", f"{revision}:params.yaml"))
+
+
+def test_experiments_elsewhere_build_what_was_composed(railway_clone):
+    """`--temp` runs in a folder of its own, `--queue` later: both from what is composed here and now."""
+    run_experiment(railway_clone, "--temp", "--name", "apart")
+    refs = run(railway_clone, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    apart = show_params(railway_clone, next(ref for ref in refs if ref.endswith("/apart")))
+    run_experiment(railway_clone, "--queue", "-S", "target=local_cpu,android")
+    stashed = run(railway_clone, "git", "reflog", "--format=%H", "refs/exps/celery/stash").split()
+    queued = [show_params(railway_clone, revision) for revision in stashed]
+    assert [params["target"]["name"] for params in (apart, *queued)] == ["railway_cpu", "android", "local_cpu"]
+    assert {params["model"]["folder"] for params in (apart, *queued)} == {"/data/模型/a=b"}
+
+
+def test_where_a_key_is_deleted_an_experiment_changes_values_but_refuses_groups(clone, console, tmp_path):
+    folder = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", str(clone), str(folder))
+    overrides = ["target=railway_cpu", "~target.limits.static", "+model.prompts.query=costs ${5}: "]
+    result = console("compose", *overrides, cwd=folder)
+    assert "note: `dvc exp run -S` changes values of this configuration, but no group" in result.stderr
+    run_experiment(folder, "-S", "latency.rounds=300")
+    assert (folder / "params.yaml").read_bytes() == compose.compose([*overrides, "latency.rounds=300"], folder / "conf")
+    command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "target=local_cpu"]
+    refused = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert refused.returncode != 0
+    assert "Could not override 'target'" in refused.stderr
+
+
+def test_check_knows_the_choices(railway_clone, console):
+    assert console("compose", "--check", cwd=railway_clone).stdout == "params.yaml: up to date\n"
+    assert console("compose", "--check", *RAILWAY, cwd=railway_clone).returncode == 0
+    choices = railway_clone / "conf" / "choices.yaml"
+    choices.write_bytes(choices.read_bytes().replace(b"railway_cpu\n", b"local_cpu\n"))
+    for arguments in ([], RAILWAY):
+        result = console("compose", "--check", *arguments, cwd=railway_clone)
+        assert result.returncode == 2
+        assert "run `embed-foundry compose target=railway_cpu 'model.folder=/data/模型/a=b'`" in result.stderr
+
+
+def test_a_backslash_that_hydra_takes_for_an_escape_is_told(railway_clone, console):
+    result = console("compose", "model.folder=/data/a\\=b", cwd=railway_clone)
+    assert result.stderr == (
+        "note: model.folder is /data/a=b: to Hydra, a backslash escapes a sign. "
+        "To keep it: 'model.folder=\"/data/a\\=b\"'\n"
+    )
+
+
 @pytest.mark.parametrize("case", OVERRIDES)
 def test_overrides_compose_to_a_valid_configuration(root, case):
     composed = yaml.safe_load(compose.compose(OVERRIDES[case], root / "conf"))
@@ -149,9 +231,19 @@ REFUSED = {
     "variants.static.sif_coefficient=nan": ("variants.static.static.sif_coefficient",),
     "suite=airgapped": ("suite.folder: Value error, source=folder needs suite.data=FOLDER",),
     "suite.source=web": ("'builtin', 'folder', 'hub'",),
-    "variant=[": ("cannot compose variant=[",),
-    "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu",),
-    "no assignment": ("cannot compose no assignment",),
+    "variant=[": ("variant=[: a bracket, brace or quote is not closed",),
+    "target=local_cpu,railway_cpu": ("target=local_cpu,railway_cpu: compose writes one configuration",),
+    "variant=fp32,static": ("For a list, write 'variant=[fp32,static]'.",),
+    "latency.lengths=8,32": ("For a list, write 'latency.lengths=[8,32]'.",),
+    "latency.rounds=range(1,9)": ("compose writes one configuration; `dvc exp run --queue -S …` takes several",),
+    "model.folder=123": ("""For a text, write 'model.folder="123"'.""",),
+    "finetune.runs=lora": ("For a list, write 'finetune.runs=[lora]'.",),
+    "model.folder=/data/${x}": ("""For a text with ${, write 'model.folder="/data/\\${x}"'.""",),
+    "suite.languages=[fr,模]": ("""Write 'suite.languages=[fr, "模"]'.""",),
+    "+model.prompts={query: c'est}": ("""write '+model.prompts="{query: c'"'"'est}"'.""",),
+    "+model.prompts.запрос=x": ("is no key that Hydra takes", "into a file of conf/"),
+    "model.folder=/data/\udcff": ("model.folder=/data/\\xff: is not UTF-8", "Rename the file or folder"),
+    "no assignment": ("no assignment: is no override; expected KEY=VALUE",),
 }
 CONSOLE = [
     "target=nowhere",
@@ -204,7 +296,8 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("overrides", TOO_LARGE)
 def test_a_model_that_is_too_large_for_a_limit_is_told_before_the_build(root, tmp_path, overrides):
-    compose.write([*overrides], conf=root / "conf", params=tmp_path / "params.yaml")
+    conf = shutil.copytree(root / "conf", tmp_path / "conf")
+    compose.write(overrides, conf=conf, params=tmp_path / "params.yaml")
     notes = {note.partition(" ")[0]: note for note in compose.list_notes(tmp_path / "params.yaml")}
     assert notes.keys() == TOO_LARGE[overrides].keys()
     for name, setting in TOO_LARGE[overrides].items():
@@ -230,3 +323,56 @@ def test_a_broken_option_file_is_named(root, console, tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "mine.yaml" in result.stderr
+
+
+# Values as people type them: what arrives is the text itself.
+TEXTS = [
+    "/data/a=b",
+    "/data/a,b",
+    "/data/模型/x",
+    "/data/été #1/~x",
+    "~/models",
+    "/my docs",
+    " /a ",
+    'it\'s "quoted"',
+    "/data/{a}[b](c)",
+    "/data/a(b)",
+    "C:\\data\\new",
+    "/ends/in\\",
+    "$HOME/x",
+    "/a;b&c|d<e>f`g!h^i%j@k?l*m+n",
+    "first line\nsecond: ",
+    "query: ",
+    "1e3x",
+]
+KEYS = ["model.folder", "suite.data", "finetune.data.path", "engine.shared", "+model.prompts.query"]
+GROUPS_OF_KEYS = ["suite=airgapped", "finetune=lora", "finetune.data.source=triplets", "engine=dask"]
+
+
+@pytest.fixture
+def conf(root, tmp_path) -> Path:
+    """Return a copy of conf/ that a test may write to."""
+    return shutil.copytree(root / "conf", tmp_path / "conf")
+
+
+def write_overrides(conf: Path, *overrides: str) -> dict:
+    params = conf.parent / "params.yaml"
+    compose.write(overrides, conf=conf, params=params)
+    assert compose.compose([], conf, "choices") == params.read_bytes(), "dvc exp run would build something else"
+    return yaml.safe_load(params.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_plain_text_arrives_as_it_was_typed(conf, text):
+    values = dict.fromkeys(KEYS, text)
+    required = ["engine.address=tcp://h:1", "+model.prompts.document=d"]
+    overrides = [*GROUPS_OF_KEYS, *required, *(f"{key}={value}" for key, value in values.items())]
+    composed = write_overrides(conf, *overrides)
+    arrived = {
+        "model.folder": composed["model"]["folder"],
+        "suite.data": composed["suite"]["data"],
+        "finetune.data.path": composed["finetune"]["data"]["path"],
+        "engine.shared": composed["engine"]["shared"],
+        "+model.prompts.query": composed["model"]["prompts"]["query"],
+    }
+    assert arrived == values

@@ -1,6 +1,7 @@
 """Every option in conf/ composes to a valid configuration with a comment on each value; the schema is strict."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def test_the_comment_check_finds_bare_values():
 
 
 def test_load_reads_what_compose_wrote(tmp_path):
-    compose.write(["target=railway_cpu"], conf=CONF, params=tmp_path / "params.yaml")
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    compose.write(["target=railway_cpu"], conf=conf, params=tmp_path / "params.yaml")
     assert config.load(tmp_path / "params.yaml") == compose_params("target=railway_cpu")
 
 

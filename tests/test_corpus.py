@@ -41,7 +41,7 @@ def test_a_users_file(tmp_path):
     ("name", "content", "why"),
     [
         ("none.jsonl", None, "no such file of texts"),
-        ("mine.docx", "text", "expected one of"),
+        ("mine.rst", "text", "expected a folder or one of"),
         ("mine.csv", "sentence\nOne.\n", "expected one named text"),
         ("mine.jsonl", '{"text": "short"}\n', "no sentence"),
     ],

@@ -121,6 +121,29 @@ def test_the_merged_weights_are_those_of_the_best_checkpoint_and_not_the_last(tu
         assert torch.allclose(merged, new[f"{layer}.weight"], atol=1e-6) == (step == 2), step
 
 
+def test_several_questions_on_a_passage_are_all_trained_on(tune, place, tmp_path, monkeypatch):
+    """20 passages with 10 questions each: an epoch of two batches has every question of train once."""
+    from stages.finetune import trainer
+
+    labels, real = [], trainer.Trainer.compute_loss
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if self.model.training:
+            labels.append(inputs["label"].tolist())
+        return real(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.Trainer, "compute_loss", compute_loss)
+    path = place / "many.jsonl"
+    rows = [{"anchor": f"question {q} about {p}", "positive": f"passage {p}"} for p in range(20) for q in range(10)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tune(**{"data.path": "many.jsonl", "batch_size": 64, "epochs": 1})
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["examples"] == {"train": 120, "dev": 40, "held_out": 40}
+    assert record["left_out"] == {}
+    assert sorted(number for batch in labels for number in batch) == list(range(120))
+    assert [len(batch) for batch in labels] == [60, 60]
+
+
 def test_training_ends_early_without_a_gain(tune, monkeypatch):
     from stages.finetune import evaluate
 
@@ -189,6 +212,11 @@ def test_out_of_memory_names_the_batch(tune, monkeypatch, error):
         tune()
 
 
+def test_a_token_limit_without_room_for_a_text_is_refused_before_training(tune):
+    with pytest.raises(InputError, match=r"max_tokens is 2, but 2 special tokens .* at least 3"):
+        tune(max_tokens=2)
+
+
 def test_qlora_on_a_cpu_trains_merges_and_converts_to_int8(tune, root, recipes, params, place, tmp_path):
     from bitsandbytes.nn import Linear4bit
 
@@ -236,7 +264,8 @@ def test_heads_full_checkpointing_and_mined_negatives(tune, place, tmp_path):
     old, new = (load_file(folder / "model.safetensors") for folder in (place / "base", tmp_path / "full" / "model"))
     assert not torch.equal(old["layers.0.mlp.up_proj.weight"], new["layers.0.mlp.up_proj.weight"])
     examples = [json.loads(line) for line in (tmp_path / "full/triplets/train.jsonl").read_text().splitlines()]
-    assert {len(row["negatives"]) for row in examples} == {1}
+    assert {len(row["negatives"]) for row in examples} <= {0, 1}
+    assert any(row["negatives"] for row in examples)
 
 
 def test_a_wrong_merge_is_found(tune, monkeypatch):

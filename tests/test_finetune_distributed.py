@@ -1,5 +1,6 @@
 """finetune: two processes on the CPU train what one does; when one fails or is killed, both end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,12 +17,13 @@ from safetensors.torch import load_file
 from stages import finetune
 from stages.common.sources import similarity
 from stages.finetune.results import Speed
-from support.tiny_finetune import compose_settings, files, model, write_place
+from support.tiny_finetune import SUBJECTS, VERBS, compose_settings, files, model, write_place
 
-# Three full batches per epoch, which two processes can split. No dropout, so that only the order of sums differs.
+# Three batches of seven per epoch, which two processes cannot split equally. No dropout, so that only the order of sums
+# differs.
 SETTINGS = {
     "learning_rate": 3e-3,
-    "data.examples": 24,
+    "data.examples": 21,
     "batch_size": 8,
     "mini_batch_size": 2,
     "epochs": 2,
@@ -45,12 +47,24 @@ def tune(root, out, scratch, **changes):
 def place(base, tmp_path_factory):
     """Return a folder with a tiny model and examples, which is the working directory of the module's tests."""
     folder = write_place(tmp_path_factory.mktemp("ranks"), base / "tokenizer.json")
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in write_rows()))
     # Few pairs, because random weights have nothing to forget.
     pairs = {task: rated[:5] for task, rated in similarity.load_pairs().items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(similarity, "load_pairs", lambda: pairs)
         yield folder
+
+
+def write_rows():
+    """Yield three questions on each passage, with none, one or two negatives."""
+    for subject in SUBJECTS:
+        for verb in VERBS:
+            for number, word in enumerate(["what", "how", "why"]):
+                negatives = [f"no {subject} {verb}", f"{word} it is"][:number]
+                yield {"anchor": f"{word} {verb} the {subject}", "positive": f"the {subject} {verb}"} | {
+                    "negatives": negatives
+                }
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +74,10 @@ def distributed(place, root):
 
 
 def test_two_processes_train_what_one_does(distributed, place, root):
-    """The loss gathers the texts of both, and gradients are averaged: only rounding differs."""
+    """The loss gathers the texts of both, and gradients are averaged: only rounding differs.
+
+    Batches are odd, passages have several questions, and rows have unequal numbers of negatives.
+    """
     folder, report = distributed
     single = tune(root, place / "one", place / "scratch", processes=1)
     tensors, expected = (load_file(out / "adapter/adapter_model.safetensors") for out in (folder, place / "one"))
@@ -72,6 +89,9 @@ def test_two_processes_train_what_one_does(distributed, place, root):
     for name in ("train.csv", "dev.csv"):
         assert read_numbers(folder / name) == pytest.approx(read_numbers(place / "one" / name), abs=2e-3)
     assert report.speed.tokens == single.speed.tokens
+    records = [json.loads((out / "training.json").read_text()) for out in (folder, place / "one")]
+    assert records[0]["left_out"] == records[1]["left_out"]
+    assert any(note.startswith("negatives of their own: ") for note in report.notes)
 
 
 def read_numbers(path):
@@ -149,8 +169,6 @@ def test_different_weights_at_the_end_are_found(place, root, tmp_path, monkeypat
 def test_what_several_processes_cannot_share_is_refused(place, root, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="batch_size 9 is not divisible by processes 2"):
         compose_settings(root, processes=2, batch_size=9)
-    with pytest.raises(InputError, match=r"24 examples in train, expected at least batch_size 32"):
-        tune(root, place / "few", tmp_path, batch_size=32)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     with pytest.raises(InputError, match="batch_size 8 is not divisible by 3 GPUs"):
         tune(root, place / "few", tmp_path, processes=None)

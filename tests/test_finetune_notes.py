@@ -48,3 +48,14 @@ def test_notes_warn_of_overfitting(tmp_path):
 def test_settings_that_do_not_go_together_are_refused(root, overrides, message):
     with pytest.raises(InputError, match=message):
         compose.compose(overrides, root / "conf")
+
+
+def test_a_model_that_gives_all_texts_one_vector_is_refused():
+    from stages.finetune import evaluate
+
+    class Collapsed:
+        def encode(self, texts, **_settings):
+            return np.ones((len(texts), 4), dtype=np.float32) / 2
+
+    with pytest.raises(InputError, match="gives every text the same vector"):
+        evaluate.score_graded_similarity(Collapsed(), None)

@@ -10,8 +10,9 @@ from stages.common.config.finetune import ExampleSource
 from stages.common.contract.tables import write_csv, write_json_lines
 from stages.common.sources import aws
 from stages.common.sources.suite_files import read_texts
+from stages.finetune.contrast import build_columns
 from stages.finetune.splits import SPLITS, split_examples
-from stages.finetune.triplets import Triplet, build_columns, count_long_texts, normalize_text
+from stages.finetune.triplets import Triplet, count_long_texts, normalize_text
 from support import tiny_model
 
 SMALL = {"queries": 50, "corpus": 1000, "services": 5, "languages": ["fr"]}
@@ -68,13 +69,13 @@ def test_files_of_every_format_give_the_same_examples(form, tmp_path):
     triplets = [triplet for name in SPLITS for triplet in splits.parts[name]]
     assert {triplet.anchor for triplet in triplets} == {row["anchor"] for row in examples}
     assert {triplet.negatives for triplet in triplets} == {("No one.", "Nobody.")}
-    assert list(build_columns(splits.train)) == ["anchor", "positive", "negative_1", "negative_2"]
+    assert list(build_columns(splits.train)) == ["anchor", "positive", "negative_1", "negative_2", "label"]
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ([{"anchor": " ", "positive": "x"}], r"row 41: anchor is ' '"),
+        ([{"anchor": " ", "positive": "x"}], r"row 41: anchor is ' ', expected text"),
         ([{"anchor": "x", "positive": None}], "row 41: positive is None"),
         ([{"anchor": "who wrote  BOOK 3?", "positive": "author 3 did."}], "row 41: repeats row 4"),
         ([{"anchor": "Same", "positive": "same "}], "row 41: the positive is also the anchor"),
@@ -158,8 +159,107 @@ def test_the_seed_decides_the_split(tmp_path):
     assert other != read(path)
 
 
-def test_examples_without_negatives_make_two_columns():
-    assert list(build_columns([Triplet("a", "b", ("c",)), Triplet("d", "e")])) == ["anchor", "positive"]
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_rows_keep_their_own_number_of_negatives(form, tmp_path):
+    """Neither the first row nor the shortest decides for the others; absent is null, or an empty cell of CSV."""
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    negatives = [(None, None), ("No one.", None), ("No one.", "Nobody."), (None, "Nobody.")]
+    table = [
+        row | dict(zip(("negative", "negative_2"), negatives[number % 4], strict=True))
+        for number, row in enumerate(rows(40))
+    ]
+    path = tmp_path / f"mine.{form}"
+    if form == "jsonl":
+        write(
+            path, [{name: text for name, text in row.items() if text or number % 8} for number, row in enumerate(table)]
+        )
+    else:
+        {"csv": csv.write_csv, "parquet": parquet.write_table}[form](pyarrow.Table.from_pylist(table), str(path))
+    examples = {item.anchor: item.negatives for part in read(path).parts.values() for item in part}
+    for row, expected in zip(table, negatives * 10, strict=True):
+        assert examples[row["anchor"]] == tuple(filter(None, expected))
+
+
+def test_a_list_of_negatives_is_as_good_as_columns(tmp_path):
+    table = [row | {"negatives": ["No one.", "Nobody."][: number % 3]} for number, row in enumerate(rows(40))]
+    examples = read(write(tmp_path / "mine.jsonl", table)).parts.values()
+    assert sorted(len(item.negatives) for part in examples for item in part) == [0] * 14 + [1] * 13 + [2] * 13
+
+
+BAD_TEXTS = {
+    r'"half an emoji \ud83d"': r"holds half of a character \('\\ud83d' at 15",
+    r'"one\u0000two"': "holds a NUL character at 4",
+    '""': "is '', expected text",
+    r'"\u200b\ufeff "': "is '.*', expected text",
+    "7": "is 7, expected text",
+    "NaN": "is nan, expected text",
+    "true": "is True, expected text",
+    "{}": "is {}, expected text",
+    '["a", 1]': r"is (1|\['a', 1\]), expected text",
+}
+
+
+@pytest.mark.parametrize("column", ["anchor", "positive", "negative_2"])
+@pytest.mark.parametrize("value", BAD_TEXTS)
+def test_a_value_that_is_no_text_is_named_by_file_row_and_column(column, value, tmp_path):
+    path = write(tmp_path / "mine.jsonl", rows(40))
+    others = {"anchor": "x", "positive": "y", "negative_2": "z"}
+    fields = [f'"{name}": {value if name == column else json.dumps(text)}' for name, text in others.items()]
+    path.write_text(path.read_text() + "{" + ", ".join(fields) + "}\n")
+    with pytest.raises(InputError, match=rf"mine\.jsonl, row 41: {column} {BAD_TEXTS[value]}"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"anchor": "x", "anchor": "y", "positive": "z"}\n', r"a\.jsonl, line 1: .*'anchor' occurs twice"),
+        ("a.jsonl", b'{"anchor": "x", "positive": ' + b"[" * 100_000, r"a\.jsonl, line 1: is not JSON"),
+        ("a.jsonl", b'{"anchor": "x", "positive": ' + b"1" * 5000 + b"}", r"a\.jsonl, line 1: is not JSON"),
+        ("a.csv", b"anchor,anchor\nx,y\n", r"a\.csv: has two columns 'anchor'"),
+        ("a.csv", b"anchor,positive\nx,y\nx,y,z\n", r"a\.csv, row 2: has 3 fields, expected the header's 2"),
+        ("a.csv", b"anchor,positive\nx\n", r"a\.csv, row 1: positive is None"),
+        ("a.csv", b"anchor,positive\nx,y\0\n", r"a\.csv: byte 19 is zero, so it is UTF-16 without"),
+        ("a.csv", b"", r"a\.csv: is empty"),
+        ("a.csv", b"anchor,positive,negativ\nx,y,z\n", r"a\.csv: has a column 'negativ'"),
+        ("a.csv", b"query,answer\nx,y\n", r"a\.csv: has no column anchor and positive, only query, answer"),
+        ("a.parquet", b"PAR1", r"a\.parquet: is not a Parquet file"),
+    ],
+)
+def test_a_malformed_file_is_named(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name)
+
+
+def test_parquet_text_that_is_not_utf8_is_named_by_row(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    bad = pyarrow.array([b"good", b"caf\xe9"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"anchor": bad, "positive": ["x", "y"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet, row 2: is not UTF-8"):
+        read(tmp_path / "a.parquet")
+
+
+def test_excel_s_byte_order_mark_is_not_part_of_a_column_s_name(tmp_path):
+    lines = ["anchor,positive", *(f"{row['anchor']},{row['positive']}" for row in rows(40))]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert sum(map(len, read(tmp_path / "a.csv").parts.values())) == 40
+
+
+def test_a_negative_that_is_another_row_s_answer_is_refused(tmp_path):
+    table = [*rows(40), {"anchor": "who wrote book 3?", "positive": "x", "negative": "author 3 DID."}]
+    with pytest.raises(InputError, match=r"row 41: the negative 'author 3 DID\.' is the positive of row 4"):
+        read(write(tmp_path / "mine.jsonl", table))
+
+
+def test_what_the_limit_of_examples_leaves_out_is_counted(tmp_path):
+    splits = read(write(tmp_path / "mine.jsonl", rows(60)), examples=20)
+    assert len(splits.train) == 20
+    assert splits.dropped == {"train: over data.examples": 60 - 20 - len(splits.dev) - len(splits.held_out)}
 
 
 def test_long_texts_are_counted_by_the_tokenizer_of_a_model_from_before_2_0(tmp_path):

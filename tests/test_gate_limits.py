@@ -80,6 +80,22 @@ def test_a_baseline_that_failed_is_named_as_what_is_missing():
     assert verdict.reasons == ["score_min STS, limit 0.1: not measured, quality of the baseline failed"]
 
 
+def test_a_task_that_the_baseline_alone_lacks_fails_and_is_named():
+    base = change("quality.384.Find", ABSENT, change("quality.128", ABSENT))
+    figures = change("retention", {}, change("quality.128", ABSENT))
+    verdict = judge(figures, FIND | {"lead_min": {"Retrieval": 0.9}}, base)
+    assert verdict.reasons == [
+        "retention_min Find, limit 0.9: not measured, the baseline has no score at 384 dimensions",
+        "lead_min Find, limit 0.9: not measured, the baseline has no score",
+    ]
+
+
+def test_a_dimension_that_the_variant_declares_and_nobody_scored_fails_and_is_named():
+    bare = change("quality.128", ABSENT, change("retention.128", ABSENT)) | {"matryoshka": (384, 128)}
+    verdict = judge(bare, FIND, bare)
+    assert verdict.reasons == ["retention_min Find@128, limit 0.9: not measured, it has no score at 128 dimensions"]
+
+
 def test_a_task_type_that_nobody_measured_fails():
     verdict = judge(GOOD, {"retention_min": {"Clustering": 0.1}, "score_min": {"BitextMining": 0.1}})
     assert [check.on for check in verdict.checks if not check.passes] == ["Clustering", "BitextMining"]

@@ -1,9 +1,13 @@
 """gate: from the stages' folders to a verdict, metrics and tables, or to a refusal."""
 
+import copy
 import csv
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embed_foundry import IntegrityError, Variant, manifest
@@ -28,7 +32,7 @@ def build(tmp_path) -> dict[str, Path]:
         record = Variant(name, "onnx", "fp32", "m@0", "a", 384, (384, 128), 256, {}, {}, parity=GOOD["parity"])
         (folder / "variant.json").write_bytes(manifest.canonical(record.to_json()))
         manifest.write(folder, {"stage": f"convert@{name}"})
-    catalog.run(["fp32", "it"], tmp_path / "variants", tmp_path / "catalog")
+    catalog.run(dict.fromkeys(["fp32", "it"], "onnx"), tmp_path / "variants", tmp_path / "catalog")
     tasks = {name: {"default": {"value": [0.4, 0.6] * 50}} for name in GOOD["quality"]["384"]}
     for name in ("fp32", "it"):
         small_release.write(
@@ -151,7 +155,7 @@ def test_a_changed_input_is_refused(build, tmp_path, name):
 def test_a_variant_converted_again_after_it_was_measured_is_refused(build, tmp_path, name):
     (build["variants"] / "it" / "weights").write_bytes(bytes(20_001))
     manifest.write(build["variants"] / "it", {"stage": "convert@it"})
-    catalog.run(["fp32", "it"], build["variants"], build["catalog"])
+    catalog.run(dict.fromkeys(["fp32", "it"], "onnx"), build["variants"], build["catalog"])
     other = {"quality": "latency", "latency": "quality"}[name]
     path = next(path for path in build[other].glob("*.json") if path.name != manifest.NAME)
     small_release.write(build[other], path.name, json.loads(path.read_text()))
@@ -185,3 +189,60 @@ def test_only_a_quota_that_did_not_hold_is_reported(build, quota, message):
     unenforced = assess(small_release.GATE, "fp32", evidence)["it"].unenforced
     assert message in unenforced
     assert bool(message) == bool(unenforced)
+
+
+ALL_LIMITS = EXACT | {"size_mb_max": 0.5, "peak_rss_over_baseline_mb_max": 300}
+# The files whose figures limits are held against.
+FIGURES = ("variants/it/variant.json", "quality/scores.json", "quality/floor.json", "quality/samples/fp32.json")
+FIGURES += ("quality/samples/it.json", "latency/latency.json")
+
+
+def paths_of(value: object, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield the place of everything in a JSON value, and of no more than the first two items of a list."""
+    items = value.items() if isinstance(value, dict) else list(enumerate(value))[:2] if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from paths_of(inner, *path, key)
+
+
+def judge_changed(build: dict[str, Path], out: Path, name: str, content: object) -> dict[str, Any] | None:
+    """Write one file of a build, manifests included, and return its verdict; None if the gate refuses to judge."""
+    path = out.parent / name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    manifest.write(build["variants"] / "it", {"stage": "convert@it"})
+    try:
+        catalog.run(dict.fromkeys(BOTH, "onnx"), build["variants"], build["catalog"])
+        for stage in ("quality", "latency"):
+            small_release.write(build[stage], "touched", {})
+        verdict = gate.run(target(ALL_LIMITS), small_release.GATE, "fp32", **build, out=out)
+    except IntegrityError:
+        return None
+    return json.loads(verdict.dump())["variants"]["it"]
+
+
+@pytest.mark.parametrize("fault", ["removed", "not a number"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_variant_passes_only_by_figures_that_are_all_there(build, tmp_path, name, fault):
+    """Whatever is taken out of what was measured: the gate refuses it, or the variant fails, or no check needs it."""
+    out, path = tmp_path / "gate", tmp_path / name
+    original = json.loads(path.read_text(encoding="utf-8"))
+    whole = judge_changed(build, out, name, original)
+    assert whole["passes"]
+    outcomes = Counter()
+    for *parents, last in list(paths_of(original)):
+        content = copy.deepcopy(original)
+        inner = content
+        for key in parents:
+            inner = inner[key]
+        if fault == "removed":
+            del inner[last]
+        elif isinstance(inner[last], float):
+            inner[last] = math.nan
+        else:
+            continue
+        verdict = judge_changed(build, out, name, content)
+        needless = verdict and verdict["checks"] == whole["checks"] and verdict["passes"]
+        assert not verdict or not verdict["passes"] or needless, (parents, last)
+        assert not verdict or verdict["passes"] or verdict["reasons"], (parents, last)
+        outcomes["refused" if not verdict else "needless" if needless else "fails"] += 1
+    assert outcomes["refused"] + outcomes["fails"] > 0, outcomes

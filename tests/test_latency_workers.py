@@ -168,7 +168,7 @@ def start_stage(tiny_build, params):
 
     def start(**changes) -> subprocess.Popen[str]:
         (tiny_build / "params.yaml").write_text(yaml.safe_dump(params | {"latency": params["latency"] | changes}))
-        catalog.run(["base", "twin"], tiny_build / "variants", tiny_build / "catalog")
+        catalog.run(dict.fromkeys(["base", "twin"], "static"), tiny_build / "variants", tiny_build / "catalog")
         command = [sys.executable, "-m", "stages.latency"]
         return subprocess.Popen(command, cwd=tiny_build, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

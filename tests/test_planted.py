@@ -60,12 +60,14 @@ def judge(converted, params, suite, cache, tmp_path):
     def run(plant=lambda folder: None, times=FAST):
         for name in ("baseline", "candidate"):
             shutil.copytree(converted("static"), tmp_path / "variants" / name)
-            edit(tmp_path / "variants" / name, name=name, parity=PARITY)
+            # No truncated vectors are measured.
+            edit(tmp_path / "variants" / name, name=name, parity=PARITY, matryoshka=[256])
         plant(tmp_path / "variants" / "candidate")
         for name in ("baseline", "candidate"):
             manifest.write(tmp_path / "variants" / name, {"stage": f"convert@{name}"})
         folders = {name: tmp_path / "variants" / name for name in ("baseline", "candidate")}
-        catalog.run(list(folders), tmp_path / "variants", tmp_path / "catalog")
+        kinds = {name: Variant.load(folder).kind for name, folder in folders.items()}
+        catalog.run(kinds, tmp_path / "variants", tmp_path / "catalog")
         quality.run(
             params.quality,
             folders,

@@ -1,5 +1,8 @@
 """Channels of a store, S3 and a folder alike: one promotion wins, rollbacks go back, broken pointers are reported."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +12,7 @@ from embed_foundry import IntegrityError, RetryableError, manifest
 
 from stages.commands import promote
 from stages.commands.promote.channel import Channel
+from stages.commands.promote.file_store import FileStore
 from stages.commands.promote.store import DIGEST, channel_key
 from support.release_stores import read_digest, read_moves
 
@@ -63,6 +67,27 @@ def test_one_of_sixteen_promotions_wins(release_store, run_command, first_releas
     assert all(f"channel stable is at {b} (move 2" in outcome for outcome in outcomes if outcome != "won")
     assert read_moves(run_command) == [("promote", a), ("promote", b)]
     assert str(outcomes.index("won")) == promote.load_channel(release_store.store, "stable").moves[-1].reason
+
+
+def test_one_of_sixteen_processes_wins(release_store, root, make_release):
+    """Promotions against rollbacks, repeated; for the folder, on a file system without hard links."""
+    releases = [make_release(number, "static") for number in (1, 2, 3)]
+    rounds = 5 if isinstance(release_store.store, FileStore) else 1
+    for release in releases:
+        promote.publish(release_store.store, release, release.parent)
+    result = subprocess.run(
+        [sys.executable, "-m", "support.store_racers", str(rounds), *map(read_digest, releases)],
+        env=os.environ | {"PYTHONPATH": f"{root / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stdout.splitlines()) == (0, [f"1 {RACERS - 1}"] * rounds), result.stderr
+    for index in range(rounds):
+        assert len(promote.load_channel(release_store.store, f"race{index}").moves) == 3
+    if isinstance(release_store.store, FileStore):
+        assert list((release_store.store.folder / "uploads").iterdir()) == []
 
 
 def test_a_promotion_may_name_what_it_expects(release_store, run_command, first_release, second_release):

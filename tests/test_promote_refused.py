@@ -13,6 +13,11 @@ REFUSED = {
     "read only": (READER, secret_key(READER), None, "HTTP 403"),
     "expired": (*AS_PUBLISHER, Fault("PUT", status=400, code="ExpiredToken"), "Get new credentials"),
     "no conditions": (*AS_PUBLISHER, Fault("PUT", status=501, code="NotImplemented"), "lacks conditional writes"),
+    "a header": (*AS_PUBLISHER, Fault("PUT", header="If-None-Match", status=501, code="NotImplemented"), "use another"),
+    "clock": (*AS_PUBLISHER, Fault("GET", status=403, code="RequestTimeTooSkewed"), "Set this machine's clock"),
+    "long key": (*AS_PUBLISHER, Fault("GET", status=400, code="KeyTooLongError"), "Shorten the prefix"),
+    "region": (*AS_PUBLISHER, Fault("GET", status=400, code="AuthorizationHeaderMalformed"), "Set AWS_REGION"),
+    "its words": (*AS_PUBLISHER, Fault("GET", status=403, code="X", message="Quota\n of\u202e 5"), ': "Quota of 5".'),
     "no bucket": (*AS_PUBLISHER, Fault("GET", status=404, code="NoSuchBucket"), "Create the bucket"),
     "other region": (*AS_PUBLISHER, Fault("HEAD", status=400, code="x"), "HTTP 400"),
 }

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import shutil
 
 import numpy as np
@@ -172,6 +173,8 @@ def test_a_broken_variant_is_an_error_and_the_others_go_on(evaluate, static, few
     bad = broken(static, tmp_path / "bad", lambda table: np.full_like(table, value))
     scores = evaluate({"bad": bad, "static": static}, dimensions=[], folder=few).root
     assert reason in scores["bad"].error
+    named = "task [A-Za-z0-9]+" if value == 1 else "task [A-Za-z0-9]+, 256 dimensions: .* first that of text [0-9]+, '"
+    assert re.match(named, scores["bad"].error), scores["bad"].error
     assert not isinstance(scores["static"], Failure)
     assert not (tmp_path / "quality/samples/bad.json").exists()
 

@@ -66,7 +66,7 @@ def test_a_flipped_bit_is_removed_and_the_same_bytes_are_built_again(clone, cons
     result = console("repair", cwd=clone)
     assert result.returncode == 0, result.stderr
     assert "next: dvc repro" in result.stdout
-    assert ("removed out" in result.stdout) == (where in ("output", "both"))
+    assert ("removed out/data" in result.stdout) == (where in ("output", "both"))
     assert ("removed .dvc/cache/files" in result.stdout) == (where in ("cache", "both"))
     result = run(clone, *DVC, "repro", "--quiet")
     assert result.returncode == 0, result.stderr

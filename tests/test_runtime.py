@@ -134,13 +134,14 @@ def test_matryoshka_truncates_and_normalises_again(encoder, probes, name):
 )
 def test_a_vector_without_a_direction_is_an_error_never_nan(row):
     good = [1.0] * len(row)
-    with pytest.raises(IntegrityError, match=r"1 of 3 vectors .*first: row 1"):
-        truncate(np.array([good, row, good], dtype=np.float32), 2)
+    with pytest.raises(IntegrityError, match=r"1 of 3 vectors .*first that of text 1, 'b{60}'"):
+        truncate(np.array([good, row, good], dtype=np.float32), 2, ["a", "b" * 100, "c"])
 
 
 def test_tiny_and_huge_vectors_keep_their_direction():
     for scale in (1e-30, 1e30):
-        np.testing.assert_allclose(truncate(np.array([[3, 4]], dtype=np.float32) * np.float32(scale), 2), [[0.6, 0.8]])
+        vectors = np.array([[3, 4]], dtype=np.float32) * np.float32(scale)
+        np.testing.assert_allclose(truncate(vectors, 2, ["a"]), [[0.6, 0.8]])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -173,8 +174,9 @@ def test_an_encoder_opened_for_fewer_tokens_truncates_there(converted, encoder, 
     with pytest.warns(TruncationWarning, match=f"exceed {special + 3} tokens"):
         vectors = short.encode(["cat dog bird fish"])
     assert (vectors @ subject.encode(["cat dog bird"])[0] > 0.9999).all()
-    with pytest.raises(InputError, match="257 is out of range"):
-        open_variant(converted(name), 2, max_tokens=257)
+    for limit in (257, special):  # with special tokens alone there is no room for a text
+        with pytest.raises(InputError, match=rf"{limit} is out of range .*: {special + 1} to 256"):
+            open_variant(converted(name), 2, max_tokens=limit)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -273,7 +275,7 @@ os._exit(any(thread.is_alive() for thread in threads))
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "fp32"])
 def test_the_first_calls_may_come_from_several_threads_at_once(converted, name):
     """OpenVINO's first access to an array deadlocks if two threads make it at once: a new process each time."""
-    for _ in range(3):
+    for _ in range(3 if name.startswith("openvino") else 1):
         assert subprocess.run([sys.executable, "-c", FIRST_CALLS, converted(name)], check=False).returncode == 0
 
 

@@ -49,7 +49,7 @@ def test_poisoned_table_is_an_error_never_nan(converted, tmp_path, value):
     save_file({"embeddings": table}, folder / "table.safetensors")
     poisoned = open_variant(folder, 2)
     assert poisoned.encode(["dog"]).shape == (1, 256)
-    with pytest.raises(IntegrityError, match=r"1 of 2 vectors are not finite or have no length \(first: row 1\)"):
+    with pytest.raises(IntegrityError, match=r"1 of 2 vectors .*, first that of text 1, 'cat'\. Do not ship"):
         poisoned.encode(["dog", "cat"])
 
 

@@ -48,7 +48,7 @@ def test_a_vector_space_of_its_own_has_no_cosine_and_can_win_by_speed_or_size_on
     results = SearchResults(points=points, front=sorted(front), quota=Quota(cpus=None, enforced=False))
     assert "cosine_mean" not in json.loads(results.dump())["points"]["own and fastest"]
     assert "| **own and fastest** | 30 | - | - | - | 0.0000 | 60.00x |" in render_table(points, front, [8])
-    plot_front(points, front, tmp_path / "pareto.png")
+    (tmp_path / "pareto.png").write_bytes(plot_front(points, front))
 
 
 def test_a_recipe_that_failed_says_why_in_the_table():

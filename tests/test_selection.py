@@ -218,10 +218,13 @@ def test_explain_for_another_host(released, console):
     assert "has instructions that this CPU lacks" not in done.stdout
 
 
-def test_explain_to_a_reader_that_leaves_early_ends_quietly(released):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_explain_to_a_reader_that_leaves_early_ends_quietly(released, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([CONSOLE, "explain", released.folder], stdout=writer, stderr=subprocess.PIPE, check=False)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [CONSOLE, "explain", released.folder]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 

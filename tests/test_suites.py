@@ -163,6 +163,8 @@ def without(name: str):
 
 
 STS, BANKING, NTREX = "STSBenchmark/test.csv", "Banking77Classification/train.csv", "NTREXBitextMining/test.parquet"
+TATOEBA, PAIRS = "Tatoeba/fra-eng/test.jsonl", "SprintDuplicateQuestions/test.csv"
+CORPUS = "SciFact/corpus.jsonl"
 WRONG = {
     "a folder that is no task": (put("STSbenchmarks/test.csv", "a\n"), ("STSbenchmarks is not a task", "STSBenchmark")),
     "an aggregate": (put("CQADupstackRetrieval/x", ""), ("only averages", "CQADupstackAndroidRetrieval")),
@@ -207,6 +209,59 @@ WRONG = {
     "spaces for tabs": (put("SciFact/qrels.tsv", "q0 d1 1\n"), ("qrels.tsv, line 1: expected query id",)),
     "no judgement": (put("SciFact/qrels.tsv", "query-id\tcorpus-id\tscore\n"), ("qrels.tsv: is empty",)),
     "an id twice": (put("SciFact/queries.jsonl", '{"id": "q0", "text": "a"}\n' * 2), ("id q0 also occurs in",)),
+    "half a character": (
+        put(TATOEBA, '{"sentence1": "\\ud83d", "sentence2": "b"}\n', "Tatoeba/fra-eng"),
+        ("row 1: sentence1 holds half of a character",),
+    ),
+    "NUL": (
+        put(TATOEBA, '{"sentence1": "a\\u0000", "sentence2": "b"}\n', "Tatoeba/fra-eng"),
+        ("a NUL character at 2",),
+    ),
+    "zero bytes": (put(STS, b"sentence1,sentence2,score\na\0,b,1\n"), ("byte 27 is zero, so it is UTF-16 without",)),
+    "no text": (put(STS, "sentence1,sentence2,score\na,b,1\n , b,1\n"), ("row 2: sentence1 is ' ', expected text",)),
+    "infinite": (put(STS, "sentence1,sentence2,score\na,b,inf\n"), ("row 1: score is inf, expected a number",)),
+    "no such pair label": (
+        put(PAIRS, "sentence1,sentence2,labels\na,b,1\na,b,2\n"),
+        ("row 2: labels is 2, expected 0 or 1",),
+    ),
+    "words and numbers as labels": (
+        put("CEDRClassification/test.jsonl", '{"text": "a", "label": [1]}\n{"text": "b", "label": ["joy"]}\n'),
+        ("row 2: label is 'joy', a str, but an earlier row has a int",),
+    ),
+    "a number for a text": (
+        put(CORPUS, '{"id": "d1", "text": 7}\n'),
+        ("corpus.jsonl, row 1: text is 7, expected text",),
+    ),
+    "a number for a title": (
+        put(CORPUS, '{"id": "d1", "title": 7, "text": "a"}\n'),
+        ("corpus.jsonl, row 1: title is 7, expected text",),
+    ),
+    "a document without text and title": (
+        put(CORPUS, '{"id": "d1", "title": "", "text": ""}\n'),
+        ("corpus.jsonl, row 1: text is '', expected text",),
+    ),
+    "half a character in a turn": (
+        put(CORPUS, '{"id": "d1", "text": [{"role": "user", "content": "\\udc00"}]}\n'),
+        ("row 1: text holds half of",),
+    ),
+    "a turn without content": (put(CORPUS, '{"id": "d1", "text": ["a"]}\n'), ("row 1: text has the turn 'a'",)),
+    "an id with a point": (put(CORPUS, '{"id": 1.0, "text": "a"}\n'), ("row 1: id is 1.0, expected a whole number",)),
+    "an id with a tab": (put(CORPUS, '{"id": "a\\tb", "text": "a"}\n'), ("row 1: id is 'a\\tb', expected",)),
+    "null as id": (put(CORPUS, '{"id": null, "text": "a"}\n'), ("row 1: needs id and text",)),
+    "a field twice": (
+        put(CORPUS, '{"id": "d1", "text": "a", "text": "b"}\n'),
+        ("line 1: is not JSON", "'text' occurs twice"),
+    ),
+    "no whole number": (put("SciFact/qrels.tsv", "q0\td1\t--1\n"), ("qrels.tsv, line 1: expected query id",)),
+    "two relevances": (put("SciFact/qrels.tsv", "q0\td1\t1\nq0\td1\t0\n"), ("line 2: gives document 'd1' for query",)),
+    "a ranked document that is not there": (
+        put("AskUbuntuDupQuestions/ranked.jsonl", '{"query-id": "q0", "corpus-ids": ["d1", "nowhere"]}\n'),
+        ("ranked.jsonl, row 1: document 'nowhere' is not in corpus.jsonl",),
+    ),
+    "a query ranked twice": (
+        put("AskUbuntuDupQuestions/ranked.jsonl", '{"query-id": "q0", "corpus-ids": ["d1"]}\n' * 2),
+        ("ranked.jsonl, row 2: query q0 also occurs",),
+    ),
     "no id": (put("SciFact/corpus.jsonl", '{"text": "a"}\n'), ("row 1: needs id and text, has text",)),
 }
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 # Which files a hub repository stores by LFS. Without this file the hub adds its own, which no manifest lists.
-ATTRIBUTES = "".join(
+# Git changes no line ends, and keeps large files in LFS.
+ATTRIBUTES = "* -text\n" + "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
     for pattern in ("*.bin", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
 )

@@ -5,17 +5,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from embed_foundry import bundle, contract, manifest, open_variant
+from embed_foundry import FoundryError, bundle, contract, manifest, open_variant
 
 from stages.bundle import android, bom, card, contents, licences
 from stages.bundle.inputs import EVIDENCE, BundleInputs, load_passed
 from stages.common.config import Model, Target
-from stages.common.contract.output import stage_output
+from stages.common.contract.output import folder_size, stage_output
 from stages.common.records.bundle import BundleRecord
 from stages.common.sources import probe_texts
 
 # Every third of the fifty probe texts is a probe, so that languages, code and numbers are among them.
 PROBE_STEP = 3
+# The wheel, probes, licences and descriptions, with room.
+RUNTIME_BYTES = 1_000_000
 
 
 def run(model: Model, target: Target, inputs: BundleInputs, out: Path) -> BundleRecord:
@@ -31,6 +33,13 @@ def run(model: Model, target: Target, inputs: BundleInputs, out: Path) -> Bundle
         GateError: fewer variants passed than the target requires; the message lists every missed limit.
         IntegrityError: an input differs from its manifest, or the verdict is about other figures or another target.
     """
+    try:
+        return _assemble(model, target, inputs, out)
+    except FoundryError as error:
+        raise type(error)(f"{error}{_describe_previous(out)}") from error
+
+
+def _assemble(model: Model, target: Target, inputs: BundleInputs, out: Path) -> BundleRecord:
     release = load_passed(inputs, target)
     folders = {name: getattr(inputs, name) for name in ("catalog", *EVIDENCE, "data", "weights")}
     with stage_output(
@@ -39,6 +48,7 @@ def run(model: Model, target: Target, inputs: BundleInputs, out: Path) -> Bundle
         parameters={"target": target.name},
         inputs=folders | release.shipped,
         libraries=("hatchling",),
+        needs_bytes=sum(map(folder_size, [*release.shipped.values(), inputs.catalog, inputs.report])) + RUNTIME_BYTES,
     ) as work:
         for name, folder in release.shipped.items():
             shutil.copytree(folder, work / "variants" / name)
@@ -51,6 +61,15 @@ def run(model: Model, target: Target, inputs: BundleInputs, out: Path) -> Bundle
         record = contents.build_record(model, target, inputs, release, content=content, runtime=runtime)
         _write_descriptions(work, record)
     return record
+
+
+def _describe_previous(out: Path) -> str:
+    """Return a sentence about the release that stays in place of the one that was not made; "" if there is none."""
+    try:
+        digest = manifest.read(out).digest
+    except FoundryError:
+        return ""
+    return f" {out} still holds the previous release, digest {digest}; it is not of this build."
 
 
 def _copy_evidence(inputs: BundleInputs, work: Path) -> None:

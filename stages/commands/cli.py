@@ -11,17 +11,22 @@ from embed_foundry import InputError
 from embed_foundry.cli import add_signer, signer_of
 from embed_foundry.errors import EXIT_CODES
 
+from stages.common.contract.dvc_cache import trust_links
+
 if TYPE_CHECKING:
     from stages.commands.promote import ChannelUpdate
     from stages.commands.promote.store import Store
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]
 
 
 def add_commands(commands: "Subparsers") -> None:
-    """Add every build-side command to the console script's parser."""
+    """Add every build-side command to the console script's parser, whose checks accept links into DVC's cache then."""
+    trust_links()
+    parser = _add_command(commands, "build", _build, "dvc repro, alone in this clone; make runs it")
+    parser.add_argument("arguments", nargs="*", help="of dvc repro: stages, and after -- its options")
     parser = _add_command(commands, "compose", _compose, "write params.yaml from conf/ and overrides")
     parser.add_argument("overrides", nargs="*", help="e.g. target=railway_cpu 'variant=[fp32,static]'")
     parser.add_argument("--check", action="store_true", help="only compare; exit 2 if params.yaml differs")
@@ -92,11 +97,17 @@ def _add_move_command(commands: "Subparsers", name: str, run: Run, summary: str)
     return parser
 
 
+def _build(args: argparse.Namespace) -> int:
+    from stages.commands import build
+
+    return build.run(args.arguments)
+
+
 def _compose(args: argparse.Namespace) -> None:
     from stages.commands import compose
 
     print(compose.write(args.overrides, args.check))
-    for note in compose.list_notes():
+    for note in compose.list_notes(overrides=args.overrides):
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -116,9 +127,9 @@ def _repair(_args: argparse.Namespace) -> None:
     from stages.commands import repair
 
     removed = repair.run()
-    for path in removed:
-        print(f"removed {path}")
-    print(f"{len(removed)} corrupt; next: dvc repro" if removed else "nothing corrupt")
+    for line in removed:
+        print(f"removed {line}")
+    print(f"{len(removed)} removed; next: dvc repro" if removed else "nothing corrupt")
 
 
 def _search(args: argparse.Namespace) -> None:
@@ -196,7 +207,10 @@ def _history(args: argparse.Namespace) -> None:
 
     store = _open_store(args)
     if args.channel is None:
-        for name in promote.list_channels(store):
+        names = promote.list_channels(store)
+        if not names:
+            print(f"{store.address}: no channels yet", file=sys.stderr)
+        for name in names:
             print(f"{name:<20} {promote.load_channel(store, name).release}")
         return
     channel = promote.load_channel(store, args.channel)

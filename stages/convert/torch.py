@@ -12,15 +12,13 @@ from embed_foundry.errors import InputError
 
 from stages.common.config.variant import TorchRecipe
 from stages.common.sources import probe_texts
-from stages.common.sources.base_model.layout import find_transformer
+from stages.common.sources.base_model.layout import INDEX, find_transformer, list_weights
 from stages.common.sources.intake import read_object
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders, measure_dimensions
 from stages.convert.tokenizer import TOKENIZER, load_tokenizer
 
 LIBRARIES = ("safetensors", *MODEL_LIBRARIES)
 WEIGHTS = ".safetensors"
-# A transformer's weights in its folder: one file, or shards and their index.
-WEIGHT_FILES = (f"*{WEIGHTS}", f"*{WEIGHTS}.index.json")
 CONFIG = "config.json"
 # torch's name of each precision that weights are cast to.
 CASTS = {"bf16": "bfloat16", "fp16": "float16"}
@@ -82,7 +80,7 @@ def _quantize_weights(folders: Folders, copy: Path) -> ConversionResult:
     model = SentenceTransformer(str(base), device="cpu", local_files_only=True)
     transformer = model[0].auto_model
     replace_layers(transformer, fill=True)
-    replaced = {path.relative_to(base) for pattern in WEIGHT_FILES for path in (base / body).glob(pattern)}
+    replaced = {body / name for name in (*list_weights(base / body), INDEX)}
     for name in map(Path, manifest.files_of(base)):
         if name.name not in SLOW_TOKENIZERS and name not in replaced:
             target = copy / name

@@ -13,6 +13,7 @@ from typing import Any
 
 from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError, RemoteError
+from embed_foundry.system_errors import retryable_error
 
 from stages.common.sources.hub import Connection, HubClient, Reason, Refusal, Repository
 from stages.common.sources.suite_files import MtebTask, RetrievalSplit, Rows, SplitContent
@@ -110,9 +111,7 @@ def _load(task: MtebTask, repository: Repository) -> None:
         if hasattr(task, "convert_v1_dataset_format_to_v2"):
             task.convert_v1_dataset_format_to_v2(None)
     except Exception as error:  # each loader fails in its own way
-        if isinstance(error, OSError) and error.errno == 28:
-            raise  # a full disk, not the data
-        raise IntegrityError(
+        raise retryable_error(error) or IntegrityError(
             f"task {task.metadata.name}: mteb {mteb.__version__} cannot load {repository} "
             f"({type(error).__name__}: {str(error)[:200]}). Leave it out of suite.tasks, or install another mteb."
         ) from None

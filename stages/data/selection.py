@@ -31,6 +31,20 @@ class SelectedTask:
         """Return mteb's name of the task."""
         return str(self.task.metadata.name)
 
+    @property
+    def type(self) -> str:
+        """Return mteb's type of the task."""
+        return str(self.task.metadata.type)
+
+
+def require_task(name: str, setting: str) -> str:
+    """Return mteb's type of a task.
+
+    Raises:
+        InputError: mteb has no such task; the message names near ones, and the setting.
+    """
+    return str(_get_task(name, setting).metadata.type)
+
 
 def select_from_folder(suite: AirgappedSuite) -> list[SelectedTask]:
     """Return the tasks of a user's folder, by name.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.common.config.suite import AirgappedSuite, BuiltinSuite, HubSuite
-from stages.common.contract.output import library_versions, stage_output
+from stages.common.contract.output import folder_size, library_versions, stage_output
 from stages.common.records.tasks import TaskRecord, Tasks
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def run(
     # The path of a user's folder is not part of the content.
     parameters = suite.model_dump(mode="json", exclude={"data"})
     libraries = ("botocore", "django", "gensim") if isinstance(suite, BuiltinSuite) else ("datasets", "mteb", "pyarrow")
-    with stage_output(out, stage="data", parameters=parameters, inputs={}, libraries=libraries) as work:
+    needs_bytes = folder_size(Path(suite.data)) if isinstance(suite, AirgappedSuite) and suite.data else 0
+    with stage_output(
+        out, stage="data", parameters=parameters, inputs={}, libraries=libraries, needs_bytes=needs_bytes
+    ) as work:
         if isinstance(suite, BuiltinSuite):
             records = _write_builtin(suite, work, library_versions(libraries))
         else:

@@ -1,6 +1,7 @@
 """A user's folder of stock tasks: which tasks and subsets it holds, and the checked content of each split."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from embed_foundry.errors import InputError
@@ -9,8 +10,10 @@ from stages.common.contract.tables import Row
 from stages.common.sources import rows
 from stages.common.sources.suite_files import MtebTask, RetrievalSplit, SplitContent, TaskFiles, TaskLayout
 from stages.common.sources.suite_files.layout import CHANGED, CORPUS, QRELS, QUERIES, RANKED
+from stages.common.sources.text_encoding import read_text
 from stages.data.columns import select_columns
 
+RELEVANCE = re.compile(r"-?[0-9]{1,9}")
 HELP = "docs/suites.md shows the layout."
 
 
@@ -81,7 +84,8 @@ def _read_retrieval(folder: Path, layout: TaskLayout) -> RetrievalSplit:
         raise InputError(f"{folder / QRELS}: names no query of {QUERIES}; its first column must hold their ids.")
     if {row["id"] for row in corpus}.isdisjoint(document for query in answered for document in relevant[query]):
         raise InputError(f"{folder / QRELS}: names no document of {CORPUS}; its second column must hold their ids.")
-    ranked = _read_document_lists(folder / RANKED) if layout.ranked else None
+    known = {row["id"] for row in corpus}
+    ranked = _read_document_lists(folder / RANKED, known) if layout.ranked else None
     if ranked is not None and (unranked := sorted(answered - set(ranked))):
         raise InputError(f"{folder / RANKED}: has no row for query {unranked[0]}. Add the documents to rank for it.")
     changed = _read_document_lists(folder / CHANGED) if layout.changed else None
@@ -92,42 +96,80 @@ def _read_texts(path: Path) -> list[Row]:
     """Return rows of id, text and, where the file has them, title and instruction."""
     texts: dict[str, Row] = {}
     for number, row in enumerate(rows.read(path), start=1):
-        identifier = row.get("id", row.get("_id"))  # the latter is BEIR's
-        if identifier is None or not isinstance(row.get("text"), str | list):
+        value = row.get("id", row.get("_id"))  # the latter is BEIR's
+        if value is None or "text" not in row:
             raise InputError(f"{path}, row {number}: needs id and text, has {', '.join(row) or 'nothing'}. {HELP}")
-        if str(identifier) in texts:
+        identifier = _require_id(path, number, "id", value)
+        if identifier in texts:
             raise InputError(f"{path}, row {number}: id {identifier} also occurs in an earlier row. Make ids unique.")
         optional = {column: row[column] for column in ("title", "instruction") if row.get(column) is not None}
-        texts[str(identifier)] = {"id": str(identifier), **optional, "text": row["text"]}
+        for column, text in optional.items():
+            if text != "":
+                rows.require_text(path, number, column, text)
+        _require_content(path, number, row["text"], titled=bool(optional.get("title")))
+        texts[identifier] = {"id": identifier, **optional, "text": row["text"]}
     return list(texts.values())
+
+
+def _require_content(path: Path, number: int, text: object, *, titled: bool) -> None:
+    """Refuse a text that mteb cannot read: it is a string, empty only below a title, or a conversation's turns."""
+    if text == "" and titled:
+        return
+    turns = text if isinstance(text, list) and text else [{"content": text}]
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise InputError(f"{path}, row {number}: text has the turn {turn!a:.60}, expected role and content. {HELP}")
+        rows.require_text(path, number, "text", turn.get("content"))
+
+
+def _require_id(path: Path, number: int, column: str, value: object) -> str:
+    """Return an id as text; a number with a point would not be the same in another file."""
+    identifier = str(value)
+    is_id = isinstance(value, int | str) and not isinstance(value, bool)
+    if not is_id or rows.find_text_fault(identifier) or re.search(r"[\t\r\n]", identifier):
+        raise InputError(
+            f"{path}, row {number}: {column} is {value!a:.60}, expected a whole number or a word without tabs and line "
+            "ends. Correct it."
+        )
+    return identifier
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     """Return query id -> document id -> relevance."""
     relevant: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(rows.read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         parts = line.rstrip("\r").split("\t")
         if parts == [""] or (number == 1 and parts[-1] == "score"):  # the end; BEIR's header
             continue
-        if len(parts) != 3 or not parts[2].lstrip("-").isdecimal():
+        if len(parts) != 3 or not RELEVANCE.fullmatch(parts[2]):
             raise InputError(
                 f"{path}, line {number}: expected query id, document id and a whole number, separated by tabs."
             )
-        relevant.setdefault(parts[0], {})[parts[1]] = int(parts[2])
+        query, document, relevance = *parts[:2], int(parts[2])
+        if relevant.setdefault(query, {}).setdefault(document, relevance) != relevance:
+            raise InputError(
+                f"{path}, line {number}: gives document {document!a} for query {query!a} another relevance than an "
+                "earlier line. Remove one of them."
+            )
     if not relevant:
         raise InputError(f"{path}: is empty; expected one line per relevant document. Export it again.")
     return relevant
 
 
-def _read_document_lists(path: Path) -> dict[str, list[str]]:
-    """Return query id -> document ids."""
-    documents = {}
+def _read_document_lists(path: Path, known: Set[str] | None = None) -> dict[str, list[str]]:
+    """Return query id -> document ids, each one of `known` if that is given."""
+    documents: dict[str, list[str]] = {}
     for number, row in enumerate(rows.read(path), start=1):
         if "query-id" not in row or not isinstance(row.get("corpus-ids"), list):
             raise InputError(
                 f"{path}, row {number}: needs query-id and a list corpus-ids, has {', '.join(row)}. {HELP}"
             )
-        documents[str(row["query-id"])] = [str(identifier) for identifier in row["corpus-ids"]]
+        query = _require_id(path, number, "query-id", row["query-id"])
+        if query in documents:
+            raise InputError(f"{path}, row {number}: query {query} also occurs in an earlier row. Remove one of them.")
+        documents[query] = [_require_id(path, number, "corpus-ids", value) for value in row["corpus-ids"]]
+        if known is not None and (unknown := [value for value in documents[query] if value not in known]):
+            raise InputError(f"{path}, row {number}: document {unknown[0]!a} is not in {CORPUS}. Add or remove it.")
     return documents
 
 

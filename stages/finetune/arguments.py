@@ -56,7 +56,6 @@ def build_arguments(
         warmup_steps=config.warmup,  # a share
         weight_decay=config.weight_decay,
         optim="adamw_torch_fused" if device == "cuda" else "adamw_torch",
-        batch_sampler="no_duplicates",
         bf16=uses_bf16(config),
         use_cpu=device == "cpu",
         prompts=dict(prompts),
@@ -76,10 +75,6 @@ def build_arguments(
         log_level_replica="passive",  # as in the first process, which says everything
         seed=config.seed,
         dataloader_pin_memory=device == "cuda",
-        # The batch is that of one process, split into equal parts: no text is in it twice, whichever process has it.
-        # A smaller batch at the end of an epoch cannot be split equally.
-        accelerator_config={"split_batches": distributed},
-        dataloader_drop_last=distributed,
         ddp_backend=("nccl" if device == "cuda" else "gloo") if distributed else None,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process with several GPUs gets nn.DataParallel

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset
 from embed_foundry.errors import InputError, IntegrityError, RetryableError
 from sentence_transformers import SentenceTransformer
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -26,6 +27,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from stages.finetune.batches import EvenBatches
 from stages.finetune.trainer import StoppedError, Trainer
 
 LOCALHOST = "localhost"
@@ -91,18 +93,21 @@ class DistributedTrainer(Trainer):
         self.loss.loss.gather_across_devices = self.model.training
         return super().compute_loss(model, inputs, *args, **kwargs)
 
+    def sample_training(self, dataset: Dataset, batch_size: int, generator: torch.Generator, seed: int) -> EvenBatches:
+        """Return this rank's part of the batches of training."""
+        return EvenBatches(dataset, batch_size, generator, seed, self.args.process_index, self.args.world_size)
+
     def get_train_dataloader(self) -> DataLoader:
-        """Return this rank's parts of the batches, in another order each epoch, which accelerate's shard would hide."""
-        loader = super().get_train_dataloader()
-        loader.batch_sampler.set_epoch = loader.batch_sampler.batch_sampler.set_epoch
-        return loader
+        """Return the batches' parts as they are; accelerate would divide them again."""
+        return self._prepare_whole(self.train_dataset, self.args.train_batch_size, "train")
 
     def get_eval_dataloader(self, eval_dataset: object = None) -> DataLoader:
         """Return all dev examples in the batches of one process, because parts of a batch have another loss."""
         del eval_dataset
-        drop, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        loader = self._build_dataloader(self.eval_dataset, self.args.eval_batch_size, dataset_kind="eval")
-        self.args.dataloader_drop_last = drop
+        return self._prepare_whole(self.eval_dataset, self.args.eval_batch_size, "eval")
+
+    def _prepare_whole(self, dataset: Dataset, batch_size: int, kind: str) -> DataLoader:
+        loader = self._build_dataloader(dataset, batch_size, dataset_kind=kind)
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def evaluation_loop(self, *args: object, **kwargs: object) -> EvalLoopOutput:

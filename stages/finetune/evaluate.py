@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from embed_foundry.encoder import Vectors, truncate
+from embed_foundry.errors import InputError
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
@@ -61,10 +62,12 @@ class RetrievalEvaluator(SentenceEvaluator):  # type: ignore[misc]  # no types
         documents = encode(model, self.positives, self.prompts.get("positive"))
         if self.negatives:
             documents = np.concatenate([documents, encode(model, self.negatives, self.prompts.get("negative"))])
-        return {
-            dimension: compute_ndcg(truncate(queries, dimension) @ truncate(documents, dimension).T, self.relevant)
-            for dimension in self.dimensions
-        }
+        texts = [*self.positives, *self.negatives]
+        scores = {}
+        for dimension in self.dimensions:
+            similarities = truncate(queries, dimension, self.queries) @ truncate(documents, dimension, texts).T
+            scores[dimension] = compute_ndcg(similarities, self.relevant)
+        return scores
 
 
 def compute_ndcg(similarities: Vectors, relevant: Sequence[Sequence[int]]) -> Scores:
@@ -122,7 +125,11 @@ def bootstrap_gains(before: Mapping[int, Scores], after: Mapping[int, Scores], s
 
 
 def score_graded_similarity(model: SentenceTransformer, prompt: str | None) -> dict[str, float]:
-    """Return task -> Spearman's correlation of cosines with people's scores, in points (100 is perfect)."""
+    """Return task -> Spearman's correlation of cosines with people's scores, in points (100 is perfect).
+
+    Raises:
+        InputError: the model's vectors of all texts are equal, so nothing correlates.
+    """
     from scipy.stats import spearmanr
 
     correlations = {}
@@ -130,6 +137,11 @@ def score_graded_similarity(model: SentenceTransformer, prompt: str | None) -> d
         texts = list(dict.fromkeys(text for left, right, _ in pairs for text in (left, right)))
         vectors = dict(zip(texts, encode(model, texts, prompt), strict=True))
         cosines = [float(vectors[left] @ vectors[right]) for left, right, _ in pairs]
+        if np.ptp(cosines) == 0:
+            raise InputError(
+                f"finetune: all pairs of {task} are equally similar: the model gives every text the same vector. "
+                "Choose another base model; if this one is sound, lower finetune.learning_rate."
+            )
         correlation = spearmanr(cosines, [float(score) for *_, score in pairs]).statistic
         correlations[task] = round(100 * float(correlation), 4)
     return correlations

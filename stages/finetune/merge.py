@@ -5,30 +5,33 @@ version. The base model's files are copied, and only trained tensors replaced in
 """
 
 import json
-import re
 import shutil
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from embed_foundry import manifest
 from embed_foundry.encoder import Vectors
-from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.errors import IntegrityError
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
+from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
 from stages.common.sources import probe_texts
+from stages.common.sources.base_model.layout import read_modules
+from stages.common.sources.base_model.weights import BODY, read_weights
 from stages.finetune.checkpoints import TENSORS_FILE
 from stages.finetune.evaluate import encode
-from stages.finetune.trained_model import HEADS_FILE
+from stages.finetune.tensor_places import StoredTensor, find_stored, read_values, require_places
+from stages.finetune.trained_model import HEADS_FILE, add_adapter
 
 # Least cosine between the full-precision base model with its adapter and the merged model: only rounding differs.
 PARITY_MIN = 0.99999
-CONFIG, MODULES = "config.json", "modules.json"
+CONFIG = "config.json"
 
 
 def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path) -> tuple[SentenceTransformer, float]:
@@ -45,10 +48,11 @@ def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path
         beside its weights (full: with the trained weights in memory) and the merged one.
 
     Raises:
-        InputError: a trained tensor has no place in the base model's files.
+        InputError: a trained tensor has no place in the base model's files, though `require_mergeable` saw none such.
         IntegrityError: the parity is below PARITY_MIN.
     """
     model, probes = load_model(base), probe_texts.read_texts()
+    random = _find_random(model, base)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for name in (HEADS_FILE, TENSORS_FILE):
         if (adapter / name).exists():
@@ -60,14 +64,16 @@ def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path
             body = PeftModel.from_pretrained(model[0].auto_model, str(adapter)).eval()
         expected = _encode_probes(model, probes)
         body.merge_and_unload(safe_merge=True)
-    changed = {name: new for name, new in model.state_dict().items() if not torch.equal(new, before[name])}
+    changed = [
+        name
+        for name, tensor in model.state_dict().items()
+        if not torch.equal(tensor, before[name]) and name not in random
+    ]
     if not changed:
         raise IntegrityError(f"{adapter}: changes no tensor of the base model. This should not happen: report it.")
-    # "0.model.layers…" is called "layers…" in the transformer's own file.
-    body_name = next(name for name, part in model[0].named_children() if part is model[0].auto_model)
-    changed = {re.sub(rf"^0\.{body_name}\.", "0.", name): tensor for name, tensor in changed.items()}
+    values = read_values(model, find_stored(model, base, changed))
     del model
-    write_merged(base, changed, out)
+    write_merged(base, values, out)
     merged = load_model(out)
     parity = round(float((expected * _encode_probes(merged, probes)).sum(axis=1).min()), 8)
     if not parity >= PARITY_MIN or not np.isfinite(expected).all():
@@ -76,6 +82,36 @@ def merge_adapter(config: FinetuneSettings, base: Path, adapter: Path, out: Path
             f"{PARITY_MIN}. This should not happen: report it with {adapter}."
         )
     return merged, parity
+
+
+def require_mergeable(config: FinetuneSettings, model: Model, base: Path) -> None:
+    """Check, before any work, that what is to be trained can be merged into the base model's files.
+
+    Raises:
+        InputError: it cannot, or the architecture's layers are not configured.
+    """
+    names = _list_trained(config, model, base)
+    plain = load_model(base)
+    random = _find_random(plain, base)
+    require_places(plain, base, [name for name in names if name not in random])
+
+
+def _list_trained(config: FinetuneSettings, model: Model, base: Path) -> list[str]:
+    """Return the names of the base model's tensors that a merge would change."""
+    trained = load_model(base)
+    if config.method != "full":
+        add_adapter(trained, config, model)
+    names = [name for name, _ in trained.named_parameters()]
+    body = [name for name in names if name.startswith(BODY)]
+    if config.method != "full":
+        wrapped = ".base_layer.weight"
+        body = [f"{name.removesuffix(wrapped)}.weight" for name in body if name.endswith(wrapped)]
+    return body + [name for name in names if config.heads and not name.startswith("0.")]
+
+
+def _find_random(model: SentenceTransformer, base: Path) -> set[str]:
+    """Return the names of the tensors that the files lack, such as BERT's pooler: no vector depends on them."""
+    return {f"{BODY}{name}" for name in read_weights(model, base).random}
 
 
 def load_model(folder: Path) -> SentenceTransformer:
@@ -92,47 +128,33 @@ def _encode_probes(model: SentenceTransformer, probes: list[str]) -> Vectors:
     return np.concatenate([encode(model, probes, None), encode(model, [" ".join(probes)], None)])
 
 
-def write_merged(base: Path, changed: dict[str, torch.Tensor], out: Path) -> None:
+def write_merged(base: Path, changed: dict[StoredTensor, torch.Tensor], out: Path) -> None:
     """Copy the base model's files with the changed tensors in them; weights become fp32.
 
     Args:
         base: the base model's folder.
-        changed: "<module's number>.<name in its file>" -> tensor.
+        changed: tensor of its files -> new content.
         out: the new folder.
-
-    Raises:
-        InputError: a tensor has no place in the files.
     """
-    modules = json.loads((base / MODULES).read_text(encoding="utf-8"))
-    numbers = {str(entry["path"]): str(index) for index, entry in enumerate(modules)}
-    remaining = dict(changed)
+    modules = read_modules(base)
+    folders = {PurePosixPath(module.path) for module in modules}
     for name in manifest.files_of(base):
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        number = numbers.get("" if "/" not in name else name.rpartition("/")[0])
-        if name.endswith(".safetensors") and number is not None:
-            _replace_tensors(base / name, target, number, remaining)
+        if name.endswith(".safetensors") and PurePosixPath(name).parent in folders:
+            _replace_tensors(base / name, target, {old.name: new for old, new in changed.items() if old.file == name})
         else:
             shutil.copyfile(base / name, target)
-    if remaining:
-        raise InputError(
-            f"{base}: its files have no tensor {sorted(remaining)[0]} to merge into. Take another base model."
-        )
-    _declare_fp32(out / str(modules[0]["path"]) / CONFIG)
+    _declare_fp32(out / modules[0].path / CONFIG)
 
 
-def _replace_tensors(source: Path, target: Path, number: str, remaining: dict[str, torch.Tensor]) -> None:
-    """Copy one file with the changed tensors of a module, which are taken out of `remaining`."""
+def _replace_tensors(source: Path, target: Path, changed: dict[str, torch.Tensor]) -> None:
+    """Copy one file with its changed tensors."""
     with safe_open(source, framework="pt") as file:
         metadata = file.metadata()
-    tensors = load_file(source)
-    for name in tensors:
-        # A model with a task head stores the body's tensors under the architecture's name.
-        candidates = (f"{number}.{name}", f"{number}.{name.partition('.')[2]}")
-        if key := next((key for key in candidates if key in remaining), None):
-            tensors[name] = remaining.pop(key)
-        tensors[name] = tensors[name].float().contiguous() if tensors[name].is_floating_point() else tensors[name]
-    save_file(tensors, target, metadata)
+    tensors = load_file(source) | changed
+    fp32 = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    save_file({name: tensor.contiguous() for name, tensor in fp32.items()}, target, metadata)
 
 
 def _declare_fp32(path: Path) -> None:

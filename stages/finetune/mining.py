@@ -12,6 +12,7 @@ from stages.common.config.finetune import FinetuneSettings
 from stages.finetune.evaluate import BATCH
 from stages.finetune.merge import load_model
 from stages.finetune.splits import Splits
+from stages.finetune.trained_model import limit_tokens
 
 # A candidate whose score is less than this share below the positive's may be an answer, too (NV-Retriever,
 # arXiv:2407.15831).
@@ -21,9 +22,7 @@ NEAREST = 50
 
 
 def mine_negatives(config: FinetuneSettings, base: Path, splits: Splits, prompts: Mapping[str, str]) -> Splits:
-    """Return the splits with `hard_negatives` mined negatives for each training example.
-
-    Examples that have fewer near texts are left out of training.
+    """Return the splits with up to `hard_negatives` mined negatives for each training example.
 
     Raises:
         InputError: the examples already have negatives, or none can be mined.
@@ -35,7 +34,7 @@ def mine_negatives(config: FinetuneSettings, base: Path, splits: Splits, prompts
         "positive": [triplet.positive for triplet in splits.train],
     }
     model = load_model(base)
-    model.max_seq_length = min(config.max_tokens, model.max_seq_length)
+    limit_tokens(model, min(config.max_tokens, model.max_seq_length))
     mined = mine_hard_negatives(
         Dataset.from_dict(pairs),
         model,
@@ -46,21 +45,20 @@ def mine_negatives(config: FinetuneSettings, base: Path, splits: Splits, prompts
         num_negatives=config.hard_negatives,
         range_max=min(NEAREST, len(splits.train) - 1),
         relative_margin=MARGIN,
-        output_format="n-tuple",
+        output_format="triplet",  # also where there are fewer
         batch_size=BATCH,
         verbose=False,
     )
-    names = [name for name in mined.column_names if name.startswith("negative")]
-    negatives = {(row["anchor"], row["positive"]): tuple(row[name] for name in names) for row in mined}
-    kept = [
-        replace(triplet, negatives=negatives[triplet.anchor, triplet.positive])
-        for triplet in splits.train
-        if (triplet.anchor, triplet.positive) in negatives
-    ]
-    if not kept:
+    negatives: dict[tuple[str, str], list[str]] = {}
+    for row in mined:
+        negatives.setdefault((row["anchor"], row["positive"]), []).append(row["negative"])
+    if not negatives:
         raise InputError(
-            f"finetune.hard_negatives: none of {len(pairs['anchor'])} examples has {config.hard_negatives} near texts "
-            "that are not answers. Lower it to 0, or add examples."
+            f"finetune.hard_negatives: none of {len(pairs['anchor'])} examples has a near text that is no answer. Set "
+            "it to 0, or add examples."
         )
-    dropped = splits.dropped | {"train: too few negatives": len(splits.train) - len(kept)}
-    return replace(splits, train=kept, dropped=dropped)
+    train = [
+        replace(triplet, negatives=tuple(negatives.get((triplet.anchor, triplet.positive), ())))
+        for triplet in splits.train
+    ]
+    return replace(splits, train=train)

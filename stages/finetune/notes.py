@@ -1,14 +1,40 @@
 """Sentences about a training and its result; those that warn begin with "warning"."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from stages.finetune.curves import History, select_evaluations
 from stages.finetune.results import Evaluation
+from stages.finetune.triplets import Triplet
 
 # A dev loss over RISE times its lowest has risen; a train loss under GAP times the dev loss is far below it.
 RISE, GAP = 1.05, 0.5
 # The train loss is the median of this many: one batch says little, and the last one of an epoch is small.
 RECENT = 5
+
+
+def describe_left_out(counts: Mapping[str, int]) -> list[str]:
+    """Return a sentence about examples, or what would have made some, that were left out, if there are any."""
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in counts.items())
+    return [f"left out: {reasons}"] if counts else []
+
+
+def describe_negatives(triplets: Sequence[Triplet]) -> list[str]:
+    """Return a sentence about training examples by their number of negatives, if some have any."""
+    counts = Counter(len(triplet.negatives) for triplet in triplets)
+    numbers = ", ".join(f"{counts[number]} with {number}" for number in sorted(counts))
+    return [f"negatives of their own: {numbers}"] if set(counts) - {0} else []
+
+
+def describe_unread(unread: Mapping[str, int]) -> list[str]:
+    """Return a sentence about files among the documents that are in no format that is read, if there are any.
+
+    Args:
+        unread: suffix -> number of files.
+    """
+    counts = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in unread.items())
+    return [f"warning: files that are no documents were not read: {counts}"] if unread else []
 
 
 def describe_truncation(truncated: int, texts: int, tokens: int) -> list[str]:

@@ -69,8 +69,8 @@ def split_examples(
     parts, dropped = _drop_leaks(parts, suite)
     for triplets in parts.values():
         random.Random(seed).shuffle(triplets)  # noqa: S311 - a sample, not a secret
-    if config.examples:
-        parts["train"] = parts["train"][: config.examples]
+    if config.examples and (beyond := len(parts["train"]) - config.examples) > 0:
+        parts["train"], dropped = parts["train"][: config.examples], dropped | {"train: over data.examples": beyond}
     for name, minimum in MINIMUM.items():
         if len(parts[name]) < minimum:
             raise InputError(

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from embed_foundry import manifest
@@ -12,6 +13,7 @@ from embed_foundry.errors import InputError
 from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
 from stages.common.contract.output import folder_size, library_versions, stage_output
+from stages.common.contract.tables import write_json_lines
 from stages.finetune.results import FinetuneReport, Metrics, TrainingRecord
 from stages.finetune.splits import Splits, split_examples
 from stages.finetune.triplets import Triplet, count_long_texts
@@ -55,15 +57,22 @@ def run(
         needs_bytes=3 * folder_size(base),
     ) as work:
         from stages.finetune import curves, evaluate, merge, notes, train
+        from stages.finetune.batches import count_untrained
 
         prompts = select_prompts(config, model)
+        merge.require_mergeable(config, model, base)
         splits = _prepare_examples(config, base, suite, prompts, scratch, work)
+        truncated, texts = count_long_texts(splits.train, base, config.max_tokens)
         checkpoints = scratch / _hash_inputs(parameters, base, work / "triplets", library_versions(libraries))
         outcome = train.train(train.TrainingRun(config, model, base, splits, prompts, checkpoints, work / "adapter"))
         merged, parity = merge.merge_adapter(config, base, work / "adapter", work / "model")
         evaluation = evaluate.compare_models(config, model, splits, prompts, merge.load_model(base), merged)
-        truncated, texts = count_long_texts(splits.train, base, config.max_tokens)
+        untrained = count_untrained(len(splits.train), config.batch_size, outcome.steps)
+        left_out = splits.dropped | ({"train: not reached when training ended": untrained} if untrained else {})
         sentences = [
+            *notes.describe_left_out(left_out),
+            *notes.describe_negatives(splits.train),
+            *notes.describe_unread(_count_unread(config)),
             *notes.describe_truncation(truncated, texts, config.max_tokens),
             *notes.describe_training(outcome.history, outcome.best_step, outcome.steps),
             *notes.describe_evaluation(evaluation, config.forgetting_max),
@@ -72,7 +81,7 @@ def run(
             **parameters,
             base=manifest.read(base).digest,
             examples={name: len(triplets) for name, triplets in splits.parts.items()},
-            left_out=splits.dropped,
+            left_out=left_out,
             cut=truncated,
             parity=parity,
             best_step=outcome.best_step,
@@ -136,7 +145,9 @@ def _prepare_examples(
     config: FinetuneSettings, base: Path, suite: Path, prompts: Mapping[str, str], scratch: Path, work: Path
 ) -> Splits:
     """Write the examples of each split, with mined negatives if configured, and return them."""
-    splits = split_examples(config.data, config.seed, suite, _read_documents(config, scratch, work))
+    examples, left_out = _read_documents(config, scratch, work)
+    splits = split_examples(config.data, config.seed, suite, examples)
+    splits = replace(splits, dropped=left_out | splits.dropped)
     splits.write(work / "triplets")
     if config.hard_negatives:
         from stages.finetune.mining import mine_negatives
@@ -146,18 +157,33 @@ def _prepare_examples(
     return splits
 
 
-def _read_documents(config: FinetuneSettings, scratch: Path, work: Path) -> list[Triplet] | None:
-    """Return the examples made of a folder of documents; None for other sources."""
+def _read_documents(config: FinetuneSettings, scratch: Path, work: Path) -> tuple[list[Triplet] | None, dict[str, int]]:
+    """Return the examples made of a folder of documents, None for other sources; and reason -> what gives none."""
     if config.data.source != "documents":
-        return None
+        return None, {}
     from stages.finetune import documents, llm
 
-    passages = documents.read_passages(Path(str(config.data.path)).expanduser())
+    passages = documents.read_passages(_documents_folder(config))
+    write_json_lines(work / "passages.jsonl", [asdict(passage) for passage in passages])
     if config.data.llm is None:
-        return documents.derive_examples(passages)
-    examples, rejected = llm.generate_examples(passages, config.data.llm, scratch / "replies")
-    (work / "questions.json").write_bytes(manifest.canonical({"accepted": len(examples), "refused": rejected}))
-    return examples
+        examples = documents.derive_examples(passages)
+        silent = len(passages) - len(examples)
+        return examples, {"documents: passages without a question": silent} if silent else {}
+    generated = llm.generate_examples(passages, config.data.llm, scratch / "replies")
+    counts = {"accepted": len(generated.triplets), "refused": generated.rejected, "unanswered": generated.unanswered}
+    (work / "questions.json").write_bytes(manifest.canonical(counts))
+    return generated.triplets, generated.left_out
+
+
+def _count_unread(config: FinetuneSettings) -> dict[str, int]:
+    """Return suffix -> number of the files in a folder of documents that no reader reads."""
+    from stages.common.sources import documents
+
+    return documents.count_unread(_documents_folder(config)) if config.data.source == "documents" else {}
+
+
+def _documents_folder(config: FinetuneSettings) -> Path:
+    return Path(str(config.data.path)).expanduser()
 
 
 def _hash_inputs(parameters: Mapping[str, object], base: Path, examples: Path, libraries: dict[str, str]) -> str:

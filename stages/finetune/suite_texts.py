@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.common.sources import aws
+from stages.common.sources.sentences import measure_width
 from stages.common.sources.suite_files import read_texts
 from stages.finetune.triplets import normalize_text
 
@@ -25,7 +26,7 @@ class SuiteTexts:
 
     def __contains__(self, text: str) -> bool:
         """Return whether a normalized text is measured."""
-        if text in self.texts or len(text) < aws.QUERY_MIN:
+        if text in self.texts or measure_width(text) < aws.QUERY_MIN:
             return text in self.texts
         # The last word may be longer in the suite's text.
         words = text.split()[:-1]

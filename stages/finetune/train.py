@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.system_errors import is_out_of_memory
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
+from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback
 
@@ -27,6 +28,7 @@ from stages.finetune.checkpoints import (
     restore_checkpoint,
     step_of,
 )
+from stages.finetune.contrast import ContrastiveLoss, build_columns, build_table
 from stages.finetune.curves import History
 from stages.finetune.distributed import DistributedTrainer, launch
 from stages.finetune.evaluate import RetrievalEvaluator
@@ -34,7 +36,6 @@ from stages.finetune.results import Speed
 from stages.finetune.splits import Splits
 from stages.finetune.trained_model import export_tensors, prepare_model
 from stages.finetune.trainer import ProgressCallback, StoppedError, Trainer
-from stages.finetune.triplets import build_columns
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,12 @@ def train(run: TrainingRun) -> TrainingOutcome:
     """Train in `processes` processes, and write the tensors of the best checkpoint.
 
     Raises:
-        InputError: the loss is not finite, or memory is out; the best adapter so far stays with the checkpoints. Or
-            there are too few examples for several processes.
+        InputError: the loss is not finite, or memory is out; the best adapter so far stays with the checkpoints.
         IntegrityError: several processes ended with different weights.
     """
     config = run.config
     if config.processes == 1:
         return train_in_process(run)
-    if len(run.splits.train) < config.batch_size:
-        raise InputError(
-            f"finetune: {len(run.splits.train)} examples in train, expected at least batch_size {config.batch_size}, "
-            f"which {config.processes} processes share. Lower it, add data, or set finetune.processes=1."
-        )
     try:
         outcomes = launch(int(config.processes or 1), train_in_process, run, run.checkpoints)
     except StoppedError as stopped:  # the processes are gone, so there is memory for one more model
@@ -120,17 +115,18 @@ def train_in_process(run: TrainingRun) -> TrainingOutcome:
     make_deterministic(config)
     trained = prepare_model(config, run.model, run.base)
     dimensions = sorted({run.model.dimensions, *run.model.matryoshka}, reverse=True)
-    loss = CachedMultipleNegativesRankingLoss(trained, mini_batch_size=config.mini_batch_size)
-    evaluator = RetrievalEvaluator(run.splits.dev, dimensions, prompts)
+    train, dev = run.splits.train, run.splits.dev
+    loss = ContrastiveLoss(trained, config.mini_batch_size, build_table([*train, *dev]))
+    evaluator = RetrievalEvaluator(dev, dimensions, prompts)
     last = find_last_checkpoint(run.checkpoints)
-    examples = build_columns(run.splits.train)
+    examples = build_columns(train, padding=distributed)
     column_prompts = select_column_prompts(examples, prompts)
     with bar("finetune", 1) if first else tqdm(disable=True) as progress:
         trainer = (DistributedTrainer if distributed else Trainer)(
             model=trained,
-            args=build_arguments(config, len(run.splits.train), column_prompts, run.checkpoints, fresh=last is None),
+            args=build_arguments(config, len(train), column_prompts, run.checkpoints, fresh=last is None),
             train_dataset=Dataset.from_dict(examples),
-            eval_dataset=Dataset.from_dict(build_columns(run.splits.dev)),
+            eval_dataset=Dataset.from_dict(build_columns(dev, start=len(train))),
             loss=MatryoshkaLoss(trained, loss, dimensions),
             evaluator=evaluator,
             callbacks=[EarlyStoppingCallback(config.patience, config.threshold), ProgressCallback(progress, SCORE)],
@@ -139,8 +135,8 @@ def train_in_process(run: TrainingRun) -> TrainingOutcome:
         start, cpu_start = time.monotonic(), time.process_time()
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        except (StoppedError, IntegrityError) as error:  # the latter: vectors of the dev split are not finite
-            stopped = StoppedError(f"step {trainer.state.global_step + 1}: {error}")
+        except (StoppedError, IntegrityError, MemoryError, RuntimeError) as error:
+            stopped = StoppedError(f"step {trainer.state.global_step + 1}: {_describe_stop(error)}")
             raise (stopped if distributed else _explain_stop(stopped, trained, run)) from None
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu_start
     digest = hash_tensors(trained)
@@ -150,6 +146,18 @@ def train_in_process(run: TrainingRun) -> TrainingOutcome:
         export_tensors(trained, config, run.model, run.adapter)
     speed = _measure_speed(seconds, cpu_seconds, trainer.tokens)
     return TrainingOutcome(trainer.state.log_history, step_of(best), trainer.state.global_step, speed, digest)
+
+
+def _describe_stop(error: Exception) -> str:
+    """Return why training cannot go on; an error that is no reason of ours is raised again.
+
+    Memory can also run out while the dev split is evaluated, whose vectors may not be finite either.
+    """
+    if is_out_of_memory(error):
+        return "out of memory"
+    if not isinstance(error, StoppedError | IntegrityError):
+        raise error
+    return str(error)
 
 
 def _measure_speed(seconds: float, cpu_seconds: float, tokens: int) -> Speed:

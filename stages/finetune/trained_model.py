@@ -20,12 +20,13 @@ def prepare_model(config: FinetuneSettings, model: Model, base: Path) -> Sentenc
     """Return the base model in which only what is to be trained requires gradients.
 
     Raises:
-        InputError: the architecture's layers are not configured, or the model has none of them.
+        InputError: the architecture's layers are not configured, or the model has none of them; or texts would lose
+            all their tokens.
     """
     trained = SentenceTransformer(
         str(base), device=choose_device(), local_files_only=True, model_kwargs=_loading_options(config)
     )
-    trained.max_seq_length = min(config.max_tokens, model.max_tokens)
+    limit_tokens(trained, min(config.max_tokens, model.max_tokens))
     trained.prompts, trained.default_prompt_name = {}, None
     body = trained[0].auto_model
     if config.method == "qlora":
@@ -35,7 +36,7 @@ def prepare_model(config: FinetuneSettings, model: Model, base: Path) -> Sentenc
     if config.method == "full":
         body.requires_grad_(True)
     else:
-        _add_adapter(trained, config, model)
+        add_adapter(trained, config, model)
     if config.heads:
         for head in list(trained.children())[1:]:
             head.requires_grad_(True)
@@ -43,6 +44,46 @@ def prepare_model(config: FinetuneSettings, model: Model, base: Path) -> Sentenc
         body.activation_checkpointing_enable({"use_reentrant": False})
         body.enable_input_require_grads()
     return trained
+
+
+def limit_tokens(model: SentenceTransformer, tokens: int) -> None:
+    """Truncate a model's texts to so many tokens.
+
+    Raises:
+        InputError: the special tokens alone are as many.
+    """
+    special = model.tokenizer.num_special_tokens_to_add()
+    if tokens <= special:
+        raise InputError(
+            f"finetune.max_tokens is {tokens}, but {special} special tokens go into every text. Set it to at least "
+            f"{special + 1}."
+        )
+    model.max_seq_length = tokens
+
+
+def add_adapter(trained: SentenceTransformer, config: FinetuneSettings, model: Model) -> None:
+    """Add a LoRA adapter to the configured layers.
+
+    Raises:
+        InputError: no layers are configured, or the model has none of them.
+    """
+    from peft import LoraConfig
+
+    architecture = trained[0].auto_model.config.model_type
+    layers = select_layers(config, architecture)
+    settings = LoraConfig(
+        task_type="FEATURE_EXTRACTION",
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=layers,
+    )
+    try:
+        trained.add_adapter(settings)
+    except ValueError as error:
+        raise InputError(
+            f"finetune.lora.layers.{architecture} {layers}: {model.repo} has none of them ({error})."
+        ) from None
 
 
 def select_layers(config: FinetuneSettings, architecture: str) -> list[str]:
@@ -115,28 +156,3 @@ def _keep_gradients(body: torch.nn.Module) -> None:
     for layer in body.modules():
         if isinstance(layer, Linear4bit):
             layer.support_avx512bf16_for_cpu = False
-
-
-def _add_adapter(trained: SentenceTransformer, config: FinetuneSettings, model: Model) -> None:
-    """Add a LoRA adapter to the configured layers.
-
-    Raises:
-        InputError: no layers are configured, or the model has none of them.
-    """
-    from peft import LoraConfig
-
-    architecture = trained[0].auto_model.config.model_type
-    layers = select_layers(config, architecture)
-    settings = LoraConfig(
-        task_type="FEATURE_EXTRACTION",
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules=layers,
-    )
-    try:
-        trained.add_adapter(settings)
-    except ValueError as error:
-        raise InputError(
-            f"finetune.lora.layers.{architecture} {layers}: {model.repo} has none of them ({error})."
-        ) from None

@@ -2,16 +2,19 @@
 
 import math
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import torch
+from datasets import Dataset
+from embed_foundry.system_errors import is_out_of_memory
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from torch.utils.data import BatchSampler, SequentialSampler
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from stages.finetune.batches import EvenBatches
 from stages.finetune.checkpoints import restore_checkpoint, save_checkpoint
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+from stages.finetune.contrast import ABSENT
 
 
 class StoppedError(Exception):
@@ -32,19 +35,30 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # no types
         try:
             loss: torch.Tensor = super().training_step(*args, **kwargs)
         except (MemoryError, RuntimeError) as error:  # torch's out-of-memory errors are RuntimeErrors
-            if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
+            if is_out_of_memory(error):
                 raise StoppedError("out of memory") from error
             raise
         if not math.isfinite(float(loss)):
             raise StoppedError(f"the loss is {float(loss)}")
         return loss
 
+    def get_batch_sampler(self, dataset: Dataset, batch_size: int, **settings: Any) -> BatchSampler:  # noqa: ANN401
+        """Return what makes the batches: of training EvenBatches, of the dev split whole ones in its own order."""
+        if dataset is self.train_dataset:
+            return self.sample_training(dataset, batch_size, settings["generator"], settings["seed"])
+        return BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+
+    def sample_training(self, dataset: Dataset, batch_size: int, generator: torch.Generator, seed: int) -> EvenBatches:
+        """Return the batches of training."""
+        return EvenBatches(dataset, batch_size, generator, seed)
+
     def compute_loss(
         self, model: SentenceTransformer, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
     ) -> torch.Tensor:
         """Return the loss, and count the step's tokens."""
         if self.model.training:
-            self.tokens += sum(int(inputs[name].sum()) for name in inputs if name.endswith("attention_mask"))
+            real = inputs["label"] != ABSENT
+            self.tokens += sum(int(inputs[name][real].sum()) for name in inputs if name.endswith("attention_mask"))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:

@@ -52,14 +52,3 @@ def count_long_texts(triplets: Sequence[Triplet], base: Path, tokens: int) -> tu
     )
     ids = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
     return sum(len(row) > tokens for row in ids), len(texts)
-
-
-def build_columns(triplets: Sequence[Triplet]) -> dict[str, list[str]]:
-    """Return examples as the trainer's columns: anchor, positive, negative_1 … as many as every example has."""
-    columns = {
-        "anchor": [triplet.anchor for triplet in triplets],
-        "positive": [triplet.positive for triplet in triplets],
-    }
-    for index in range(min(len(triplet.negatives) for triplet in triplets)):
-        columns[f"negative_{index + 1}"] = [triplet.negatives[index] for triplet in triplets]
-    return columns

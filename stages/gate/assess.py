@@ -31,6 +31,7 @@ def assess(config: Gate, baseline: str, evidence: Evidence) -> dict[str, Assessm
     return {
         name: Assessment(
             evidence=measured,
+            tasks=evidence.tasks,
             floor=evidence.floor.root,
             retention=retention[name],
             space_id=confirmed[name].space_id,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 from embed_foundry.kinds import DISTRIBUTIONS
+from embed_foundry.system_errors import retryable_error
 from pydantic import ValidationError
 
 from stages.common.config import Latency, Resources
@@ -96,7 +97,7 @@ def require_same_machine(path: Path) -> Machine:
     try:
         recorded = Machine.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(
+        raise retryable_error(error, path) or InputError(
             f"{path}: not readable ({_summarize(error)}); expected this machine's fingerprint. {step}"
         ) from None
     if recorded != machine:

@@ -1,13 +1,12 @@
 """Finished cells on disk, by digest: a later run evaluates only the cells that it does not find here."""
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from embed_foundry import manifest
 
+from stages.common.contract.output import replace_file
 from stages.quality.cell import Cell
 
 
@@ -33,9 +32,7 @@ class CellCache:
         """Write a cell with its checksum, atomically. Its vectors must be at `vectors_path` already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         body = cell.dump()
-        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        os.replace(file.name, self.folder / f"{digest}.json")  # noqa: PTH105 - atomic on every platform
+        replace_file(self.folder / f"{digest}.json", hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     def vectors_path(self, digest: str) -> Path:
         """Return where a retrieval cell's vectors are kept."""

@@ -82,7 +82,10 @@ def evaluate_cell(request: CellRequest, encoder: Encoder, vectors: Path) -> Cell
             mteb_encoder.start(dimension)
             predictions = Path(scratch, str(dimension))
             predictions.mkdir()
-            result, split_scores = _run_mteb(mteb_encoder, task, predictions)
+            try:
+                result, split_scores = _run_mteb(mteb_encoder, task, predictions)
+            except IntegrityError as error:
+                raise IntegrityError(f"task {request.task.name}, {dimension} dimensions: {error}") from None
             values[dimension] = samples.read_samples(task, predictions, split_scores)
             results[dimension] = {name: value for name, value in result.items() if name not in RUN_DETAILS}
             scores[dimension] = _task_score(request.task, split_scores, samples.count_samples(task, values[dimension]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry import Variant, manifest
+from embed_foundry.tokenized import load_tokenizer
 from embed_foundry.variant import NAME as VARIANT_JSON
 from numpy.typing import NDArray
 
@@ -30,6 +31,13 @@ SIF = 1e-3
 TEXTS = 20_000
 
 
+def estimate_floor_bytes(baseline: Path) -> int:
+    """Return about how many bytes `write_floor` writes: a table of one byte a number, weights, and the tokenizer."""
+    path = _tokenizer_of(baseline, Variant.load(baseline))
+    row_bytes = DIMENSIONS + np.dtype(np.float32).itemsize
+    return int(load_tokenizer(path).get_vocab_size() * row_bytes + path.stat().st_size)
+
+
 def write_floor(baseline: Path, data: Path, folder: Path) -> Path:
     """Write the floor as a static variant with the baseline's tokenizer, and return its folder.
 
@@ -39,12 +47,9 @@ def write_floor(baseline: Path, data: Path, folder: Path) -> Path:
         folder: a new folder.
     """
     from safetensors.numpy import save_file
-    from tokenizers import Tokenizer
 
     variant = Variant.load(baseline)
-    name = variant.files.get("tokenizer") or f"{variant.files['model']}/{FILES['tokenizer']}"
-    tokenizer = Tokenizer.from_file(str(baseline / name))
-    tokenizer.no_padding()
+    tokenizer = load_tokenizer(_tokenizer_of(baseline, variant))
     shape = (tokenizer.get_vocab_size(), DIMENSIONS)
     signs = np.random.default_rng(0).integers(0, 2, shape, dtype=np.int8) * np.int8(2) - np.int8(1)
     folder.mkdir(parents=True)
@@ -65,6 +70,10 @@ def write_floor(baseline: Path, data: Path, folder: Path) -> Path:
     (folder / VARIANT_JSON).write_bytes(manifest.canonical(floor.to_json()))
     manifest.write(folder, {"stage": FLOOR})
     return folder
+
+
+def _tokenizer_of(folder: Path, variant: Variant) -> Path:
+    return folder / (variant.files.get("tokenizer") or f"{variant.files['model']}/{FILES['tokenizer']}")
 
 
 def sif_weights(tokenizer: "Tokenizer", data: Path) -> NDArray[np.float32]:

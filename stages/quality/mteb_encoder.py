@@ -82,4 +82,4 @@ class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb has no types
         return self._truncated_vectors(side.prompt, side.texts)
 
     def _truncated_vectors(self, prompt: str | None, texts: list[str]) -> Vectors:
-        return truncate(np.stack([self._vectors[prompt, text] for text in texts]), self.dimensions)
+        return truncate(np.stack([self._vectors[prompt, text] for text in texts]), self.dimensions, texts)

@@ -15,6 +15,9 @@ from stages.quality.cell_key import cell_digest, task_files
 LOOKUP_SPEED = 20
 # The type of tasks that are evaluated on truncated texts too: their texts are the long ones.
 TRUNCATED_TYPE = "Retrieval"
+# The type whose full vectors are kept beside the cells, as float32.
+VECTORS_TYPE, FLOAT_BYTES = "Retrieval", 4
+BLOCK_BYTES = 1 << 20
 
 
 def plan_cells(
@@ -53,6 +56,27 @@ def plan_cells(
         for task, settings in planned
     ]
     return sorted(requests, key=lambda request: -request.cost)
+
+
+def count_vector_bytes(requests: Sequence[CellRequest]) -> int:
+    """Return about how many bytes of vectors some cells will write: those of every text of a retrieval task."""
+    rows = {(request.data, request.task.name): request for request in requests if request.task.type == VECTORS_TYPE}
+    counts = {key: _count_lines(request.data, request.task) for key, request in rows.items()}
+    full = (request for request in requests if request.settings.max_tokens is None)
+    return sum(
+        counts.get((request.data, request.task.name), 0) * max(request.settings.dimensions) * FLOAT_BYTES
+        for request in full
+    )
+
+
+def _count_lines(data: Path, task: TaskRecord) -> int:
+    """Return the number of lines of a task's files, about one a text."""
+    count = 0
+    for name in task_files(data, task):
+        with (data / name).open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                count += block.count(b"\n")
+    return count
 
 
 def _count_bytes(data: Path, task: TaskRecord) -> int:

@@ -8,7 +8,7 @@ from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
 
 from stages.common.config import Engine, Quality
-from stages.common.contract.output import stage_output
+from stages.common.contract.output import require_space, stage_output
 from stages.common.contract.progress import share_bar
 from stages.common.records.base import Failure
 from stages.common.records.scores import Compatibility, Floor, Scores, TruncatedScores
@@ -18,9 +18,9 @@ from stages.quality.cell_cache import CellCache
 from stages.quality.cell_key import LIBRARIES
 from stages.quality.compatibility import score_mixed_indexes
 from stages.quality.dask_engine import evaluate_on_cluster
-from stages.quality.floor import FLOOR, write_floor
+from stages.quality.floor import FLOOR, estimate_floor_bytes, write_floor
 from stages.quality.local_engine import evaluate_locally
-from stages.quality.plan import plan_cells
+from stages.quality.plan import count_vector_bytes, plan_cells
 from stages.quality.variant_cells import VariantCells, gather_cells
 
 LOCAL = Engine(name="local")
@@ -65,9 +65,11 @@ def run(
             raise InputError(f"{data}/tasks.json: lists no task; there is nothing to evaluate. Add one to the suite.")
         cache.mkdir(parents=True, exist_ok=True)
         cell_cache = CellCache(cache)
+        plans = {name: plan_cells(config, folder, data, tasks, dimensions) for name, folder in variants.items()}
+        missing = [request for plan in plans.values() for request in plan if not cell_cache.load(request.digest)]
+        require_space(cache, estimate_floor_bytes(variants[baseline]) + count_vector_bytes(missing))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             floor_folder = write_floor(variants[baseline], data, Path(scratch, FLOOR))
-            plans = {name: plan_cells(config, folder, data, tasks, dimensions) for name, folder in variants.items()}
             floor_plan = plan_cells(config, floor_folder, data, tasks, [])
             # The slowest variants first: the quick cells at the end leave no process with nothing to do for long.
             ordered = sorted((*plans.values(), floor_plan), key=lambda plan: -sum(request.cost for request in plan))

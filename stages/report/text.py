@@ -7,6 +7,7 @@ from stages.report.variant import VariantReport
 
 GAP = "  "
 LEGEND = "! misses its limit"
+KEPT = "release/ is not of this build: it holds the last one that passed, or nothing"
 CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before relying on them"
 
 
@@ -16,6 +17,7 @@ def render(report: Report) -> str:
     header = [
         f"{report.model.repo}@{report.model.revision[:12]} for {report.target}",
         f"release: {'PASS' if release.passes else 'FAIL'}, {release.reason}",
+        *([] if release.passes else [KEPT]),
         *([CROWDED] if report.crowded else []),
         "",
     ]

@@ -1,7 +1,7 @@
 """Writes an output over and over, each time killed (SIGKILL) before a later file-system call, until one run ends.
 
-`sweep.py FOLDER fresh|replace` prints one JSON line a run: the output's state after the kill, after a run that fails,
-and after a plain run.
+`sweep.py FOLDER fresh|replace|rename` prints one JSON line a run: the output's state after the kill, after a run that
+fails, and after a plain run. `rename` replaces as where a file system cannot exchange two folders.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from embed_foundry import IntegrityError, manifest
 from writer import write
 
+from stages.common.contract import output
 from stages.common.contract.output import stage_output
 
 OLD, NEW = 10, 20  # bytes, so that the two outputs differ
@@ -85,4 +86,6 @@ def _read_state(out: Path) -> str:
 
 
 if __name__ == "__main__":
-    sweep(Path(sys.argv[1]), replace=sys.argv[2] == "replace")
+    if sys.argv[2] == "rename":
+        output.exchange = lambda _first, _second: False
+    sweep(Path(sys.argv[1]), replace=sys.argv[2] != "fresh")

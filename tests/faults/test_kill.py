@@ -14,10 +14,12 @@ from embed_foundry import manifest
 
 from stages import convert
 
+# How an output is written -> what a kill may leave.
+STATES = {"fresh": {"absent", "new"}, "replace": {"old", "new"}, "rename": {"absent", "old", "new"}}
 SWEEP = Path(__file__).with_name("sweep.py")
 
 
-@pytest.mark.parametrize("mode", ["fresh", "replace"])
+@pytest.mark.parametrize("mode", STATES)
 def test_killed_before_every_file_system_call_of_writing_an_output(tmp_path, mode):
     process = subprocess.run(
         [sys.executable, SWEEP, tmp_path / "sweep", mode], capture_output=True, text=True, check=True
@@ -25,10 +27,10 @@ def test_killed_before_every_file_system_call_of_writing_an_output(tmp_path, mod
     runs = [json.loads(line) for line in process.stdout.splitlines()]
     killed = [run for run in runs if run["killed"]]
     assert len(killed) > 15, "the sweep saw too few calls"
-    assert {run["after_kill"] for run in runs} == ({"absent", "new"} if mode == "fresh" else {"absent", "old", "new"})
+    assert {run["after_kill"] for run in runs} == STATES[mode]
     # One kill may fall between the two renames of a replacement; the next run restores the previous output first, so
     # that it is still there if that run fails.
-    assert sum(run["after_kill"] == "absent" for run in killed) <= (1 if mode == "replace" else len(killed))
+    assert sum(run["after_kill"] == "absent" for run in killed) <= (1 if mode == "rename" else len(killed))
     assert {run["after_failure"] for run in runs} == {"absent" if mode == "fresh" else "old", "new"}
     assert {run["after_retry"] for run in runs} == {"new"}
     assert [run["leftovers"] for run in runs if run["leftovers"]] == []

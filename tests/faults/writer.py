@@ -1,5 +1,9 @@
-"""A stage that writes one file: `writer.py OUT BYTES [wait]`. `wait`: stop halfway for a line on stdin."""
+"""A stage that writes one file: `writer.py OUT BYTES [wait|deaf]`.
 
+`wait`: stop halfway for a line on stdin. `deaf`: the same, and no signal interrupts it, as in a long call of a library.
+"""
+
+import signal
 import sys
 from pathlib import Path
 
@@ -22,5 +26,12 @@ def write(out: Path, size: int, *, wait: bool = False) -> None:
         file.write(b"x" * (size - size // 2))
 
 
+def _main() -> None:
+    mode = "".join(sys.argv[3:])
+    if mode == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    write(Path(sys.argv[1]), int(sys.argv[2]), wait=mode in ("wait", "deaf"))
+
+
 if __name__ == "__main__":
-    run_stage(lambda: write(Path(sys.argv[1]), int(sys.argv[2]), wait=sys.argv[3:] == ["wait"]))
+    run_stage(_main)

@@ -140,9 +140,10 @@ def parse(kind: Any, value: Any) -> Any:
 def make_evidence(figures: dict[str, Any] = GOOD, samples: dict[str, Any] | None = None) -> VariantEvidence:
     """Return figures as `Evidence.load` reads them."""
     dimensions = figures["dimensions"]
+    lengths = figures.get("matryoshka", (dimensions,))
     return VariantEvidence(
         folder=Path("nowhere"),
-        variant=Variant("it", "onnx", "fp32", "m@0", figures["space_id"], dimensions, (dimensions,), 256, {}, {}),
+        variant=Variant("it", "onnx", "fp32", "m@0", figures["space_id"], dimensions, lengths, 256, {}, {}),
         size_mb=figures["size_mb"],
         parity=parse(Parity | Failure, figures["parity"]),
         scores=parse(VariantScores | Failure, figures["quality"]),
@@ -151,10 +152,12 @@ def make_evidence(figures: dict[str, Any] = GOOD, samples: dict[str, Any] | None
     )
 
 
-def assess(figures: dict[str, Any] = GOOD) -> Assessment:
+def assess(figures: dict[str, Any] = GOOD, tasks: dict[str, str] | None = None) -> Assessment:
     """Return figures as what the gate decides on."""
+    evidence = make_evidence(figures)
     return Assessment(
-        evidence=make_evidence(figures),
+        evidence=evidence,
+        tasks={task: score.type for task, score in evidence.full_scores.items()} if tasks is None else tasks,
         floor=figures["floor"],
         retention={
             int(length): {task: RatioBounds(**bounds) for task, bounds in ratios.items()}
@@ -162,6 +165,7 @@ def assess(figures: dict[str, Any] = GOOD) -> Assessment:
         },
         space_id=figures["space_id"],
         alone=figures["alone"],
+        prompt_mismatch="",
         unenforced=figures["unenforced"],
         crowded=figures["crowded"],
     )
@@ -169,7 +173,9 @@ def assess(figures: dict[str, Any] = GOOD) -> Assessment:
 
 def decide(aim: Target, baseline: str, figures: dict[str, dict[str, Any]]) -> Verdict:
     """Return the verdict on variants by their figures."""
-    return gate.decide(aim, baseline, "0" * 64, {name: assess(figure) for name, figure in figures.items()})
+    assessments = {name: assess(figure) for name, figure in figures.items()}
+    tasks = {task: type_ for assessment in assessments.values() for task, type_ in assessment.tasks.items()}
+    return gate.decide(aim, baseline, "0" * 64, {name: assess(figure, tasks) for name, figure in figures.items()})
 
 
 def judge(figures: dict[str, Any], limits: dict[str, Any] | None = None, base: dict[str, Any] = GOOD) -> VariantVerdict:

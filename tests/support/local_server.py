@@ -1,5 +1,7 @@
 """The base of the tests' HTTP servers: a free local port, one thread per request, no log."""
 
+import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +12,13 @@ from typing import Self
 class LocalServer:
     """An HTTP server; use as a context manager. `url` has no slash at its end."""
 
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
-        """Take a free port; `answer` gets every request, whatever its method."""
+    def __init__(
+        self,
+        answer: Callable[[BaseHTTPRequestHandler], None],
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Take a free port of a host, which may be IPv6; `answer` gets every request, whatever its method."""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -25,8 +32,17 @@ class LocalServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+            def handle_error(self, *_: object) -> None:  # a client that refuses the certificate, or was killed
+                pass
+
+        self._server = Server((host, 0), Handler)
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        authority = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if tls else 'http'}://{authority}:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

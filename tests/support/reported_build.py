@@ -54,7 +54,8 @@ class Build:
             self._variant(name)
         self._measured("quality", "scores.json", {name: self._scores(name) for name in SPEED})
         self._measured("latency", "latency.json", self._latency())
-        catalog.run(list(SPEED), self.root / "variants", self.root / "catalog")
+        kinds = {name: Variant.load(self.root / "variants" / name).kind for name in SPEED}
+        catalog.run(kinds, self.root / "variants", self.root / "catalog")
         gate.run(
             self.target,
             small_release.GATE,

@@ -65,7 +65,8 @@ def start(
     for name in names:
         shutil.copytree(converted(name), folder / "variants" / name)
     _write_data(folder)
-    catalog.run(names, folder / "variants", folder / "catalog")
+    kinds = {name: Variant.load(folder / "variants" / name).kind for name in names}
+    catalog.run(kinds, folder / "variants", folder / "catalog")
     inputs = bundle.BundleInputs(
         **{name: folder / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)},
         weights=base,
@@ -107,18 +108,18 @@ def _write_data(folder: Path) -> None:
 
 
 def scores(variant: Path) -> dict[str, Any]:
-    """Return scores like the baseline's at the variant's full dimension."""
+    """Return scores like the baseline's at each of the variant's dimensions."""
     tasks = {
         f"{kind}Task": {"type": kind, "metric": METRICS[kind], "main_score": score, "samples": 100}
         for kind, score in SCORES.items()
     }
-    return {str(Variant.load(variant).dimensions): tasks}
+    return {str(length): tasks for length in Variant.load(variant).matryoshka}
 
 
 def samples(variant: Path) -> dict[str, Any]:
-    """Return per-sample values like the baseline's at the variant's full dimension."""
+    """Return per-sample values like the baseline's at each of the variant's dimensions."""
     tasks = {f"{kind}Task": {"default": {"value": [score - 0.1, score + 0.1] * 50}} for kind, score in SCORES.items()}
-    return {str(Variant.load(variant).dimensions): tasks}
+    return {str(length): tasks for length in Variant.load(variant).matryoshka}
 
 
 def times(speedup: float = 50.0) -> dict[str, Any]:

@@ -2,10 +2,17 @@
 
 import functools
 import hashlib
+import ipaddress
+import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from botocore.loaders import JSONFileLoader
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from stages.commands import promote
 from support.fault_proxy import FaultProxy
@@ -76,3 +83,21 @@ def set_credentials(monkeypatch) -> Callable[[str, str], None]:
 
     set_(PUBLISHER, secret_key(PUBLISHER))
     return set_
+
+
+@pytest.fixture
+def certificate(tmp_path) -> tuple[Path, ssl.SSLContext]:
+    """Return the file of a certificate for 127.0.0.1 that no authority signed, and a server's settings with it."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = builder.add_extension(address, critical=True).sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return file, context

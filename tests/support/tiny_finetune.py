@@ -30,6 +30,11 @@ def write_place(folder, tokenizer):
     """Write a tiny Gemma3, an empty suite and examples into a folder and return it."""
     # On a CPU, bitsandbytes needs rows that are multiples of 64.
     tiny_gemma.write(folder / "base", tokenizer, num_attention_heads=4, intermediate_size=128)
+    return write_examples(folder)
+
+
+def write_examples(folder):
+    """Write an empty suite and examples into a folder and return it."""
     (folder / "data").mkdir()
     manifest.write(folder / "data", {"stage": "data"})
     rows = [

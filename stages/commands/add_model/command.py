@@ -1,6 +1,5 @@
 """The command itself: read a model, describe it, and write the description if conf/ composes with it."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from stages.commands.add_model.names import derive_name, require_name
 from stages.commands.add_model.origin import FolderOrigin, HubOrigin, digest_of_pins
 from stages.commands.add_model.proposal import Proposal, read_proposal
 from stages.common import config
+from stages.common.contract.output import replace_file
 from stages.common.sources.base_model.quiet import silence_libraries
 from stages.common.sources.base_model.servable import check_settings
 from stages.common.sources.hub import Connection
@@ -118,13 +118,5 @@ def _write(path: Path, content: bytes) -> bool:
         copy = Path(shutil.copytree(path.parent.parent, Path(scratch, "conf")))
         (copy / "model" / path.name).write_bytes(content)
         compose.compose([f"model={path.stem}"], copy)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, content)
     return True

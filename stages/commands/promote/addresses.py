@@ -34,14 +34,37 @@ class StoreKind:
 def _open_s3(location: re.Match[str], endpoint: str | None) -> Store:
     from stages.commands.promote.s3_store import S3Store  # boto3 takes a second to import
 
-    return S3Store.connect(location["bucket"], location["prefix"] or "", endpoint)
+    prefix = location["prefix"] or ""
+    _require_usable_prefix(prefix)
+    return S3Store.connect(location["bucket"], prefix, endpoint)
+
+
+def _require_usable_prefix(prefix: str) -> None:
+    """Take any letters as they are, as boto3 does: `%20` or `+` in an address stays `%20` or `+` in the keys.
+
+    Raises:
+        InputError: a part is empty, `.` or `..`, or has a backslash, which some clients and servers replace after the
+            request was signed; or it has control characters or bytes that are not UTF-8.
+    """
+    replaced = {"", ".", ".."} & set(prefix.split("/")) if prefix else set()
+    control = any(ord(letter) < 32 or 127 <= ord(letter) < 160 or 0xD800 <= ord(letter) < 0xE000 for letter in prefix)
+    if replaced or control or "\\" in prefix:
+        raise InputError(
+            f"store: prefix {prefix!r}: expected UTF-8 without control characters, backslashes, and parts that are "
+            f"empty, . or .. Correct --store or ${VARIABLE}."
+        )
 
 
 # By the scheme of the address.
 KINDS = {
     "s3": StoreKind(
         "s3://BUCKET[/PREFIX]",
-        re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?"),
+        # The names of access points (ARNs) have slashes of their own; boto3 says which names are right.
+        re.compile(
+            r"(?P<bucket>arn:[^/]+:outpost[/:][^/:]+[/:]accesspoint[/:][^/]+|arn:[^/]+:accesspoint[/:][^/]+|[^/]+)"
+            r"(?:/(?P<prefix>.*?))?/?",
+            re.DOTALL,
+        ),
         _open_s3,
     ),
     "file": StoreKind(

@@ -1,4 +1,8 @@
-"""A store in a folder, the default: objects appear complete by link, pointers by compare and swap under a lock."""
+"""A store in a folder, the default: files appear complete by rename, under a lock that makes the conditions atomic.
+
+It needs `flock` and `rename` only, so it works where there are no hard links: exFAT, FAT, many network mounts. Several
+processes of one machine are safe on every file system; several machines, where locks reach across them (NFS, SMB).
+"""
 
 import errno
 import fcntl
@@ -9,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from embed_foundry import InputError, IntegrityError, RemoteError, RetryableError
 from embed_foundry.errors import FoundryError
@@ -18,6 +23,9 @@ from stages.common.contract.output import sync_folder
 
 UPLOADS, LOCK = "uploads", "lock"
 BLOCK_BYTES = 1 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# The path is not one that this file system can have.
+BAD_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class FileStore:
         return f"file://{self.folder}"
 
     def require_conditional_writes(self) -> None:
-        """Do nothing: the file system's links, renames and locks are the conditions."""
+        """Do nothing: the lock makes the conditions, and every write takes it."""
 
     def get_size(self, key: str) -> int | None:
         """Look up a file's size in bytes."""
@@ -45,19 +53,16 @@ class FileStore:
             return path.stat().st_size if path.is_file() else None
 
     def create(self, key: str, source: Path, on_progress: ProgressCallback) -> None:
-        """Copy to a temporary file, sync, and link: a link appears complete, and fails where the name exists."""
-        with self._translate_errors(f"write {key}"), self._temporary_file() as path:
-            with source.open("rb") as source_file, path.open("wb") as file:
+        """Copy to a temporary file, sync, and rename it unless the name exists: a renamed file appears complete."""
+        with self._translate_errors(f"write {key}"), self._temporary_file() as file:
+            with source.open("rb") as source_file:
                 while block := source_file.read(BLOCK_BYTES):
                     file.write(block)
                     on_progress(len(block))
-                file.flush()
-                os.fsync(file.fileno())
-            final = self.folder / key
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.link(path, final)
-            sync_folder(final.parent)
+            _sync(file)
+            with self._lock():
+                if not (self.folder / key).exists():
+                    self._rename(file, key)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Read in blocks of 1 MiB."""
@@ -81,25 +86,24 @@ class FileStore:
 
     def compare_and_swap(self, key: str, data: bytes, version: str | None) -> bool:
         """Compare and rename under the store's lock, which the kernel releases when its holder dies."""
-        with self._translate_errors(f"write {key}"), self._temporary_file() as path:
-            with path.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with self._translate_errors(f"write {key}"), self._temporary_file() as file:
+            file.write(data)
+            _sync(file)
             with self._lock():
                 current = self.read(key)
                 if (current.version if current else None) != version:
                     return False
-                final = self.folder / key
-                final.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(final)
-                sync_folder(final.parent)
+                self._rename(file, key)
             return True
 
     def list_keys(self, prefix: str) -> list[str]:
-        """List files."""
-        with self._translate_errors(f"list {prefix}"):
-            keys = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
+        """List files, but not those that systems leave in folders: .DS_Store, ._stable.json, .nfs0001."""
+        keys = []
+        with self._translate_errors(f"list {prefix}"), suppress(FileNotFoundError):
+            for folder, subfolders, names in os.walk(self.folder / prefix.rpartition("/")[0], onerror=_raise):
+                subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+                paths = [Path(folder, name) for name in names if not name.startswith(".")]
+                keys += [path.relative_to(self.folder).as_posix() for path in paths]
         return sorted(key for key in keys if key.startswith(prefix))
 
     def remove_stale_uploads(self) -> int:
@@ -117,16 +121,29 @@ class FileStore:
                         removed += 1
         return removed
 
+    def _rename(self, file: BinaryIO, key: str) -> None:
+        """Give a temporary file its name, replacing what has it; the caller holds the lock."""
+        final = self.folder / key
+        final.parent.mkdir(parents=True, exist_ok=True)
+        Path(file.name).replace(final)
+        sync_folder(final.parent)
+
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold the store's lock, which the kernel releases when its holder dies."""
         with (self.folder / LOCK).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise RemoteError(
+                    f"{self.address}: this file system has no file locks (flock: {error.strerror}), so two promotions "
+                    "could both win. Mount it with locks (Lustre: flock; NFS: not nolock), or choose another --store."
+                ) from error
             yield
 
     @contextmanager
-    def _temporary_file(self) -> Iterator[Path]:
-        """Yield a new file's path, locked while this process lives; a file still at that path is removed at the end."""
+    def _temporary_file(self) -> Iterator[BinaryIO]:
+        """Yield a new file, locked while this process lives; unless it was renamed, it is removed at the end."""
         folder = self.folder / UPLOADS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / uuid.uuid4().hex
@@ -135,7 +152,7 @@ class FileStore:
             fcntl.flock(file, fcntl.LOCK_EX)
         with file:
             try:
-                yield path
+                yield file
             finally:
                 path.unlink(missing_ok=True)
 
@@ -150,8 +167,18 @@ class FileStore:
         message = f"{self.address}: {action}: {error.strerror}"
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             return RemoteError(f"{message}. Make the folder writable for this user, or choose another --store.")
-        if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+        if error.errno in BAD_PATH:
             return InputError(f"{message}. --store must name a folder, existing or new.")
-        return RetryableError(
-            f"{message}. No release was partly published; free disk space or repair the disk, then run again."
-        )
+        if error.errno == errno.EFBIG:
+            return RemoteError(f"{message}. This file system takes no file of this size (FAT: 4 GB); use another.")
+        next_step = "Free disk space" if error.errno in FULL else "Check the disk or the mount"
+        return RetryableError(f"{message}. No release was partly published. {next_step}, then run again.")
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

@@ -9,7 +9,7 @@ from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 
 from stages.commands.promote.channel import Action, Channel, append_move
 from stages.commands.promote.releases import require_complete
-from stages.commands.promote.store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key
+from stages.commands.promote.store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key, is_channel_name
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ def load_channel(store: Store, name: str) -> Channel:
 
 
 def list_channels(store: Store) -> list[str]:
-    """Return the names of all channels."""
-    return [key.removeprefix(CHANNELS).removesuffix(".json") for key in store.list_keys(CHANNELS)]
+    """Return the names of all channels; other files beside the pointers are ignored."""
+    names = [key.removeprefix(CHANNELS).removesuffix(".json") for key in store.list_keys(CHANNELS)]
+    return [name for name in names if is_channel_name(name)]
 
 
 def resolve_digest(store: Store, release: str) -> str:

@@ -37,7 +37,7 @@ def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
         own_digest = body.pop("digest")
         FILE_ENTRIES.validate_python(body["files"])
         intact = own_digest == digest == hashlib.sha256(manifest.canonical(body)).hexdigest()
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact or stored.data != manifest.canonical(body | {"digest": digest}):
         raise IntegrityError(

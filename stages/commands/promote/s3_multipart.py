@@ -33,6 +33,10 @@ CONDITION_FAILED = {"PreconditionFailed", "NoSuchKey"}
 CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
 # The upload was completed or aborted by another process, or a part of it was replaced.
 UPLOAD_CHANGED = {"NoSuchUpload", "InvalidPart", "InvalidPartOrder"} | CONFLICTS
+# The server has no ListMultipartUploads.
+CANNOT_LIST = {"NotImplemented", "MethodNotAllowed"}
+# How the names of S3 Express One Zone's buckets end.
+DIRECTORY_BUCKET = "--x-s3"
 
 
 class UnfinishedUpload(TypedDict):
@@ -175,9 +179,18 @@ class MultipartUpload:
 
 
 def list_unfinished(client: S3Client, bucket: str, prefix: str) -> Iterator[UnfinishedUpload]:
-    """Yield the unfinished multipart uploads of all keys that begin with `prefix`."""
-    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-        yield from page.get("Uploads", [])
+    """Yield the unfinished multipart uploads of all keys that begin with `prefix`.
+
+    None, if the server cannot list them: then no upload is resumed. MinIO lists those of one whole key only; directory
+    buckets take only prefixes that end in a slash.
+    """
+    folder = prefix.rpartition("/")[0] + "/" if bucket.endswith(DIRECTORY_BUCKET) else prefix
+    try:
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=folder):
+            yield from (upload for upload in page.get("Uploads", []) if upload["Key"].startswith(prefix))
+    except ClientError as error:
+        if error_code(error) not in CANNOT_LIST:
+            raise
 
 
 def abort(client: S3Client, bucket: str, key: str, upload_id: str) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.handlers import validate_bucket_name
 from embed_foundry import InputError, IntegrityError, RemoteError, RetryableError
 
-from stages.commands.promote import s3_multipart
+from stages.commands.promote import s3_answers, s3_multipart
 from stages.commands.promote.s3_errors import BROKEN_CONNECTION, error_code, http_status, translate_errors
 from stages.commands.promote.s3_multipart import CONDITION_FAILED, CONFLICTS, PART_BYTES, S3Client
 from stages.commands.promote.store import OBJECTS, ProgressCallback, VersionedBytes
@@ -23,6 +25,7 @@ ATTEMPTS = 6
 # Nobody resumes a multipart upload that is older than this.
 STALE_S = 24 * 3600
 CONDITIONS_KEY = "conditions"
+COUNT = re.compile(r"[1-9][0-9]?")
 
 
 @dataclass(frozen=True)
@@ -47,24 +50,37 @@ class S3Store:
 
     @classmethod
     def connect(cls, bucket: str, prefix: str, endpoint: str | None) -> "S3Store":
-        """Return the store, by boto3's own configuration (environment, profile, role); sends no request."""
+        """Return the store, by boto3's own configuration (environment, profile, role); sends no request.
+
+        Raises:
+            InputError: boto3 takes no such bucket name, or cannot be configured so.
+        """
+        address = f"s3://{bucket}/{prefix}".rstrip("/")
+        try:
+            validate_bucket_name({"Bucket": bucket})
+        except ParamValidationError:
+            raise InputError(
+                f"store: bucket {bucket!r}: expected up to 255 of A-Z a-z 0-9 . _ - or the ARN of an access point. "
+                "Correct --store."
+            ) from None
         # Standard mode retries connection errors, time-outs, 5xx and throttling, with growing waits.
-        attempts = os.environ.get("AWS_MAX_ATTEMPTS", "")
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": int(attempts) if attempts.isdigit() else ATTEMPTS},
-            connect_timeout=10,
-            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": _count_attempts()},
+            connect_timeout=s3_answers.CONNECT_S,
+            read_timeout=s3_answers.READ_S,
             max_pool_connections=s3_multipart.WORKERS,
         )
-        address = f"s3://{bucket}/{prefix}".rstrip("/")
-        session = boto3.session.Session()
-        # Most servers other than Amazon's have no regions, but a signature names one.
-        region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-        try:
-            with translate_errors(address, "connect"):
+        with translate_errors(address, "connect"):
+            session = boto3.session.Session()
+            # Most servers other than Amazon's have no regions, but a signature names one.
+            region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+            try:
                 client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
-        except ValueError as error:
-            raise InputError(f"{address}: {error}. Correct --endpoint or AWS_ENDPOINT_URL.") from None
+            except BotoCoreError:  # some of which are ValueErrors
+                raise
+            except ValueError as error:
+                raise InputError(f"{address}: {error}. Correct --endpoint or AWS_ENDPOINT_URL.") from None
+        s3_answers.guard(client, address)
         return cls(client, bucket, f"{prefix}/" if prefix else "", address)
 
     def require_conditional_writes(self) -> None:
@@ -104,7 +120,7 @@ class S3Store:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Download in blocks of 1 MiB; when the connection breaks, continue where it stopped."""
-        offset, total, failures = 0, 1, 0
+        offset, total, failures, progressed = 0, 1, 0, time.monotonic()
         resume: dict[str, str] = {}
         with translate_errors(self.address, f"download {key}"):
             while offset < total:
@@ -113,11 +129,11 @@ class S3Store:
                     total = offset + int(answer["ContentLength"])
                     for block in answer["Body"].iter_chunks(1 << 20):
                         yield block
-                        offset += len(block)
+                        offset, progressed = offset + len(block), time.monotonic()
                     return
                 except BROKEN_CONNECTION:
                     failures += 1
-                    if failures == ATTEMPTS:
+                    if failures == ATTEMPTS or time.monotonic() - progressed > s3_answers.GIVE_UP_S:
                         raise
                     time.sleep(0.1 * 2**failures)
                     resume = {"Range": f"bytes={offset}-", "IfMatch": answer["ETag"]} if offset else {}
@@ -135,6 +151,8 @@ class S3Store:
                 if error_code(error) != "NoSuchKey":
                     raise
                 return None
+            if answer.get("ContentType", "").startswith("text/html"):  # all that is read here is JSON
+                raise s3_answers.refuse(self.address, "a web page")
             return VersionedBytes(answer["Body"].read(), answer["ETag"])
 
     def compare_and_swap(self, key: str, data: bytes, version: str | None) -> bool:
@@ -153,7 +171,7 @@ class S3Store:
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             keys = [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", [])]
-        return sorted(keys)
+        return sorted(key for key in keys if not key.endswith("/"))  # S3 consoles make empty objects for folders
 
     def remove_stale_uploads(self) -> int:
         """Abort multipart uploads of objects that began long ago."""
@@ -169,17 +187,17 @@ class S3Store:
         return len(stale)
 
     def _put_with_retries(self, key: str, data: bytes, **condition: str) -> bool:
-        """Put, and again while another request to the same key is in progress (409), which botocore does not retry."""
+        """Put, and again while another request to the same key is in progress: S3's 409, R2's 429."""
         with translate_errors(self.address, f"write {key}"):
             for attempt in range(ATTEMPTS):
                 try:
                     return self._put(key, data, **condition)
                 except ClientError as error:
-                    if error_code(error) not in CONFLICTS and http_status(error) != 409:
+                    if error_code(error) not in CONFLICTS and http_status(error) not in (409, 429):
                         raise
                 time.sleep(0.1 * 2**attempt)
         raise RetryableError(
-            f"{self.address}: write {key}: others keep writing it (HTTP 409, {ATTEMPTS} times). Run again later."
+            f"{self.address}: write {key}: others keep writing it (HTTP 409 or 429, {ATTEMPTS} times). Run again later."
         )
 
     def _put(self, key: str, data: bytes, **condition: str) -> bool:
@@ -195,3 +213,11 @@ class S3Store:
                 return False
             raise
         return True
+
+
+def _count_attempts() -> int:
+    """Return how often a request is sent at most: $AWS_MAX_ATTEMPTS, as boto3 reads it, else ATTEMPTS."""
+    text = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
+    if not COUNT.fullmatch(text):
+        raise InputError(f"AWS_MAX_ATTEMPTS={text[:20]!r}: expected a whole number from 1 to 99. Correct or unset it.")
+    return int(text)

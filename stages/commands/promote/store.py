@@ -85,13 +85,18 @@ def signature_prefix(digest: str) -> str:
     return f"{RELEASES}{digest}/signature/"
 
 
+def is_channel_name(name: str) -> bool:
+    """Return whether a channel may have this name."""
+    return CHANNEL_NAME.fullmatch(name) is not None and not DIGEST.fullmatch(name)
+
+
 def channel_key(name: str) -> str:
     """Return the key of a channel's pointer.
 
     Raises:
         InputError: the name is not a channel name.
     """
-    if not CHANNEL_NAME.fullmatch(name) or DIGEST.fullmatch(name):
+    if not is_channel_name(name):
         raise InputError(
             f"channel {name!r}: expected up to 63 characters of a-z 0-9 . _ - that are not a digest, such as stable."
         )

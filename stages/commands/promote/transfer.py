@@ -120,7 +120,12 @@ def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None
 
 def _require_same_manifest(store: Store, key: str, manifest_bytes: bytes, *, required: bool = False) -> None:
     stored = store.read(key)
-    if (stored is None and required) or (stored and stored.data != manifest_bytes):
+    if stored is None and required:
+        raise IntegrityError(
+            f"{store.address}/{key}: is not there, though the store accepted it. No channel was moved. Run again; "
+            "if it persists, use another store."
+        )
+    if stored is not None and stored.data != manifest_bytes:
         raise RemoteError(f"{store.address}/{key}: holds other bytes; releases are immutable. Remove it by hand.")
 
 

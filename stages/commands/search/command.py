@@ -11,6 +11,7 @@ from stages.commands.search.recipes import build_recipe, load_search
 from stages.commands.search.rendering import plot_front, render_table
 from stages.common import config
 from stages.common.config.variant import Recipe
+from stages.common.contract.output import replace_file
 from stages.latency.cpu_quota import enforce_quota
 from stages.latency.worker_pool import WorkerPool
 
@@ -50,10 +51,10 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     points = {name: build_point(folders[name], times[name]) for name in search.recipes}
     front = find_front(points)
     results = SearchResults(points=points, front=sorted(front), quota=quota_record)
-    (out / "results.json").write_bytes(results.dump())
+    replace_file(out / "results.json", results.dump())
     table = render_table(points, front, search.lengths)
-    (out / "table.md").write_text(table, encoding="utf-8")
-    plot_front(points, front, out / "pareto.png")
+    replace_file(out / "table.md", table.encode())
+    replace_file(out / "pareto.png", plot_front(points, front))
     return table
 
 

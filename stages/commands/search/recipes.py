@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from embed_foundry.errors import InputError
+from embed_foundry.system_errors import retryable_error
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stages.common.config.variant import Recipe
@@ -40,7 +41,9 @@ def load_search(path: Path) -> Search:
     try:
         return Search.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise InputError(f"{path}: not a search file ({error}). Start from tests/benchmarks/recipes.yaml.") from None
+        raise retryable_error(error, path) or InputError(
+            f"{path}: not a search file ({error}). Start from tests/benchmarks/recipes.yaml."
+        ) from None
 
 
 def build_recipe(name: str, changes: Settings) -> Recipe:

@@ -1,7 +1,7 @@
 """A search's points as a table and as a picture."""
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
 
 from stages.commands.search.points import Point
 from stages.common.records.base import Failure
@@ -25,8 +25,8 @@ def render_table(points: Mapping[str, Point | Failure], front: set[str], lengths
     return "\n".join(lines) + "\n"
 
 
-def plot_front(points: Mapping[str, Point | Failure], front: set[str], path: Path) -> None:
-    """Draw every point that has a cosine: speed-up against what is lost of the cosine, areas by size."""
+def plot_front(points: Mapping[str, Point | Failure], front: set[str]) -> bytes:
+    """Return a PNG of every point that has a cosine: speed-up against what is lost of the cosine, areas by size."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -41,5 +41,7 @@ def plot_front(points: Mapping[str, Point | Failure], front: set[str], path: Pat
             axes.annotate(name, (point.speedup, loss), fontsize=7)
     axes.set(yscale="log", xlabel="times faster than the baseline (geometric mean)", ylabel="1 - cosine, mean")
     axes.invert_yaxis()
-    figure.savefig(path, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=120, format="png")
     plt.close(figure)
+    return png.getvalue()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_foundry import signature
 from embed_foundry.errors import InputError
 from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing_config, require_libraries
 
@@ -41,7 +42,8 @@ class KeyPairSigner:
     def _write(self, private: "EllipticCurvePrivateKey", bundle: Path, statement: Statement, folder: Path) -> None:
         from model_signing import signing
 
-        config = signing.Config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(hashing_config())
+        config = signing.Config().use_elliptic_key_signer(private_key=self.path)
+        config.set_hashing_config(hashing_config(signature.read_subject(statement)))
         config.sign(bundle, folder / SIGNATURE)
         (folder / PROVENANCE).write_bytes(build_envelope(statement, private))
 

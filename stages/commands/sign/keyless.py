@@ -86,7 +86,8 @@ class KeylessSigner:
 
         with _translate_errors(), trust_config_file(trusted) as file:
             config = signing.Config().use_sigstore_signer(identity_token=str(token), trust_config=file)
-            config.set_hashing_config(hashing_config()).sign(bundle, folder / SIGNATURE)
+            config.set_hashing_config(hashing_config(signature.read_subject(statement)))
+            config.sign(bundle, folder / SIGNATURE)
             with SigningContext.from_trust_config(trusted).signer(token) as signer:
                 signed = signer.sign_dsse(DsseStatement(encode_statement(statement)))
         (folder / PROVENANCE).write_text(signed.to_json(), encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from embed_foundry import Bundle, signature
+from embed_foundry import Bundle, manifest, signature
 from embed_foundry.manifest import JsonObject
 
 from stages.common.records.bundle import BundleRecord
@@ -58,7 +58,7 @@ def build_statement(bundle: Bundle, commit: str, remote: str, builder: str) -> S
     ParseDict(predicate, Provenance())  # raises on a field that SLSA does not know
     return {
         "_type": signature.STATEMENT,
-        "subject": signature.build_subject(bundle.folder),
+        "subject": signature.build_subject(signature.list_signed(bundle.folder, manifest.read(bundle.folder))),
         "predicateType": signature.PREDICATE,
         "predicate": predicate,
     }

@@ -18,6 +18,13 @@ class NoFinetuning(Strict):
     weights: Literal["models/base"]
 
 
+class TokenPrice(Strict):
+    """What a million tokens cost, of prompts and of completions; in any currency."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
 class LlmEndpoint(Strict):
     """An OpenAI-compatible endpoint that writes questions about passages and judges them.
 
@@ -27,6 +34,7 @@ class LlmEndpoint(Strict):
         api_key_env: environment variable that holds the key; None sends no key.
         queries: questions per passage.
         judge_min: lowest mark (1 to 5) of a question that is kept; None keeps all without judging.
+        price: of its tokens, to show the cost; None shows tokens alone.
     """
 
     url: str = Field(pattern=r"^https?://")
@@ -34,6 +42,7 @@ class LlmEndpoint(Strict):
     api_key_env: str | None
     queries: int = Field(ge=1, le=10)
     judge_min: int | None = Field(ge=1, le=5)
+    price: TokenPrice | None = None
 
 
 class ExampleSource(Strict):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 from embed_foundry.errors import InputError
+from embed_foundry.system_errors import retryable_error
 from pydantic import ValidationError, model_validator
 
 from stages.common.config.engine import Engine
-from stages.common.config.finetune import Finetune
+from stages.common.config.finetune import Finetune, FinetuneSettings
 from stages.common.config.measurement import Gate, Latency, Quality
 from stages.common.config.model import Model
 from stages.common.config.strict import Strict
@@ -77,6 +78,34 @@ class Params(Strict):
         allowed = {*self.variants, *self.target.candidates, "default"}
         if unknown := sorted(set(self.target.limits) - allowed):
             raise ValueError(f"target.limits of {unknown} would judge nothing; limits can be set for {sorted(allowed)}")
+        unlimited = sorted(set(self.target.candidates) - set(self.target.limits))
+        if unlimited and "default" not in self.target.limits:
+            raise ValueError(
+                f"candidates {unlimited} have no limits, so anything would pass; set target.limits.NAME, or "
+                "target.limits.default for all that have none of their own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_lengths_that_are_timed(self) -> "Params":
+        for section, limits in self.target.limits.items():
+            untimed = sorted(set(limits.speedup_min) - set(self.latency.lengths))
+            if untimed and section in {*self.variants, "default"}:
+                raise ValueError(
+                    f"target.limits.{section}.speedup_min of {untimed} tokens would never be met: latency.lengths are "
+                    f"{self.latency.lengths}. Add the length there, or leave the limit out: "
+                    f"'~target.limits.{section}.speedup_min'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _require_prompts_of_the_model(self) -> "Params":
+        if isinstance(self.finetune, FinetuneSettings) and self.model.prompts:
+            for column, name in self.finetune.prompts.model_dump().items():
+                if name is not None and name not in self.model.prompts:
+                    raise ValueError(
+                        f"finetune.prompts.{column} is {name!r}; {self.model.name} has {sorted(self.model.prompts)}"
+                    )
         return self
 
 
@@ -90,8 +119,10 @@ def load(path: Path = PARAMS) -> Params:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: missing; run this in the repository root, after `embed-foundry compose`.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable YAML ({error}). Rewrite it with `embed-foundry compose`.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise retryable_error(error, path) or InputError(
+            f"{path}: not readable YAML ({error}). Rewrite it with `embed-foundry compose`."
+        ) from None
     return parse(raw, str(path))
 
 

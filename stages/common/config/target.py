@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.common.config.strict import Limit, Strict
 from stages.common.records.tasks import TaskType
@@ -46,3 +46,9 @@ class Target(Strict):
     candidates: list[str] = Field(min_length=1)
     required: int = Field(ge=1)
     limits: dict[str, Limits]
+
+    @model_validator(mode="after")
+    def _require_distinct_candidates(self) -> "Target":
+        if len(set(self.candidates)) != len(self.candidates):
+            raise ValueError(f"candidates {self.candidates}: each may be listed once")
+        return self

@@ -1,6 +1,10 @@
 """The variants' recipes, one schema per kind. Comments in conf/variant say what each setting does."""
 
 import re
+import sys
+import unicodedata
+from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,6 +18,13 @@ def _require_regex(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
     return pattern
+
+
+@cache
+def _scripts() -> set[str]:
+    """Return the first word of every letter's Unicode name, which is what vocabulary.scripts selects by."""
+    letters = filter(str.isalpha, map(chr, range(sys.maxunicode + 1)))
+    return {unicodedata.name(letter, "").partition(" ")[0] for letter in letters} - {""}
 
 
 # What writes an ONNX graph: torch.export, or optimum-onnx in an environment of its own.
@@ -100,6 +111,16 @@ class StaticVocabulary(Strict):
 
     tokens: Annotated[int, Field(gt=0)] | None
     scripts: list[str] | None
+
+    @model_validator(mode="after")
+    def _require_known_scripts(self) -> "StaticVocabulary":
+        unknown = sorted({script.upper() for script in self.scripts or ()} - (_scripts() if self.scripts else set()))
+        if unknown:
+            raise ValueError(
+                f"vocabulary.scripts {unknown}: Unicode names no letter so. Did you mean "
+                f"{get_close_matches(unknown[0], _scripts(), 3, 0.5) or ['LATIN', 'CYRILLIC', 'CJK']}?"
+            )
+        return self
 
 
 class StaticRecipe(Strict):

@@ -1,19 +1,23 @@
 """How a stage writes its output: verify inputs, hold a lock, work in a hidden folder, fsync, rename, manifest last.
 
-Whatever kills a stage, its output folder is either absent or complete; a second writer is refused (exit 75).
+Whatever kills a stage, its output folder is either absent or complete; a second writer is refused (exit 75). What it
+replaces stays until then, and is exchanged in one step where the system can.
 """
 
 import errno
-import fcntl
 import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from embed_foundry import RetryableError, manifest
-from embed_foundry.errors import InputError
+from embed_foundry import FoundryError, RetryableError, manifest
+from embed_foundry.system_errors import NO_INODES, has_no_inodes, system_error
+
+from stages.common.contract import leftovers, lock
+from stages.common.contract.exchange import exchange
+from stages.common.contract.owner import require_dvc
 
 
 @contextmanager
@@ -38,7 +42,7 @@ def stage_output(
 
     Raises:
         IntegrityError: an input folder differs from its manifest.
-        RetryableError: another process is writing `out`, or the disk is too small or fills up.
+        RetryableError: another process is writing `out`, DVC has ended, or the disk is too small or fills up.
         InputError: `out` cannot be written.
     """
     digests = {name: manifest.verify(folder).digest for name, folder in inputs.items()}
@@ -57,33 +61,55 @@ def atomic_folder(out: Path, needs_bytes: int = 0) -> Iterator[Path]:
         needs_bytes: free disk space to require before the work starts.
 
     Raises:
-        RetryableError: another process is writing `out`, or the disk is too small or fills up.
+        RetryableError: another process is writing `out`, DVC has ended, or the disk is too small or fills up.
         InputError: `out` cannot be written.
     """
-    work, previous = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old.partial")
+    work, previous, lock_file = leftovers.name_work_paths(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(out.with_name(f".{out.name}.lock"), out):
-            _require_space(out.parent, needs_bytes)
-            # A killed run may have left these; the lock guarantees that nobody uses them.
-            _restore(previous, out)
-            shutil.rmtree(previous, ignore_errors=True)
-            shutil.rmtree(work, ignore_errors=True)
+        with lock.hold(lock_file, out):
+            leftovers.clear(out)
+            require_space(out.parent, needs_bytes)
             work.mkdir()
             try:
                 yield work
                 _sync_tree(work)
-                if out.exists():
-                    out.rename(previous)  # removing it in place would leave a broken folder meanwhile
-                work.rename(out)
+                require_dvc(out)
+                _replace(out, work, previous)
                 sync_folder(out.parent)
                 shutil.rmtree(previous, ignore_errors=True)
-            except BaseException:
+            except BaseException as error:
+                refused = _translate(error, out)  # before what fills the disk is removed
                 _restore(previous, out)
                 shutil.rmtree(work, ignore_errors=True)
+                if refused:
+                    raise refused from error
                 raise
     except OSError as error:
-        raise _translate(error, out) from error
+        raise (_translate(error, out) or error) from None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: whatever interrupts it, the file has its old bytes or all of the new ones.
+
+    Raises:
+        RetryableError: the disk is full.
+        InputError: the file cannot be written.
+    """
+    work = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            with work.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            work.replace(path)
+        except BaseException:  # Ctrl-C as well
+            with suppress(OSError):
+                work.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise (_translate(error, path) or error) from None
 
 
 def library_versions(libraries: Sequence[str]) -> dict[str, str]:
@@ -96,46 +122,48 @@ def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def require_space(folder: Path, needs_bytes: int) -> None:
+    """Refuse to begin what would fill the disk.
 
-
-@contextmanager
-def _lock(path: Path, out: Path) -> Iterator[None]:
-    """Hold an flock, which the kernel releases however its holder dies; the file's text names the holder."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RetryableError(
-                f"{out}: process {file.read().strip() or 'unknown'} is writing it. "
-                "Wait until it ends, or end it, then run the same command again."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _restore(previous: Path, out: Path) -> None:
-    """Undo the first of the two renames of a replacement."""
-    if previous.exists() and not out.exists():
-        previous.rename(out)
-
-
-def _require_space(folder: Path, needs_bytes: int) -> None:
+    Raises:
+        RetryableError: the folder's file system has less free space, or no inodes.
+    """
     free = shutil.disk_usage(folder).free
     if free < needs_bytes:
         raise RetryableError(
             f"{folder}: needs {needs_bytes / 1e6:.0f} MB of free disk, has {free / 1e6:.0f} MB. "
             "Free some, then run again."
         )
+    if has_no_inodes(folder):
+        raise RetryableError(f"{folder}: {NO_INODES}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut; some file systems (SMB, FUSE) have no such call and do without."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _replace(out: Path, work: Path, previous: Path) -> None:
+    """Put `work` in the place of `out`, which becomes `previous`; in one step where the system can."""
+    if out.exists():  # removing it in place would leave a broken folder meanwhile
+        if exchange(work, out):
+            work.rename(previous)
+            return
+        out.rename(previous)
+    work.rename(out)
+
+
+def _restore(previous: Path, out: Path) -> None:
+    """Undo the first of the two renames of a replacement without an exchange."""
+    if previous.exists() and not out.exists():
+        previous.rename(out)
 
 
 def _sync_tree(folder: Path) -> None:
@@ -146,10 +174,7 @@ def _sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _translate(error: OSError, out: Path) -> Exception:
-    path = error.filename or out
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return RetryableError(f"{path}: the disk is full; nothing was written. Free some space, then run again.")
-    if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-        return InputError(f"{path}: cannot be written ({error.strerror}). Make it writable, then run again.")
-    return error
+def _translate(error: BaseException, out: Path) -> FoundryError | None:
+    """Return what the system refused while `out` was written, named as users see it; None if it refused nothing."""
+    refused = system_error(error, out) if isinstance(error, Exception) else None
+    return refused and type(refused)(str(refused).replace(f".{out.name}.partial", out.name))

@@ -4,13 +4,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from embed_foundry.exits import exit_code
 
+from stages.common.contract.dvc_cache import trust_links
+from stages.common.contract.leftovers import sweep
+from stages.common.contract.owner import stop_with_dvc
+
 
 def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
-    """Run a stage's main body and exit with the documented code; SIGTERM cleans up like Ctrl-C.
+    """Run a stage's main body and exit with the documented code.
+
+    SIGTERM, a closed terminal and the end of DVC clean up like Ctrl-C.
 
     Args:
         run: the stage's main body; what it returns is ignored.
@@ -19,11 +26,18 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    # mteb makes this folder when it is imported; by default in the home folder, which may be read-only.
+    os.environ.setdefault("MTEB_CACHE", str(Path(".cache", "mteb").absolute()))
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # libraries' bars fill a log; ours write plain lines
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _interrupt)
+    stop_with_dvc()
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)
+    trust_links()
+    sweep(Path())
 
     def body() -> None:
         run()

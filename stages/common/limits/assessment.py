@@ -34,6 +34,7 @@ class Assessment:
 
     Attributes:
         evidence: what was measured.
+        tasks: task -> its type, of every task that some variant was measured on.
         floor: task -> main score of random token vectors.
         retention: its scores over the baseline's.
         space_id: its vector space, as confirmed by mixed indexes.
@@ -44,13 +45,14 @@ class Assessment:
     """
 
     evidence: VariantEvidence
+    tasks: Mapping[str, str]
     floor: Mapping[str, float]
     retention: Retention
     space_id: str
     alone: list[str]
-    prompt_mismatch: str = ""
-    unenforced: str = ""
-    crowded: bool = False
+    prompt_mismatch: str
+    unenforced: str
+    crowded: bool
 
     @property
     def errors(self) -> dict[str, str]:

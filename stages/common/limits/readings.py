@@ -81,10 +81,13 @@ def read_latency(figure: Callable[[VariantLatency], float]) -> Reader:
 
 
 def read_retention(variant: Assessment, baseline: Assessment, task_type: str) -> Iterator[Reading]:
-    """Yield the ratio of scores of every task of a type: at the full dimension; for Retrieval, at every one scored."""
+    """Yield the ratio of scores of every task of a type: at the full dimension; for Retrieval, at every shorter one.
+
+    Those are the dimensions that the variant declares, and all that it or the baseline was scored at.
+    """
     full = variant.evidence.variant.dimensions
-    scored = {*variant.evidence.dimensions, *baseline.evidence.dimensions}
-    shorter = sorted((dimensions for dimensions in scored if dimensions < full), reverse=True)
+    lengths = {*variant.evidence.shorter, *baseline.evidence.dimensions}
+    shorter = sorted((dimensions for dimensions in lengths if dimensions < full), reverse=True)
     for task in _tasks(baseline, task_type):
         for dimensions in [full, *(shorter if task_type == AT_EVERY_DIMENSION else [])]:
             bounds = variant.retention.get(dimensions, {}).get(task)
@@ -99,7 +102,8 @@ def read_lead(variant: Assessment, baseline: Assessment, task_type: str) -> Iter
         score, reference = variant.evidence.score(task), baseline.evidence.score(task)
         floor = variant.floor.get(task)
         if score is None or reference is None:
-            yield Reading(task, None, "not measured, it has no score")
+            whose = "it" if score is None else "the baseline"
+            yield Reading(task, None, f"not measured, {whose} has no score")
         elif floor is None:
             yield Reading(task, None, "not measured, floor.json has no score of random token vectors")
         elif not reference.main_score > floor:
@@ -148,7 +152,13 @@ def _read_speedup(variant: Assessment, on: str, timing: LengthLatency | BatchLat
 
 
 def _tasks(baseline: Assessment, task_type: str) -> list[str]:
-    return sorted(task for task, score in baseline.evidence.full_scores.items() if score.type == task_type)
+    """Return the tasks of a type that anything was measured on: one that the baseline lacks is missed, not left out.
+
+    None if quality of the baseline failed as a whole: `_without_tasks` says so once.
+    """
+    if "quality" in baseline.evidence.errors:
+        return []
+    return sorted(task for task, of_type in baseline.tasks.items() if of_type == task_type)
 
 
 def _without_tasks(baseline: Assessment, task_type: str) -> Iterator[Reading]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from embed_foundry import IntegrityError, manifest
+from embed_foundry.system_errors import retryable_error
 from pydantic import BaseModel, ConfigDict, RootModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 Value = TypeVar("Value")
@@ -27,7 +28,9 @@ class JsonFile:
         try:
             return cls.model_validate_json(path.read_bytes(), strict=True)  # a number in quotes is no number
         except OSError as error:
-            raise IntegrityError(f"{path}: cannot be read ({error.strerror}). {step}") from None
+            raise retryable_error(error, path) or IntegrityError(
+                f"{path}: cannot be read ({error.strerror}). {step}"
+            ) from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"

@@ -61,6 +61,12 @@ class VariantEvidence:
         """Return the dimensions that it was scored at, descending; empty if quality failed."""
         return [] if isinstance(self.scores, Failure) else sorted(self.scores.root, reverse=True)
 
+    @property
+    def shorter(self) -> list[int]:
+        """Return the dimensions of truncated vectors that it declares or was scored at, descending."""
+        lengths = {*self.variant.matryoshka, *self.dimensions}
+        return sorted((length for length in lengths if length < self.variant.dimensions), reverse=True)
+
     def score(self, task: str, dimensions: int | None = None) -> TaskScore | None:
         """Return the score of one task at a dimension (None: the full one); None if it was not measured."""
         if isinstance(self.scores, Failure):
@@ -85,6 +91,11 @@ class Evidence:
     compatibility: Compatibility
     truncated: TruncatedScores
     latency: LatencyReport
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Return task -> its type, of every task that some variant was measured on."""
+        return {task: score.type for variant in self.variants.values() for task, score in variant.full_scores.items()}
 
     @classmethod
     def load(cls, folders: Mapping[str, Path], quality: Path, latency: Path) -> "Evidence":

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from embed_foundry.errors import InputError
 
-from stages.common.sources import aws, rows
+from stages.common.sources import aws, documents, rows
+from stages.common.sources.sentences import measure_width, split_into_sentences
 
 WIKIPEDIA = "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-# In characters: shorter sentences name nothing, longer ones are lists.
+# In characters, of a user's texts in columns: shorter sentences name nothing, longer ones are lists.
 SHORTEST, LONGEST = 25, 300
 SEED = 0
 
@@ -24,43 +25,74 @@ def sample_texts(file: Path | None, count: int) -> list[str]:
     """Return at most `count` different sentences, in a fixed order that mixes their sources.
 
     Args:
-        file: CSV, JSON lines or Parquet with a column `text`; None takes the packages' text.
+        file: CSV, JSON lines or Parquet with a column `text`, a document, or a folder of documents; None takes the
+            packages' text.
         count: sentences wanted.
 
     Raises:
-        InputError: the file is missing, unreadable, or has no such column, or no sentence in it.
+        InputError: the file is missing, unreadable, or has no such column, no text in it, or no sentence.
     """
     if file is not None:
-        if not (sentences := _sample(_read_column(file), count)):
-            raise InputError(f"{file}: has no sentence of {SHORTEST} to {LONGEST} characters. Choose other texts.")
+        if not (sentences := _sample(_select_sentences(_read_texts(file)), count)):
+            raise InputError(
+                f"{file}: has no sentence of {SHORTEST} to {LONGEST} characters (a Chinese, Japanese or Korean one "
+                "counts two). Choose other texts."
+            )
         return sentences
-    evaluated = _split_into_sentences(text for item in aws.load_operations() for text in (item.summary, item.details))
+    evaluated = _split_english(text for item in aws.load_operations() for text in (item.summary, item.details))
     third = count // 3
-    sentences = _sample(aws.load_parameter_texts(), third, evaluated) + _sample(_read_wikipedia(), count - third)
+    documented, general = _split_english(aws.load_parameter_texts()), _split_english(_read_wikipedia())
+    sentences = _sample(documented - evaluated, third) + _sample(general, count - third)
     random.Random(SEED).shuffle(sentences)  # noqa: S311 - an order, not a secret
     return sentences
 
 
-def _sample(paragraphs: Iterable[str], count: int, excluded: Set[str] = frozenset()) -> list[str]:
-    """Return a seeded sample of the sentences of paragraphs."""
-    sentences = sorted(_split_into_sentences(paragraphs) - excluded)
-    return random.Random(SEED).sample(sentences, min(count, len(sentences)))  # noqa: S311
+def _sample(sentences: Set[str], count: int) -> list[str]:
+    """Return a seeded sample of sentences."""
+    return random.Random(SEED).sample(sorted(sentences), min(count, len(sentences)))  # noqa: S311
 
 
-def _split_into_sentences(paragraphs: Iterable[str]) -> set[str]:
-    """Return the sentences of a usable length, white space normalised."""
+def _split_english(paragraphs: Iterable[str]) -> set[str]:
+    """Return the sentences of a usable length of the packages' text, white space normalised."""
     pieces = (piece for text in paragraphs for piece in aws.SENTENCE_END.split(" ".join(text.split())))
     return {piece for piece in pieces if SHORTEST <= len(piece) <= LONGEST}
+
+
+def _select_sentences(paragraphs: Iterable[str]) -> set[str]:
+    """Return the sentences of a usable length of a user's text in any script."""
+    pieces = (piece for text in paragraphs for piece in split_into_sentences(text))
+    return {piece for piece in pieces if SHORTEST <= measure_width(piece) <= LONGEST}
+
+
+def _read_texts(file: Path) -> Iterable[str]:
+    """Return a user's texts: a file's column `text`, or the prose of documents."""
+    if file.is_dir() or (file.is_file() and file.suffix.lower() in documents.READERS):
+        paths = documents.list_documents(file) if file.is_dir() else [file]
+        blocks = (block for path in paths for block in documents.read_document(path))
+        return (block.text for block in blocks if block.kind is documents.BlockKind.PROSE)
+    return _read_column(file)
 
 
 def _read_column(file: Path) -> list[str]:
     """Return the column `text` of a user's file, empty values left out."""
     if not file.is_file() or file.suffix not in rows.FORMATS:
-        raise InputError(f"{file}: no such file of texts; expected one of {', '.join(rows.FORMATS)}. Correct the path.")
+        formats = ", ".join([*rows.FORMATS, *documents.READERS])
+        raise InputError(f"{file}: no such file of texts; expected a folder or one of {formats}. Correct the path.")
     records = rows.read(file)
     if "text" not in records[0]:
         raise InputError(f"{file}: has columns {sorted(records[0])}, expected one named text. Rename it.")
-    return [str(record["text"]) for record in records if record.get("text")]
+    return [_check_text(file, number, record.get("text")) for number, record in enumerate(records, start=1)]
+
+
+def _check_text(file: Path, number: int, value: object) -> str:
+    """Return a row's text, "" if it has none."""
+    if not isinstance(value, str | None):
+        raise InputError(f"{file}, row {number}: text is {value!r:.60}, expected text. Correct it.")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{file}, row {number}: text has half a character: {value!r:.60}. Correct it.") from None
+    return value or ""
 
 
 def _read_wikipedia() -> Iterator[str]:

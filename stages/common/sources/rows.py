@@ -3,13 +3,18 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from embed_foundry.errors import InputError
 
 from stages.common.contract.tables import Row
+from stages.common.sources.text_encoding import read_text
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(path: Path) -> list[Row]:
@@ -24,24 +29,53 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def read_text(path: Path) -> str:
-    """Return a file's text.
+def require_text(path: Path, number: int, column: str, value: object) -> str:
+    """Return a value that is text.
+
+    Args:
+        path: its file.
+        number: of its row, from 1.
+        column: its name.
+        value: what the file holds there.
 
     Raises:
-        InputError: it is not UTF-8.
+        InputError: it is not text that a model can embed.
     """
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # Excel's byte order mark is not part of the first column's name
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    if fault := find_text_fault(value):
+        raise InputError(f"{path}, row {number}: {column} {fault}. Correct or remove it.")
+    return str(value)
+
+
+def find_text_fault(value: object) -> str | None:
+    """Return why a value is not text that a model can embed, as a verb and what follows; None if it is."""
+    if not isinstance(value, str):
+        return f"is {value!r:.60}, expected text"
+    if half := SURROGATE.search(value):
+        return f"holds half of a character ({half[0]!a} at {half.start() + 1}, a surrogate without its pair)"
+    if "\0" in value:
+        return f"holds a NUL character at {value.index(chr(0)) + 1}"
+    if not any(character.isprintable() and not character.isspace() for character in value):
+        return f"is {value!a:.60}, expected text"
+    return None
 
 
 def _read_csv(path: Path) -> list[Row]:
     csv.field_size_limit(sys.maxsize)  # documents are longer than the default
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
+        header, *records = [
+            fields for fields in csv.reader(io.StringIO(read_text(path), newline=""), strict=True) if fields
+        ] or [[]]
     except csv.Error as error:
         raise InputError(f"{path}: is not CSV ({error}). Export it again, or as jsonl.") from None
+    if repeated := [name for name in header if name and header.count(name) > 1]:
+        raise InputError(f"{path}: has two columns {repeated[0]!a}. Rename or remove one.")
+    for number, fields in enumerate(records, start=1):
+        if len(fields) > len(header):
+            raise InputError(
+                f"{path}, row {number}: has {len(fields)} fields, expected the header's {len(header)}. Quote texts "
+                "that hold commas."
+            )
+    return [dict(zip(header, fields + [None] * (len(header) - len(fields)), strict=True)) for fields in records]
 
 
 def _read_json_lines(path: Path) -> list[Row]:
@@ -49,8 +83,8 @@ def _read_json_lines(path: Path) -> list[Row]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line, object_pairs_hook=_read_pairs)
+            except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{path}, line {number}: is not JSON ({error}). Expected one object per line."
                 ) from None
@@ -60,14 +94,42 @@ def _read_json_lines(path: Path) -> list[Row]:
     return rows
 
 
+def _read_pairs(pairs: list[tuple[str, Any]]) -> Row:
+    """Return an object's fields; of two with one name, Python would keep the last."""
+    if len(fields := dict(pairs)) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!a} occurs twice")
+    return fields
+
+
 def _read_parquet(path: Path) -> list[Row]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
-        rows: list[Row] = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        if repeated := [name for name in table.column_names if table.column_names.count(name) > 1]:
+            raise InputError(f"{path}: has two columns {repeated[0]!a}. Rename or remove one.")
+        return _read_table(path, table)
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is not a Parquet file ({str(error)[:100]}). Export it again.") from None
+        raise InputError(
+            f"{path}: is not a Parquet file ({' '.join(str(error).split())[:100]}). Export it again."
+        ) from None
+
+
+def _read_table(path: Path, table: Any) -> list[Row]:  # noqa: ANN401 - pyarrow has no types
+    try:
+        rows: list[Row] = table.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(table.num_rows):
+            try:
+                table.slice(number, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}, row {number + 1}: is not UTF-8 ({error.reason} at byte {error.start} of a text). Export "
+                    "it again."
+                ) from None
+        raise
     return rows
 
 

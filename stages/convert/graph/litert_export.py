@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry.errors import InputError
+from embed_foundry.system_errors import retryable_error
 
 from stages.convert.conversion import first_line
 
@@ -40,7 +41,7 @@ def export_litert(module: "nn.Module", length: int, path: Path) -> None:
             exported = litert_torch.convert(module, sample_kwargs=inputs)
             exported.export(str(path))
         except Exception as error:  # torch.export, torch_xla and MLIR have errors of their own
-            raise InputError(
+            raise retryable_error(error, path) or InputError(
                 f"litert-torch cannot convert the model ({first_line(error)}). Leave tflite out of `variant`."
             ) from error
     path.chmod(0o644)

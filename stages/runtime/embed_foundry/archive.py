@@ -4,6 +4,8 @@ No compression: weights hardly shrink, and a compressor's output changes with it
 in sorted order; no time, owner, mode or folder of the packing host enters.
 """
 
+import contextlib
+import errno
 import shutil
 import tarfile
 from dataclasses import replace
@@ -11,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from . import manifest, signature
 from .bundle import Bundle
-from .errors import InputError, IntegrityError, RetryableError
+from .contract import NAME
+from .errors import FoundryError, InputError, IntegrityError, RetryableError
 from .signer import PROVENANCE, SIGNATURE, Signer
 
 MODE = 0o644  # of every file in a tar
@@ -26,12 +29,12 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
 
     Raises:
         InputError: the tar cannot be written.
+        RetryableError: too little free disk.
     """
     target = out or Path(f"{bundle.name}.tar")
     signature_folder = signature.folder_of(bundle.folder)
-    files = {
-        f"{bundle.name}/{name}": bundle.folder / name for name in (*manifest.files_of(bundle.folder), manifest.NAME)
-    }
+    names = (*manifest.read(bundle.folder).files, manifest.NAME)  # litter in the folder is no part of the bundle
+    files = {f"{bundle.name}/{name}": bundle.folder / name for name in names}
     for name in (SIGNATURE, PROVENANCE):
         if (signature_folder / name).is_file():
             files[f"{signature.folder_name(bundle.name)}/{name}"] = signature_folder / name
@@ -45,9 +48,12 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
                     tar.addfile(member, file)
         work.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}). Choose another place with --out.") from None
+        raise _translate(
+            error, f"{target}: cannot be written ({error.strerror}). Choose another place with --out."
+        ) from None
     finally:
-        work.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be written has none
+            work.unlink(missing_ok=True)
     return target
 
 
@@ -60,14 +66,19 @@ def unpack(archive: Path, into: Path, signer: Signer | None = None) -> Bundle:
         signer: who must have signed it; None checks no signature.
 
     Raises:
-        InputError: not a readable tar, or the bundle's folder exists.
+        InputError: not a readable tar, or the bundle's folder exists or cannot be written.
         IntegrityError: a member is not a plain file inside the bundle, or the bundle does not verify.
         RetryableError: too little free disk.
     """
     work = into / f".{archive.name}.partial"
     shutil.rmtree(work, ignore_errors=True)
     try:
-        into.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise _translate(
+            error, f"{into}: cannot be written ({error.strerror}). Choose another folder with --into."
+        ) from None
+    try:
         unpacked = _extract(archive, work)
         bundle = Bundle.load(unpacked, signer)
         # The signature is moved first, so that a bundle that is in place is complete.
@@ -102,9 +113,16 @@ def _extract(archive: Path, work: Path) -> Path:
                     raise IntegrityError(f"{archive}: {member.name} has no content. Get the archive again.")
                 with source, path.open("xb") as file:
                     shutil.copyfileobj(source, file)
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(f"{archive}: cannot be unpacked as a tar ({error}). Get it again.") from None
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
+        raise _translate(error, f"{archive}: cannot be unpacked as a tar ({error}). Get it again.") from None
     return work / bundle
+
+
+def _translate(error: Exception, otherwise: str) -> FoundryError:
+    """Return the error for a full disk, or else an InputError with the message `otherwise`."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return RetryableError(f"{error.filename or 'the disk'}: no space is left. Free some, then run again.")
+    return InputError(otherwise)
 
 
 def _require_bundle(archive: Path, members: list[tarfile.TarInfo]) -> str:
@@ -112,19 +130,30 @@ def _require_bundle(archive: Path, members: list[tarfile.TarInfo]) -> str:
 
     These are links, devices, sparse files, names outside the bundle and its signature, and repeated names.
     """
-    folders = {PurePosixPath(member.name).parts[0] for member in members if member.name.strip("/.")}
-    bundle = min(folders, default="")
-    allowed = ((bundle,), (signature.folder_name(bundle),))
-    names: set[str] = set()
-    for member in members:
-        path = PurePosixPath(member.name)
-        plain = member.isreg() and not member.issparse()
-        inside = not path.is_absolute() and ".." not in path.parts and path.as_posix() == member.name
-        if not plain or not inside or member.name in names or path.parts[:1] not in allowed:
-            raise IntegrityError(
-                f"{archive}: {member.name!r} is not a plain file of one bundle; nothing was unpacked. Do not use it."
-            )
-        names.add(member.name)
-    if not names:
+    if not members:
         raise IntegrityError(f"{archive}: is empty. Get it again.")
+    # Before the bundle's folder is known, so that a name that leaves it cannot stand for it.
+    for member in members:
+        if not member.isreg() or member.issparse() or not _is_inside(member.name):
+            raise _refuse(archive, member)
+    folders = [PurePosixPath(member.name).parts[0] for member in members]
+    described = [folder for folder, member in zip(folders, members, strict=True) if member.name == f"{folder}/{NAME}"]
+    bundle = min(described or folders)
+    names: set[str] = set()
+    for folder, member in zip(folders, members, strict=True):
+        if folder not in (bundle, signature.folder_name(bundle)) or member.name in names:
+            raise _refuse(archive, member)
+        names.add(member.name)
     return bundle
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a member's name is a file in a folder, as `pack` writes names: no `..`, no `.`, not absolute."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name and len(path.parts) > 1
+
+
+def _refuse(archive: Path, member: tarfile.TarInfo) -> IntegrityError:
+    return IntegrityError(
+        f"{archive}: {member.name!r} is not a plain file of one bundle; nothing was unpacked. Do not use it."
+    )

@@ -1,6 +1,5 @@
 """A release bundle: verify it, choose a variant, prove that it still encodes as it did at release, encode."""
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from .encoder import Encoder, open_variant
 from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError
 from .manifest import JsonObject
+from .replaced import read_whole
 from .signer import Signer, make_signer
 
 PROBES = "probes/probes.json"
@@ -46,16 +46,26 @@ class Bundle:
             signer: who must have signed the bundle, a `Key` or an `Identity`; None checks no signature.
 
         Raises:
-            InputError: the folder does not exist, or the signer's key or trust cannot be used.
+            InputError: the folder does not exist, is one above, or has a path that is not UTF-8; or the signer's key or
+                trust cannot be used.
             IntegrityError: a file is missing, added or changed; the bundle is unsigned or signed by somebody else; its
                 parts are about different releases; it needs another runtime version.
+            RetryableError: another process keeps changing the folder.
         """
         if folder.is_file():
             raise InputError(f"{folder}: is a file. Unpack it first: embed-foundry unpack {folder}")
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected a release bundle. Build one with `make`.")
+        if any("\udc80" <= letter <= "\udcff" for letter in str(folder)):  # how Python holds bytes of no encoding
+            raise InputError(f"{folder}: is not UTF-8, and the libraries take no other path. Rename the folder.")
+        if not (folder / manifest.NAME).exists() and (nested := _find_nested(folder)):
+            raise InputError(f"{folder}: is no release, but holds {', '.join(map(str, nested))}. Open that folder.")
+        return read_whole(folder, lambda: cls._load(folder, signer))
+
+    @classmethod
+    def _load(cls, folder: Path, signer: Signer | None) -> "Bundle":
         body = manifest.verify(folder)
-        provenance = signature.verify(folder, signer) if signer else None
+        provenance = signature.verify(folder, signer, body=body) if signer else None
         terms = Contract.load(folder)
         contract.require_consistent(folder, terms, body.hashes)
         return cls(folder, terms, body.digest, provenance)
@@ -122,11 +132,26 @@ class Bundle:
             IntegrityError: see `selftest.run`.
         """
         try:
+            from safetensors import SafetensorError
             from safetensors.numpy import load_file
         except ImportError as error:  # opening a variant by itself may need less than a bundle
             raise InputError(f"the self-test needs safetensors ({error}). Next: pip install safetensors") from None
-        probes = json.loads((self.folder / PROBES).read_text(encoding="utf-8"))
-        return selftest.run(encoder, probes, load_file(self.folder / GOLDEN)[encoder.variant.name])
+        try:
+            golden = load_file(self.folder / GOLDEN)
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(
+                f"{self.folder / GOLDEN}: safetensors cannot load it ({error}). {contract.REFUSAL}"
+            ) from None
+        if encoder.variant.name not in golden:
+            raise IntegrityError(
+                f"{self.folder / GOLDEN}: has no vectors of {encoder.variant.name}. {contract.REFUSAL}"
+            )
+        return selftest.run(encoder, selftest.read_probes(self.folder / PROBES), golden[encoder.variant.name])
+
+
+def _find_nested(folder: Path) -> list[Path]:
+    """Return the releases in a folder's folders, or in a repository of the hub's cache."""
+    return sorted(path.parent for pattern in ("*", "snapshots/*") for path in folder.glob(f"{pattern}/{contract.NAME}"))
 
 
 def open_bundle(
@@ -150,4 +175,4 @@ def open_bundle(
         trust: the ClientTrustConfig (JSON) of a Sigstore instance other than the public one.
     """
     signer = make_signer(Path(key) if key else None, identity, issuer, Path(trust) if trust else None)
-    return Bundle.load(Path(path), signer).open(variant, threads)
+    return read_whole(Path(path), lambda: Bundle.load(Path(path), signer).open(variant, threads))

@@ -4,7 +4,6 @@ import argparse
 import importlib.metadata
 import io
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +30,9 @@ def main(argv: list[str] | None = None) -> None:
             continue  # the wheel alone, or beside a foreign package `stages`: the build's commands are in a clone
         add_commands(commands)
     args = parser.parse_args(argv)
-    try:
-        code = exit_code(lambda: args.run(args))
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader stopped early, as `head` does; nothing may be flushed to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141  # what shells report of a program that SIGPIPE ended
-    sys.exit(code)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path's name may hold what the output's encoding cannot
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(exit_code(lambda: args.run(args)))
 
 
 def add_bundle_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,7 +49,7 @@ def add_bundle_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser = add("explain", "show which variant is opened on this host, and why", explain)
     parser.add_argument("bundle", type=Path)
     add_environment(parser)
-    parser = add("encode", "encode the lines of standard input, one JSON array each", encode)
+    parser = add("encode", "encode the lines of standard input (UTF-8), one JSON array each", encode)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--variant", help="default: the bundle's own choice")
     parser.add_argument("--prompt", help="name of a prompt, e.g. query")
@@ -98,20 +93,28 @@ def signer_of(args: argparse.Namespace) -> Signer | None:
 
 def verify(args: argparse.Namespace) -> None:
     """Check the whole bundle; print a line for each variant's self-test, and who signed it."""
+    from .replaced import read_whole
+
+    signer = signer_of(args)
+    print("\n".join(read_whole(args.bundle, lambda: _verify(args.bundle, signer))))
+
+
+def _verify(folder: Path, signer: Signer | None) -> list[str]:
+    """Return the lines that `verify` prints of an intact bundle."""
     from . import signature
     from .bundle import Bundle
     from .environment import Environment
 
-    signer = signer_of(args)
-    bundle = Bundle.load(args.bundle, signer)
+    bundle = Bundle.load(folder, signer)
     libraries = Environment.detect().libraries
+    lines = []
     for name in bundle.order:
         if bundle.contract.variants[name].kind in libraries:
-            print(f"{name:<20} self-test cosine {bundle.self_test(bundle.open(name)):.6f}")
+            lines.append(f"{name:<20} self-test cosine {bundle.self_test(bundle.open(name)):.6f}")
         else:
-            print(f"{name:<20} not self-tested: the library for its kind is not installed")
-    print(signature.describe(bundle.folder, bundle.provenance, signer))
-    print(f"{args.bundle}: verified, digest {bundle.digest}")
+            lines.append(f"{name:<20} not self-tested: the library for its kind is not installed")
+    lines.append(signature.describe(bundle.folder, bundle.provenance, signer))
+    return [*lines, f"{folder}: verified, digest {bundle.digest}"]
 
 
 def explain(args: argparse.Namespace) -> None:
@@ -132,10 +135,9 @@ def explain(args: argparse.Namespace) -> None:
 def encode(args: argparse.Namespace) -> None:
     """Print the vector of each line of standard input as one JSON array."""
     from .bundle import open_bundle
+    from .text_lines import read_lines
 
-    # UTF-8 whatever the locale says; invalid bytes become lone surrogates, which the encoder refuses by line.
-    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
-    texts = [line.rstrip("\n") for line in lines]
+    texts = read_lines(sys.stdin)
     signer = {"key": args.key, "identity": args.identity, "issuer": args.issuer, "trust": args.trust}
     encoder = open_bundle(args.bundle, args.variant, **signer)
     for row in encoder.encode(texts, prompt=args.prompt, dimensions=args.dimensions):

@@ -113,7 +113,7 @@ class Contract:
         schema = raw.get("schema")
         if schema != SCHEMA:
             raise IntegrityError(
-                f"{path}: has schema {schema}, this runtime reads {SCHEMA}. "
+                f"{path}: has schema {schema!a:.60}, this runtime reads {SCHEMA}. "
                 "Install the wheel in the bundle's runtime/ folder."
             )
         try:
@@ -168,17 +168,45 @@ def require_consistent(folder: Path, contract: Contract, hashes: Mapping[str, st
     Raises:
         IntegrityError: a part is of another variant, model or verdict; the message names it.
     """
+    try:
+        _require_parts(folder, contract, hashes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(
+            f"{folder}: {VERDICT}, {CATALOG} or {BOM} is not what a build writes ({type(error).__name__} {error}). "
+            f"{REFUSAL}"
+        ) from None
+
+
+def _require_parts(folder: Path, contract: Contract, hashes: Mapping[str, str]) -> None:
     _require_equal(folder, "content", digest_content(hashes), contract.content)
     for name, shipped in contract.variants.items():
         variant = folder / "variants" / name
-        _require_equal(variant, "digest", manifest.read(variant).digest, shipped.digest)
-    _require_verdict(folder, contract)
+        _require_equal(variant, "digest", _read_part(folder, f"variants/{name}", hashes).digest, shipped.digest)
+    _require_verdict(folder, contract, hashes)
     _require_materials(folder / BOM, hashes)
 
 
-def _require_verdict(folder: Path, contract: Contract) -> None:
+def _read_part(folder: Path, name: str, hashes: Mapping[str, str]) -> manifest.Manifest:
+    """Return the manifest of a folder in a bundle after checking that it lists exactly what the bundle's own does.
+
+    The files were hashed once, for the bundle's manifest, and are not read again.
+    """
+    part = manifest.read(folder / name)
+    prefix = f"{name}/"
+    actual = {file.removeprefix(prefix): digest for file, digest in hashes.items() if file.startswith(prefix)}
+    actual.pop(manifest.NAME, None)
+    for file in sorted(actual.keys() | part.files.keys()):
+        if actual.get(file) != part.hashes.get(file):
+            raise IntegrityError(
+                f"{folder / name / file}: differs from what {folder / name / manifest.NAME} lists. {REFUSAL} Get it "
+                "again from where it was published."
+            )
+    return part
+
+
+def _require_verdict(folder: Path, contract: Contract, hashes: Mapping[str, str]) -> None:
     """Check that verdict and catalog are about these variants, and that the verdict passed them."""
-    path, verdict, catalog = folder / VERDICT, _read(folder / VERDICT), manifest.verify(folder / CATALOG)
+    path, verdict, catalog = folder / VERDICT, _read(folder / VERDICT), _read_part(folder, CATALOG, hashes)
     digests = _read(folder / CATALOG / "catalog.json")
     _require_equal(path, "catalog", verdict.get("catalog"), catalog.digest)
     _require_equal(path, "target", verdict.get("target"), contract.target)
@@ -207,6 +235,11 @@ def _read(path: Path) -> JsonObject:
 def _require_equal(path: Path, what: str, actual: object, expected: object) -> None:
     if actual != expected:
         raise IntegrityError(
-            f"{path}: {what} is {str(actual)[:80]}, {NAME} says {str(expected)[:80]}; it is about another release. "
+            f"{path}: {what} is {_shorten(actual)}, {NAME} says {_shorten(expected)}; it is about another release. "
             f"{REFUSAL} Get it again from where it was published."
         )
+
+
+def _shorten(value: object) -> str:
+    """Return the beginning of a value, on one line."""
+    return " ".join(str(value)[:80].split())

@@ -17,6 +17,8 @@ from .kinds import KINDS
 from .variant import Variant
 
 Vectors = NDArray[np.float32]
+# Characters of a text that an error shows.
+SHOWN = 60
 
 
 class TruncationWarning(UserWarning):
@@ -128,16 +130,20 @@ class Encoder(ABC):
             raise InputError(f"batch_size {batch_size} is out of range: at least 1.")
         if not rows.texts:
             return np.zeros((0, width), dtype=np.float32)
-        return truncate(self._vectors(rows, batch_size or self.default_batch), width)
+        return truncate(self._vectors(rows, batch_size or self.default_batch), width, rows.texts)
 
     def limit_tokens(self, max_tokens: int) -> None:
         """Truncate texts to fewer tokens than the variant takes; call it before threads share the encoder.
 
         Raises:
-            InputError: more tokens than the variant takes, or none.
+            InputError: more tokens than the variant takes, or no more than the special ones, which go into every text.
         """
-        if not 0 < max_tokens <= self.variant.max_tokens:
-            raise InputError(f"max_tokens {max_tokens} is out of range: 1 to {self.variant.max_tokens}.")
+        special = self._count([""])[0]
+        if not special < max_tokens <= self.variant.max_tokens:
+            raise InputError(
+                f"max_tokens {max_tokens} is out of range for {self.variant.name}, which adds {special} special tokens "
+                f"to a text: {special + 1} to {self.variant.max_tokens}."
+            )
         self.variant = replace(self.variant, max_tokens=max_tokens)
 
     def count_tokens(self, texts: Sequence[str], *, prompt: str | None = None) -> list[int]:
@@ -258,10 +264,11 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     return encoder
 
 
-def truncate(vectors: Vectors, dimensions: int) -> Vectors:
+def truncate(vectors: Vectors, dimensions: int, texts: Sequence[str]) -> Vectors:
     """Return vectors truncated to their first `dimensions` and renormalised: [n, d] -> [n, dimensions], float32.
 
-    Matryoshka truncation as in Kusupati et al. 2022 (arXiv:2205.13147); norms are taken in float64.
+    Matryoshka truncation as in Kusupati et al. 2022 (arXiv:2205.13147); norms are taken in float64. `texts` name
+    the first bad vector in an error.
 
     Raises:
         IntegrityError: a vector is not finite or has length zero; a zero norm never becomes NaN.
@@ -270,9 +277,10 @@ def truncate(vectors: Vectors, dimensions: int) -> Vectors:
     norms = np.linalg.norm(part, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
     if bad.size:
+        first = int(bad[0])
         raise IntegrityError(
-            f"{bad.size} of {len(vectors)} vectors are not finite or have no length (first: row {bad[0]}). "
-            "Do not ship this variant; its precision may overflow on this hardware."
+            f"{bad.size} of {len(vectors)} vectors are not finite or have no length, first that of text {first}, "
+            f"{texts[first][:SHOWN]!r}. Do not ship this variant; its precision may overflow on this hardware."
         )
     unit: Vectors = (part / norms).astype(np.float32)
     return unit

@@ -3,12 +3,24 @@
 A message says three things: what happened, what was expected, and what to do next.
 """
 
+import re
+
+# What steers a terminal, reorders what is read, ends a line for some programs, or is no character. Not \n and \t, nor
+# U+DC80 to U+DCFF, by which Python names the bytes of a path that is not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff\ufeff]")
+
 
 class FoundryError(Exception):
-    """Base of all expected errors: `code` becomes the process exit code, `summary` explains it in help texts."""
+    """Base of all expected errors: `code` becomes the process exit code, `summary` explains it in help texts.
+
+    Messages quote what files hold; characters in it that a terminal does not show are written as escapes.
+    """
 
     code = 1
     summary = "unexpected"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], message))
 
 
 class InputError(FoundryError):

@@ -6,14 +6,16 @@ named. It holds no time, host or absolute path: the same content gives the same 
 
 import hashlib
 import json
-import os
-import stat
+import shlex
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import IntegrityError
+from .file_check import LINE_ENDS, describe_pointer, open_regular, require_bytes
+from .listing import list_files
 
 NAME = "manifest.json"
 SCHEMA = 1
@@ -90,7 +92,7 @@ def read_object(path: Path, next_step: str) -> JsonObject:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: not readable as JSON ({error}). {next_step}") from None
     if not isinstance(value, dict):
         raise IntegrityError(f"{path}: expected an object, found a {type(value).__name__}. {next_step}")
@@ -98,20 +100,13 @@ def read_object(path: Path, next_step: str) -> JsonObject:
 
 
 def files_of(folder: Path) -> list[str]:
-    """Return the relative POSIX names of all files under a folder, sorted, without its own manifest.
+    """Return the relative POSIX names of the files that count under a folder, sorted, without its own manifest.
 
     Raises:
-        IntegrityError: the folder holds a link, socket, FIFO or device.
+        InputError: the folder cannot be read.
+        IntegrityError: see `listing.list_files`.
     """
-    names = []
-    for root, directories, files in os.walk(folder):
-        for name in [*directories, *files]:
-            path = Path(root, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise IntegrityError(f"{path}: is not a regular file; artifacts hold regular files only. Remove it.")
-        names += [Path(root, name).relative_to(folder).as_posix() for name in files]
-    return sorted(name for name in names if name != NAME)
+    return [name for name in list_files(folder) if name != NAME]
 
 
 def write(folder: Path, fields: Mapping[str, object]) -> str:
@@ -120,11 +115,18 @@ def write(folder: Path, fields: Mapping[str, object]) -> str:
     Args:
         folder: the finished folder.
         fields: what else to record: stage, parameters, input digests, library versions; JSON values.
+
+    Raises:
+        IntegrityError: the folder holds something that is no regular file.
     """
     body: JsonObject = {"schema": SCHEMA, **fields}
-    body["files"] = {
-        name: {"sha256": sha256(folder / name), "size": (folder / name).stat().st_size} for name in files_of(folder)
-    }
+    names = files_of(folder)
+    for name in names:
+        if (folder / name).is_symlink():
+            raise IntegrityError(
+                f"{folder / name}: is not a regular file; artifacts hold regular files only. Remove it."
+            )
+    body["files"] = {name: {"sha256": sha256(folder / name), "size": (folder / name).stat().st_size} for name in names}
     body["digest"] = hashlib.sha256(canonical(body)).hexdigest()
     (folder / NAME).write_bytes(canonical(body))
     return str(body["digest"])
@@ -134,24 +136,31 @@ def read(folder: Path) -> Manifest:
     """Return the manifest of a folder after checking the manifest's own digest, without reading the other files.
 
     Raises:
-        IntegrityError: the manifest is missing, unreadable, of another schema, or differs from its own digest.
+        InputError: the manifest cannot be read.
+        IntegrityError: the manifest is missing, damaged, of another schema, or differs from its own digest.
     """
     path = folder / NAME
     if not path.is_file():
         raise IntegrityError(f"{path}: missing, so nothing in {folder} can be trusted. {_next_step(folder)}")
-    raw = path.read_bytes()
+    with open_regular(path, _next_step(folder)) as file:
+        raw = file.read()
     try:
         body: JsonObject = json.loads(raw)
         digest = body.pop("digest")
         # A number too large for a float and a lone surrogate can be read from JSON, but not be written to it.
-        intact = hashlib.sha256(canonical(body)).hexdigest() == digest and canonical(body | {"digest": digest}) == raw
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{path}: not a readable manifest ({error}). {_next_step(folder)}") from None
-    if not intact:
+        intact = hashlib.sha256(canonical(body)).hexdigest() == digest
+        fits = canonical(body | {"digest": digest}) == raw
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        fault = describe_pointer(raw[:100]) or f"not a readable manifest ({error}). {_next_step(folder)}"
+        raise IntegrityError(f"{path}: {fault}") from None
+    if intact and not fits and canonical(body | {"digest": digest}) == raw.replace(b"\r\n", b"\n"):
+        raise IntegrityError(f"{path}: {LINE_ENDS}")
+    if not (intact and fits):
         raise IntegrityError(f"{path}: changed since it was written (own digest differs). {_next_step(folder)}")
     if body.get("schema") != SCHEMA:
         raise IntegrityError(
-            f"{path}: has manifest schema {body.get('schema')}, this version reads {SCHEMA}. Use the one that wrote it."
+            f"{path}: has manifest schema {body.get('schema')!a:.60}, this version reads {SCHEMA}. "
+            "Use the one that wrote it."
         )
     try:
         return parse(body | {"digest": digest})
@@ -172,32 +181,53 @@ def parse(body: JsonObject) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every file of a folder against its manifest and return the manifest.
+    """Check every file of a folder against its manifest, reading each once in blocks, and return the manifest.
 
     Raises:
-        IntegrityError: a file is missing, added, resized or changed; the message names it and the stage to re-run.
+        InputError: a file cannot be read.
+        IntegrityError: a file is missing, added, resized or changed; the message names it and the next step.
     """
     body = read(folder)
     present = set(files_of(folder))
     next_step = _next_step(folder, body.stage)
-    for name in sorted(present - set(body.files)):
-        raise IntegrityError(f"{folder / name}: not listed in the manifest, so it was added later. {next_step}")
+    added, missing = sorted(present - set(body.files)), sorted(set(body.files) - present)
+    if added:
+        raise IntegrityError(_describe_added(folder, body, added, missing))
+    if missing:
+        raise IntegrityError(f"{folder / missing[0]}: missing, the manifest lists it. {next_step}")
     for name, entry in sorted(body.files.items()):
-        path = folder / name
-        if name not in present:
-            raise IntegrityError(f"{path}: missing, the manifest lists it. {next_step}")
-        if path.stat().st_size != entry.size:
-            raise IntegrityError(
-                f"{path}: has {path.stat().st_size} bytes, the manifest says {entry.size}. {next_step}"
-            )
-        if (actual := sha256(path)) != entry.sha256:
-            raise IntegrityError(f"{path}: has sha256 {actual}, the manifest says {entry.sha256}. {next_step}")
+        require_bytes(folder / name, entry.sha256, entry.size, next_step)
     return body
+
+
+def _describe_added(folder: Path, body: Manifest, added: list[str], missing: list[str]) -> str:
+    """Return the message about files that a manifest does not list; `missing` are those that it does."""
+    renamed = {_fold(name): name for name in missing}
+    for name in added:
+        if original := renamed.get(_fold(name)):
+            return f"{folder / name}: is listed as {original}; a file system or a tool changed its name. Rename it."
+    fault = f"{folder / added[0]}: not listed in the manifest, so it was added later"
+    if missing:  # the folder is a mix, or the manifest another one's: nothing is to be removed from it
+        return f"{fault}, and {missing[0]} is missing. {_next_step(folder, body.stage)}"
+    paths = sorted({str(folder / _topmost(name, body.files)) for name in added})
+    return f"{fault}; a release opens without it. Next: {shlex.join(['rm', '-r', *paths])}"
+
+
+def _fold(name: str) -> str:
+    """Return a name as file systems compare it that know no case, or other forms of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _topmost(name: str, listed: Mapping[str, FileEntry]) -> str:
+    """Return the highest folder of an added file that holds no listed file, or the file itself."""
+    parts = name.split("/")
+    folders = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next((folder for folder in folders if not any(file.startswith(f"{folder}/") for file in listed)), name)
 
 
 def _next_step(folder: Path, stage: str = "") -> str:
     """Return the sentence that tells a user how to get the folder again, by its DVC stage where that is known."""
-    if not Path("dvc.yaml").exists():
+    if not Path("dvc.yaml").exists() or not folder.resolve().is_relative_to(Path.cwd()):
         return f"Do not use {folder}; fetch it again, or build it again with stage {stage or 'bundle'}."
     builder = f"Stage {stage}" if stage else "The stage that makes it"
     return f"{builder} must run again: embed-foundry repair, then dvc repro."

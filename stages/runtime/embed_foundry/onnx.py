@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .encoder import Vectors
 from .errors import IntegrityError
+from .system_errors import retryable_error
 from .tokenized import GraphEncoder
 
 OUTPUT = "sentence_embedding"
@@ -25,7 +26,9 @@ class OnnxEncoder(GraphEncoder):
         try:
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ort raises untyped pybind errors
-            raise IntegrityError(f"{path}: ONNX Runtime cannot load it ({error}). Build the variant again.") from None
+            raise retryable_error(error, path) or IntegrityError(
+                f"{path}: ONNX Runtime cannot load it ({error}). Build the variant again."
+            ) from None
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         outputs = [tensor.name for tensor in self.session.get_outputs()]
         if OUTPUT not in outputs:

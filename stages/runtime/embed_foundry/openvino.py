@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .encoder import Vectors
 from .errors import IntegrityError
+from .system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .variant import Variant
 
@@ -23,7 +24,6 @@ def prepare_for_threads() -> None:
     set-up, which needs that lock (openvino 2026.4, pybind11's npy_api).
     """
     _ = openvino.Tensor(openvino.Type.f32, openvino.Shape([1])).data
-
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class OpenvinoEncoder(GraphEncoder):
                 },
             )
         except Exception as error:  # openvino raises RuntimeError and its own untyped errors
-            raise IntegrityError(f"{path}: OpenVINO cannot load it ({error}). Build the variant again.") from None
+            raise retryable_error(error, path) or IntegrityError(
+                f"{path}: OpenVINO cannot load it ({error}). Build the variant again."
+            ) from None
         self.inputs = [tensor.any_name for tensor in compiled.inputs]
         outputs = [name for tensor in compiled.outputs for name in tensor.names]
         if OUTPUT not in outputs:

@@ -3,7 +3,9 @@
 `run` encodes the bundle's probes; `find_faults` judges the vectors, and is a pure function of them.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,24 @@ RANKING = 0.05
 COLLAPSE = 0.05
 # Most that what was encoded before may move a text's vector (L2).
 STATE = 1e-3
+
+
+def read_probes(path: Path) -> list[dict[str, str | None]]:
+    """Return a bundle's probes: text and prompt of each, at least one.
+
+    Raises:
+        IntegrityError: the file holds something else.
+    """
+    try:
+        probes = json.loads(path.read_text(encoding="utf-8"))
+        fits = bool(probes) and all(
+            isinstance(probe["text"], str) and isinstance(probe["prompt"], str | None) for probe in probes
+        )
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise IntegrityError(f"{path}: expected a list of texts with their prompts. Do not use this bundle.")
+    return list(probes)
 
 
 def run(encoder: Encoder, probes: Sequence[Mapping[str, str | None]], golden: Vectors) -> float:

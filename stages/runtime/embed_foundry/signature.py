@@ -7,11 +7,12 @@ signed again.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import manifest
 from .errors import IntegrityError
-from .manifest import JsonObject
+from .manifest import JsonObject, Manifest
 from .signer import PROVENANCE, SIGNATURE, Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -30,13 +31,14 @@ def folder_name(bundle: str) -> str:
     return f"{bundle}.signature"
 
 
-def verify(bundle: Path, signer: Signer, folder: Path | None = None) -> JsonObject:
+def verify(bundle: Path, signer: Signer, folder: Path | None = None, body: Manifest | None = None) -> JsonObject:
     """Check a bundle's signature and provenance and return the provenance's statement; loads nothing of the bundle.
 
     Args:
-        bundle: the bundle; its manifest must have been verified.
+        bundle: the bundle.
         signer: who must have signed it.
         folder: the signature's folder; None is the one beside the bundle.
+        body: what `manifest.verify` has just returned of the bundle; None verifies it here.
 
     Raises:
         InputError: see the signer's `check`.
@@ -49,10 +51,21 @@ def verify(bundle: Path, signer: Signer, folder: Path | None = None) -> JsonObje
                 f"{bundle}: is unsigned, {folder / name} is missing. Get it from where the bundle was published, "
                 "or, if you trust where you got the bundle, open it without a signature check."
             )
-    payload_type, payload = signer.check(bundle, folder)
+    hashes = list_signed(bundle, body or manifest.verify(bundle))
+    payload_type, payload = signer.check(bundle, folder, hashes)
     statement = _parse_statement(folder / PROVENANCE, payload_type, payload)
-    _require_subject(folder / PROVENANCE, statement, bundle)
+    _require_subject(folder / PROVENANCE, statement, bundle, hashes)
     return statement
+
+
+def list_signed(bundle: Path, body: Manifest) -> dict[str, str]:
+    """Return what a signature is about: name -> SHA-256 of every file of a bundle, its manifest included.
+
+    Args:
+        bundle: the bundle.
+        body: its manifest, as `manifest.verify` returned it; files that it does not list are no part of the bundle.
+    """
+    return body.hashes | {manifest.NAME: manifest.sha256(bundle / manifest.NAME)}
 
 
 def describe(bundle: Path, statement: JsonObject | None, signer: Signer | None) -> str:
@@ -72,10 +85,14 @@ def describe(bundle: Path, statement: JsonObject | None, signer: Signer | None) 
     return "unsigned: every file matches the manifest, but nobody vouches for it"
 
 
-def build_subject(bundle: Path) -> list[JsonObject]:
-    """Return an in-toto subject: every file of a bundle, its manifest included, by SHA-256."""
-    files = manifest.read(bundle).hashes | {manifest.NAME: manifest.sha256(bundle / manifest.NAME)}
-    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
+def build_subject(hashes: Mapping[str, str]) -> list[JsonObject]:
+    """Return an in-toto subject: the files that `list_signed` returned."""
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(hashes.items())]
+
+
+def read_subject(statement: JsonObject) -> dict[str, str]:
+    """Return the files that a statement is about: name -> SHA-256."""
+    return {file["name"]: file["digest"]["sha256"] for file in statement["subject"]}
 
 
 def _parse_statement(path: Path, payload_type: str, payload: bytes) -> JsonObject:
@@ -83,17 +100,16 @@ def _parse_statement(path: Path, payload_type: str, payload: bytes) -> JsonObjec
     try:
         statement = json.loads(payload)
         types: tuple[str, ...] = (payload_type, statement["_type"], statement["predicateType"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError):
         types = (payload_type, "of unknown content")
     if types != (PAYLOAD_TYPE, STATEMENT, PREDICATE):
         raise IntegrityError(f"{path}: is {' '.join(types)}, expected SLSA provenance v1. Sign the bundle again.")
     return statement
 
 
-def _require_subject(path: Path, statement: JsonObject, bundle: Path) -> None:
+def _require_subject(path: Path, statement: JsonObject, bundle: Path, hashes: Mapping[str, str]) -> None:
     """Check that a statement is about exactly the files of a bundle."""
-    signed = {file["name"]: file["digest"] for file in statement["subject"]}
-    actual = {file["name"]: file["digest"] for file in build_subject(bundle)}
-    for name in sorted(signed.keys() | actual.keys()):
-        if signed.get(name) != actual.get(name):
+    signed = read_subject(statement)
+    for name in sorted(signed.keys() | hashes.keys()):
+        if signed.get(name) != hashes.get(name):
             raise IntegrityError(f"{path}: signs a {name} that differs from {bundle}'s. Do not use this bundle.")

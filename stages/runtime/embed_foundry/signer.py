@@ -7,14 +7,16 @@ certificate and the transparency log's entry).
 
 import json
 import logging
+import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from . import manifest
 from .errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
@@ -42,12 +44,13 @@ class Key:
         """Return the key's file."""
         return str(self.path)
 
-    def check(self, bundle: Path, folder: Path) -> tuple[str, bytes]:
+    def check(self, bundle: Path, folder: Path, hashes: Mapping[str, str]) -> tuple[str, bytes]:
         """Check both files and return the provenance's payload type and payload.
 
         Args:
             bundle: the bundle whose files model.sig must be about.
             folder: the signature's folder.
+            hashes: those files, as `signature.list_signed` returns them.
 
         Raises:
             InputError: the key cannot be read, or the libraries of the extra `verify` are missing.
@@ -59,7 +62,7 @@ class Key:
 
             _require(folder / SIGNATURE, "publicKey", "it is signed keyless: give --identity and --issuer")
             config = verifying.Config().use_elliptic_key_verifier(public_key=self.path)
-            config.set_hashing_config(hashing_config()).verify(bundle, folder / SIGNATURE)
+            config.set_hashing_config(hashing_config(hashes)).verify(bundle, folder / SIGNATURE)
         with require_libraries(), translate_errors(folder / PROVENANCE, self):
             from securesystemslib.dsse import Envelope
             from securesystemslib.signer import SSlibKey
@@ -98,7 +101,7 @@ class Identity:
             "Sigstore's keys: sigstore plumbing update-trust-root"
         )
 
-    def check(self, bundle: Path, folder: Path) -> tuple[str, bytes]:
+    def check(self, bundle: Path, folder: Path, hashes: Mapping[str, str]) -> tuple[str, bytes]:
         """Check both files, without a network, and return the provenance's payload type and payload.
 
         Each is checked for the certificate's chain, log timestamp (SCT), identity and issuer; the transparency log's
@@ -107,6 +110,7 @@ class Identity:
         Args:
             bundle: the bundle whose files model.sig must be about.
             folder: the signature's folder.
+            hashes: those files, as `signature.list_signed` returns them.
 
         Raises:
             InputError: `trust` cannot be read, or the libraries of the extra `verify` are missing.
@@ -120,7 +124,7 @@ class Identity:
             config = verifying.Config().use_sigstore_verifier(
                 identity=self.name, oidc_issuer=self.issuer, trust_config=file
             )
-            config.set_hashing_config(hashing_config()).verify(bundle, folder / SIGNATURE)
+            config.set_hashing_config(hashing_config(hashes)).verify(bundle, folder / SIGNATURE)
         with require_libraries(), translate_errors(folder / PROVENANCE, self):
             from sigstore.models import Bundle
             from sigstore.verify import Verifier, policy
@@ -191,17 +195,44 @@ def load_trust_config(path: Path | None, *, refresh: bool = False) -> "ClientTru
 @contextmanager
 def trust_config_file(trusted: "ClientTrustConfig") -> Iterator[Path]:
     """Yield a file with a ClientTrustConfig: model-signing takes a path, and without one asks the network."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trust.json"
-        path.write_text(trusted._inner.to_json(), encoding="utf-8")
-        yield path
+    text = trusted._inner.to_json()
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trust.json"
+            path.write_text(text, encoding="utf-8")
+            yield path
+        return
+    with os.fdopen(os.memfd_create("trust.json"), "w", encoding="utf-8") as file:  # where no folder can be written
+        file.write(text)
+        file.flush()
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-def hashing_config() -> "hashing.Config":
-    """Return model-signing's configuration that hashes every file, also git's own."""
+def hashing_config(hashes: Mapping[str, str]) -> "hashing.Config":
+    """Return model-signing's configuration that takes a bundle's hashes as its verification computed them.
+
+    By itself it would read every file again, and stop at links and at litter.
+
+    Args:
+        hashes: every file of the bundle, also git's own and the manifest: name -> hex SHA-256.
+    """
     from model_signing import hashing
+    from model_signing.manifest import Manifest, SerializationType
 
-    return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False)
+    class VerifiedHashes(hashing.Config):  # type: ignore[misc]
+        def hash(self, model_path: str | Path, *, files_to_hash: object = None) -> Manifest:
+            # One file's digest, for the type that model-signing gives it.
+            config = hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False).set_allow_symlinks(True)
+            own = config.hash(model_path, files_to_hash=[Path(model_path) / manifest.NAME])
+            digest = next(own.resource_descriptors()).digest
+            scheme = SerializationType.from_args(own.serialization_type | {"allow_symlinks": False})
+            items = [
+                scheme.new_item(name, replace(digest, digest_value=bytes.fromhex(sha256)))
+                for name, sha256 in hashes.items()
+            ]
+            return Manifest(own.model_name, items, scheme)
+
+    return VerifiedHashes()
 
 
 def load_public_key(path: Path) -> "ec.EllipticCurvePublicKey":

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from .encoder import Embedding, Rows, Vectors
 from .errors import IntegrityError
+from .system_errors import retryable_error
 from .tokenized import TokenizedEncoder
 from .variant import Variant
 
@@ -78,7 +79,9 @@ class StaticEncoder(TokenizedEncoder):
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise IntegrityError(f"{path}: safetensors cannot load it ({error}). Build the variant again.") from None
+            raise retryable_error(error, path) or IntegrityError(
+                f"{path}: safetensors cannot load it ({error}). Build the variant again."
+            ) from None
         if "embeddings" not in tensors:
             raise IntegrityError(f"{path}: expected a tensor 'embeddings', found {sorted(tensors)}. Build it again.")
         self.table = tensors["embeddings"]

@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from .added_tokens import AddedToken, AddedTokenSplitter
 from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
 from .errors import InputError, IntegrityError
+from .system_errors import retryable_error
 from .tokenized import EMPTY, describe_missing_row, load_tokenizer
 from .variant import Variant
 
@@ -172,7 +173,9 @@ class SentencePieceTokenizer:
         try:
             self.model: Any = SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
-            raise IntegrityError(f"{path}: sentencepiece cannot load it ({error}). Build the variant again.") from None
+            raise retryable_error(error, path) or IntegrityError(
+                f"{path}: sentencepiece cannot load it ({error}). Build the variant again."
+            ) from None
         self.size = int(self.model.get_piece_size())
         self.splitter = AddedTokenSplitter(added_tokens)
         self.added = {token.id: token.content for token in added_tokens}

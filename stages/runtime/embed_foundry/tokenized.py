@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
 from .errors import IntegrityError
+from .system_errors import retryable_error
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -137,7 +138,9 @@ def load_tokenizer(path: Path) -> "Tokenizer":
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise IntegrityError(f"{path}: tokenizers cannot load it ({error}). Build the variant again.") from None
+        raise retryable_error(error, path) or IntegrityError(
+            f"{path}: tokenizers cannot load it ({error}). Build the variant again."
+        ) from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

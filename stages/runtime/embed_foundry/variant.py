@@ -64,7 +64,7 @@ class Variant:
         raw = read_object(path, "Build the variant again.")
         if raw.get("schema") != SCHEMA:
             raise IntegrityError(
-                f"{path}: has schema {raw.get('schema')}, this runtime reads {SCHEMA}. "
+                f"{path}: has schema {raw.get('schema')!a:.60}, this runtime reads {SCHEMA}. "
                 "Install the runtime wheel that ships in the same bundle."
             )
         if unknown := sorted(set(raw) - {attribute.name for attribute in fields(cls)}):

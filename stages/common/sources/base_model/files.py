@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.system_errors import retryable_error
 
 from stages.common.sources.base_model.layout import WEIGHTS, list_weights, read_modules
 from stages.common.sources.intake import read_object
@@ -87,4 +88,6 @@ def _check_tokenizer(path: Path) -> None:
     try:
         Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises bare Exception
-        raise IntegrityError(f"{path}: does not load as a tokenizer ({error}). Get it again from its source.") from None
+        raise retryable_error(error, path) or IntegrityError(
+            f"{path}: does not load as a tokenizer ({error}). Get it again from its source."
+        ) from None

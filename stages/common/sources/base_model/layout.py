@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from embed_foundry.errors import InputError, IntegrityError
 
-from stages.common.sources.intake import read_json, read_object, unexpected_code_error
+from stages.common.sources.intake import REFETCH, read_json, read_object, unexpected_code_error
 
 MODULES = "modules.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -61,9 +61,18 @@ def read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
 
 
 def list_weights(transformer: Path) -> list[str]:
-    """Return the names of the files that hold a transformer's weights: one, or the shards that its index names."""
+    """Return the names of the files that hold a transformer's weights: one, or the shards that its index names.
+
+    Raises:
+        IntegrityError: the index does not say which file holds which tensor.
+    """
     index = transformer / INDEX
-    return sorted(map(str, set(read_object(index).get("weight_map", {}).values()))) if index.is_file() else [WEIGHTS]
+    if not index.is_file():
+        return [WEIGHTS]
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise IntegrityError(f"{index}: expected tensors and their files in weight_map. {REFETCH}")
+    return sorted(set(shards.values()))
 
 
 def find_transformer(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from embed_foundry.errors import InputError
+from embed_foundry.system_errors import retryable_error
 from pydantic import JsonValue
 
 from stages.common.sources.base_model.layout import find_transformer, read_modules
@@ -51,7 +52,9 @@ def load_model(folder: Path, **settings: Any) -> "SentenceTransformer":  # noqa:
             str(folder), **{"device": "cpu", **settings}, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # whatever one of some hundred architectures raises
-        raise InputError(f"sentence-transformers cannot load it ({_summarise(error)}). {NEXT}") from None
+        raise retryable_error(error, folder) or InputError(
+            f"sentence-transformers cannot load it ({_summarise(error)}). {NEXT}"
+        ) from None
     return model.eval()
 
 

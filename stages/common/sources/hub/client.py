@@ -1,6 +1,5 @@
 """The files of one repository at one commit, downloaded through huggingface_hub and hashed before use."""
 
-import json
 import re
 import struct
 import time
@@ -155,11 +154,13 @@ class HubClient:
                 for entry in info.siblings or []
             }
             commit = re.fullmatch("[0-9a-f]{40}", info.sha or "")
+            if not all(isinstance(name, str) and isinstance(file.size, int) for name, file in files.items()):
+                raise TypeError
         except errors.HFValidationError as error:
             raise InputError(f"{self.where}: {error} Correct its name: model.repo, or suite.tasks.") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._refusal(error) or self._unavailable(type(error).__name__) from None
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise IntegrityError(f"{self.where}: the answer is not a hub's. Check HF_ENDPOINT and proxies.") from None
         if not commit:
             raise IntegrityError(f"{self.where}: the answer names no commit. Check HF_ENDPOINT and proxies.")

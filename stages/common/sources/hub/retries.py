@@ -35,11 +35,12 @@ class RetryingClient(httpx2.Client):
 
     Args:
         connection: how often to try, and how long to wait.
+        name: of the server, in lines about further tries.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, name: str = "hub") -> None:
         super().__init__(follow_redirects=True, timeout=connection.timeout_s)
-        self.connection = connection
+        self.connection, self.name = connection, name
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - passed through
         """Send one request, as often as the connection allows.
@@ -64,7 +65,7 @@ class RetryingClient(httpx2.Client):
             if asked_s and asked_s > self.connection.longest_wait_s:
                 raise HubUnavailable(f"{reason}, and it asks to wait {asked_s:.0f} s")
             if remaining:
-                report(f"{reason}; {remaining} tries left")
+                report(f"{reason}; {remaining} tries left", self.name)
                 time.sleep(asked_s or self.connection.wait_before(self.connection.attempts - remaining))
         raise HubUnavailable(last_reason)
 
@@ -84,23 +85,28 @@ def retrying_client(connection: Connection) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def report(text: str) -> None:
+def report(text: str, name: str = "hub") -> None:
     """Print one line of progress to stderr."""
-    print(f"hub: {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
+    print(f"{name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
 
 def _requested_wait(response: httpx2.Response) -> float | None:
     """Return the seconds that a server asks to wait, None if it does not.
 
-    Retry-After holds seconds or a date (RFC 9110, 10.2.3). Where the hub limits requests, it says when the limit ends:
-    https://huggingface.co/docs/hub/rate-limits
+    Retry-After holds seconds or a date (RFC 9110, 10.2.3), which is compared with the server's own clock. Where the hub
+    limits requests, it says when the limit ends: https://huggingface.co/docs/hub/rate-limits
     """
     if after := response.headers.get("Retry-After", "").strip():
         if after.isdigit():
             return float(after)
         try:
-            return max(0.0, (parsedate_to_datetime(after).astimezone(UTC) - datetime.now(UTC)).total_seconds())
+            now = _parse_date(response.headers["Date"]) if "Date" in response.headers else datetime.now(UTC)
+            return max(0.0, (_parse_date(after) - now).total_seconds())
         except ValueError:
             return None
     limit = parse_ratelimit_headers(response.headers) if response.status_code == 429 else None
     return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else None
+
+
+def _parse_date(text: str) -> datetime:
+    return parsedate_to_datetime(text).astimezone(UTC)

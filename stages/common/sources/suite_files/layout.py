@@ -26,6 +26,7 @@ class ColumnType(StrEnum):
     TEXT = "a text"
     NUMBER = "a number"
     LABEL = "a label"
+    BINARY = "0 or 1"
     TEXTS = "a list of texts"
     NUMBERS = "a list of numbers"
     LABELS = "a list of labels"

@@ -81,7 +81,7 @@ _COLUMNS: dict[str, Callable[[MtebTask], dict[str, ColumnType]]] = {
     "AbsTaskPairClassification": lambda task: {
         task.input1_column_name: TEXT,
         task.input2_column_name: TEXT,
-        task.label_column_name: LABEL,
+        task.label_column_name: ColumnType.BINARY,
     },
     "AbsTaskClusteringLegacy": lambda task: {task.input_column_name: TEXTS, task.label_column_name: LABELS},
     "AbsTaskClustering": lambda task: {

@@ -1,0 +1,71 @@
+"""Damaged files: every parser reads them or refuses them in a message; no other exception, no hang, no hunger."""
+
+import re
+import resource
+from datetime import timedelta
+
+import pytest
+from embed_foundry.errors import FoundryError
+from faults.parsers import PARSERS
+from hypothesis import HealthCheck, Phase, given, settings
+
+from support.mutations import damaged
+
+SAMPLE, MANY = 60, 100_000
+# A file of a few kilobytes; on a busy machine.
+DEADLINE = timedelta(seconds=20)
+MEMORY_MB = 1000
+LONGEST = 20_000
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udc7f\udd00-\udfff]")
+
+
+def check(name: str, folder, examples: int) -> None:
+    """Give a parser so many damaged files."""
+    parser = PARSERS[name]
+    doors = parser.open_door(folder)
+    door = next(doors)
+    for valid in parser.valid:
+        if parser.reads_valid:
+            door(valid)  # else damage would prove nothing
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    @settings(
+        max_examples=examples,
+        deadline=DEADLINE,
+        database=None,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(damaged(*parser.valid, structured=parser.structured))
+    def reads_or_refuses(data: bytes) -> None:
+        try:
+            door(data)
+        except FoundryError as error:
+            message = str(error)
+            assert message, "no message"
+            assert len(message) < LONGEST
+            assert not STEERING.search(message), "steers a terminal"
+            assert parser.lists_faults or "\n" not in message, "more than one line"
+            assert not parser.file or parser.file in message or str(folder) in message, "names no file"
+        except parser.refusal:
+            pass
+
+    reads_or_refuses()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < MEMORY_MB * 1000, f"{grown / 1000:.0f} MB more memory"
+    next(doors, None)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_damaged_file_is_read_or_refused(tmp_path, name):
+    check(name, tmp_path, round(SAMPLE * max(PARSERS[name].share, 0.25)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_hundred_thousand_damaged_files_are_read_or_refused(tmp_path, name):
+    check(name, tmp_path, round(MANY * PARSERS[name].share))
