@@ -15,13 +15,13 @@ from support import tiny_model
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Every stage in the order of dvc.yaml: what runs it, and what it writes.
 STAGES = {
+    "machine": ("stages.machine", "machine.json"),
     "download": ("stages.download", "models/base"),
     "data": ("stages.data", "data"),
     "finetune": ("stages.finetune lora", "finetune/lora"),
     "convert": ("stages.convert fp32", "variants/fp32"),
     "catalog": ("stages.catalog", "catalog"),
     "quality": ("stages.quality", "quality"),
-    "machine": ("stages.machine", "machine.json"),
     "latency": ("stages.latency", "latency"),
     "gate": ("stages.gate", "gate"),
     "report": ("stages.report", "report"),
