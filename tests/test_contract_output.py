@@ -84,6 +84,22 @@ def test_a_failing_block_leaves_the_previous_output_and_no_leftovers(out, tmp_pa
     assert list_names(tmp_path) == ["out"]
 
 
+def test_ctrl_c_after_the_replacement_leaves_the_new_output_alone(out, tmp_path, monkeypatch):
+    sync = output.sync_folder
+
+    def interrupt(folder):
+        if folder == tmp_path:  # the last call of a replacement
+            raise KeyboardInterrupt
+        sync(folder)
+
+    monkeypatch.setattr(output, "sync_folder", interrupt)
+    with pytest.raises(KeyboardInterrupt), stage_output(out, **OUTPUT) as work:
+        (work / "new").write_text("new")
+    manifest.verify(out)
+    assert list_names(out) == ["manifest.json", "new"]
+    assert list_names(tmp_path) == ["out"]
+
+
 def test_a_changed_input_is_refused_before_the_work(out, tmp_path):
     (out / "old").write_text("odd")
     with (

@@ -81,6 +81,8 @@ def atomic_folder(out: Path, needs_bytes: int = 0) -> Iterator[Path]:
             except BaseException as error:
                 refused = _translate(error, out)  # before what fills the disk is removed
                 _restore(previous, out)
+                if out.exists():  # the replacement was complete
+                    shutil.rmtree(previous, ignore_errors=True)
                 shutil.rmtree(work, ignore_errors=True)
                 if refused:
                     raise refused from error
