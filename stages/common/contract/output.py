@@ -80,10 +80,7 @@ def atomic_folder(out: Path, needs_bytes: int = 0) -> Iterator[Path]:
                 shutil.rmtree(previous, ignore_errors=True)
             except BaseException as error:
                 refused = _translate(error, out)  # before what fills the disk is removed
-                _restore(previous, out)
-                if out.exists():  # the replacement was complete
-                    shutil.rmtree(previous, ignore_errors=True)
-                shutil.rmtree(work, ignore_errors=True)
+                leftovers.clear(out)
                 if refused:
                     raise refused from error
                 raise
@@ -160,12 +157,6 @@ def _replace(out: Path, work: Path, previous: Path) -> None:
             return
         out.rename(previous)
     work.rename(out)
-
-
-def _restore(previous: Path, out: Path) -> None:
-    """Undo the first of the two renames of a replacement without an exchange."""
-    if previous.exists() and not out.exists():
-        previous.rename(out)
 
 
 def _sync_tree(folder: Path) -> None:

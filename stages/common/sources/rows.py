@@ -59,6 +59,18 @@ def find_text_fault(value: object) -> str | None:
     return None
 
 
+def read_pairs(pairs: list[tuple[str, Any]]) -> Row:
+    """Return a JSON object's fields, as an `object_pairs_hook`; of two with one name, Python would keep the last.
+
+    Raises:
+        ValueError: two fields have one name.
+    """
+    if len(fields := dict(pairs)) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!a} occurs twice")
+    return fields
+
+
 def _read_csv(path: Path) -> list[Row]:
     csv.field_size_limit(sys.maxsize)  # documents are longer than the default
     try:
@@ -83,7 +95,7 @@ def _read_json_lines(path: Path) -> list[Row]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line, object_pairs_hook=_read_pairs)
+                row = json.loads(line, object_pairs_hook=read_pairs)
             except (ValueError, RecursionError) as error:
                 raise InputError(
                     f"{path}, line {number}: is not JSON ({error}). Expected one object per line."
@@ -92,14 +104,6 @@ def _read_json_lines(path: Path) -> list[Row]:
                 raise InputError(f"{path}, line {number}: is a {type(row).__name__}, expected one object per line.")
             rows.append(row)
     return rows
-
-
-def _read_pairs(pairs: list[tuple[str, Any]]) -> Row:
-    """Return an object's fields; of two with one name, Python would keep the last."""
-    if len(fields := dict(pairs)) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!a} occurs twice")
-    return fields
 
 
 def _read_parquet(path: Path) -> list[Row]:

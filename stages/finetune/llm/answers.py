@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from stages.common.sources.rows import find_text_fault
+from stages.common.sources.rows import find_text_fault, read_pairs
 
 # What a model writes around its thoughts. A chat template may have written the first mark, so the last one counts.
 _THOUGHTS = r"think|thinking|thought|thoughts|reasoning|reflection|seed:think"
@@ -165,14 +165,8 @@ def _read_list(text: str) -> list[str]:
     return [_LIST_MARK.sub("", line, count=1) for line in lines] if all(map(_LIST_MARK.match, lines)) else []
 
 
-def _read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(fields := dict(pairs)) != len(pairs):
-        raise ValueError("a field occurs twice")
-    return fields
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_read_pairs, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=read_pairs, parse_constant=_refuse_constant)

@@ -41,12 +41,16 @@ class Usage:
         requests: sent to the endpoint, those whose reply is refused included.
         kept: requests that were answered by a reply from an earlier run.
         refused: replies that are no answer.
+        answered, unanswered: questions to the endpoint of which a reply parsed, those kept from before included; and of
+            which none did.
         prompt_tokens, completion_tokens: of all replies to `requests`, as the endpoint counts them.
     """
 
     requests: int = 0
     kept: int = 0
     refused: int = 0
+    answered: int = 0
+    unanswered: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -125,6 +129,7 @@ class Endpoint:
         path = self.replies / f"{digest}.json"
         if (kept := _read_kept(path, parse)) is not None:
             self.usage.kept += 1
+            self.usage.answered += 1
             return kept
         output = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
         for attempt in range(TRIES):
@@ -151,7 +156,9 @@ class Endpoint:
                     "finetune.data.llm.url and model."
                 ) from None
             _keep(path, content)
+            self.usage.answered += 1
             return answer
+        self.usage.unanswered += 1
         return None
 
     def _send(self, body: dict[str, Any]) -> object:

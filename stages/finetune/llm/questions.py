@@ -77,26 +77,23 @@ def generate_examples(passages: list[Passage], config: LlmEndpoint, replies: Pat
         RetryableError: it cannot be reached.
     """
     triplets: list[Triplet] = []
-    rejected = unanswered = asked = 0
+    rejected = 0
     with Endpoint(config, replies) as endpoint, bar("questions", len(passages)) as progress:
         try:
             for passage in passages:
-                questions = _ask_questions(endpoint, passage)
-                asked, unanswered = asked + 1, unanswered + (questions is None)
-                for question in questions or []:
+                for question in _ask_questions(endpoint, passage) or []:
                     mark = _ask_mark(endpoint, question, passage.text)
-                    asked, unanswered = asked + 1, unanswered + (mark is None)
                     if mark is None or mark < (config.judge_min or 0):
                         rejected += mark is not None
                     else:
                         triplets.append(Triplet(question, passage.text, group=passage.document))
-                _require_answers(endpoint, unanswered, asked, few=FEW)
+                _require_answers(endpoint, few=FEW)
                 progress.set_description_str(f"questions ({endpoint.usage.describe(config)})", refresh=False)
                 progress.update(1)
-            _require_answers(endpoint, unanswered, asked, few=1)
+            _require_answers(endpoint, few=1)
         finally:
             sys.stderr.write(f"questions: {endpoint.usage.describe(config)}\n")
-    return GeneratedExamples(triplets, rejected, unanswered)
+    return GeneratedExamples(triplets, rejected, endpoint.usage.unanswered)
 
 
 def _ask_questions(endpoint: Endpoint, passage: Passage) -> list[str] | None:
@@ -113,7 +110,9 @@ def _ask_mark(endpoint: Endpoint, question: str, text: str) -> int | None:
     return endpoint.ask(JUDGE_PROMPT.format(question=question, text=text), "mark", MARK_SCHEMA, parse_mark)
 
 
-def _require_answers(endpoint: Endpoint, unanswered: int, asked: int, few: int) -> None:
+def _require_answers(endpoint: Endpoint, few: int) -> None:
+    unanswered = endpoint.usage.unanswered
+    asked = unanswered + endpoint.usage.answered
     if unanswered >= few and unanswered > UNANSWERED_MAX * asked:
         raise RemoteError(
             f"{endpoint.url}: {unanswered} of {asked} requests have no reply that parses, expected at most "
