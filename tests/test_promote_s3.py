@@ -2,11 +2,9 @@
 
 import base64
 import hashlib
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +20,7 @@ from stages.commands.promote.s3_multipart import S3Client, UnfinishedUpload
 from stages.commands.promote.s3_store import S3Store
 from support.fault_proxy import ALWAYS, Fault, wait_for
 from support.seaweedfs import BUCKET
-
-PART_BYTES = 5 << 20
+from support.store_fixtures import PART_BYTES
 
 
 @pytest.fixture
@@ -32,22 +29,8 @@ def store(set_credentials, proxy, bucket_prefix) -> S3Store:
     return S3Store.connect(BUCKET, bucket_prefix, proxy.url)
 
 
-@pytest.fixture
-def file(tmp_path) -> Path:
-    """Return a file of three parts of unequal size."""
-    path = tmp_path / "weights"
-    path.write_bytes(os.urandom(2 * PART_BYTES + 1234))
-    return path
-
-
-@pytest.fixture
-def list_uploads(s3_server, bucket_prefix) -> Callable[[], list[UnfinishedUpload]]:
-    """Return a function that lists this test's unfinished uploads."""
-    return lambda: list(s3_multipart.list_unfinished(s3_server.client(), BUCKET, bucket_prefix))
-
-
-def object_key_of(file: Path) -> str:
-    return f"objects/sha256/{manifest.sha256(file)}"
+def object_key_of(weights_file: Path) -> str:
+    return f"objects/sha256/{manifest.sha256(weights_file)}"
 
 
 def checksum(data: bytes) -> str:
@@ -58,48 +41,51 @@ def ignore(_: int) -> None:
     pass
 
 
-def send(store: S3Store, file: Path) -> list[int]:
+def send(store: S3Store, weights_file: Path) -> list[int]:
     counts: list[int] = []
-    replace(store, part_bytes=PART_BYTES).create(object_key_of(file), file, counts.append)
+    replace(store, part_bytes=PART_BYTES).create(object_key_of(weights_file), weights_file, counts.append)
     return counts
 
 
-def test_large_files_go_in_parts_with_checksums(s3_server, store, bucket_prefix, list_uploads, file, proxy):
-    assert sum(send(store, file)) == file.stat().st_size
+def test_large_files_go_in_parts_with_checksums(s3_server, store, bucket_prefix, list_uploads, weights_file, proxy):
+    assert sum(send(store, weights_file)) == weights_file.stat().st_size
     assert proxy.count("PUT", "partNumber") == 3
     head = s3_server.client().head_object(
-        Bucket=BUCKET, Key=f"{bucket_prefix}/{object_key_of(file)}", ChecksumMode="ENABLED"
+        Bucket=BUCKET, Key=f"{bucket_prefix}/{object_key_of(weights_file)}", ChecksumMode="ENABLED"
     )
-    parts = [file.read_bytes()[start : start + PART_BYTES] for start in range(0, file.stat().st_size, PART_BYTES)]
+    parts = [
+        weights_file.read_bytes()[start : start + PART_BYTES]
+        for start in range(0, weights_file.stat().st_size, PART_BYTES)
+    ]
     composite = checksum(b"".join(hashlib.sha256(part).digest() for part in parts))
     assert head["ChecksumType"] == "COMPOSITE"
     assert head["ChecksumSHA256"] == f"{composite}-3"
-    assert b"".join(store.stream(object_key_of(file))) == file.read_bytes()
+    assert b"".join(store.stream(object_key_of(weights_file))) == weights_file.read_bytes()
     assert list_uploads() == []
 
 
-def test_an_upload_resumes_where_another_one_stopped(store, list_uploads, file, proxy):
+def test_an_upload_resumes_where_another_one_stopped(store, list_uploads, weights_file, proxy):
     proxy.faults = [Fault("PUT", "partNumber=3", status=403, code="AccessDenied")]
     with pytest.raises(RemoteError):
-        send(store, file)
+        send(store, weights_file)
     assert len(list_uploads()) == 1
-    assert store.get_size(object_key_of(file)) is None
+    assert store.get_size(object_key_of(weights_file)) is None
     proxy.faults, proxy.hits = [], []
-    send(store, file)
+    send(store, weights_file)
     assert 0 < proxy.count("PUT", "partNumber") < 3, "parts were there already"
-    assert b"".join(store.stream(object_key_of(file))) == file.read_bytes()
+    assert b"".join(store.stream(object_key_of(weights_file))) == weights_file.read_bytes()
     assert list_uploads() == []
 
 
-def test_parts_that_are_other_bytes_are_sent_again(s3_server, store, bucket_prefix, list_uploads, file, proxy):
-    client, key = s3_server.client(), f"{bucket_prefix}/{object_key_of(file)}"
+def test_parts_that_are_other_bytes_are_sent_again(s3_server, store, bucket_prefix, list_uploads, weights_file, proxy):
+    client, key = s3_server.client(), f"{bucket_prefix}/{object_key_of(weights_file)}"
     upload = client.create_multipart_upload(Bucket=BUCKET, Key=key, ChecksumAlgorithm="SHA256")
     part = {"PartNumber": 1, "Body": bytes(PART_BYTES), "ChecksumSHA256": checksum(bytes(PART_BYTES))}
     client.upload_part(Bucket=BUCKET, Key=key, UploadId=upload["UploadId"], **part)
     foreign = client.create_multipart_upload(Bucket=BUCKET, Key=f"{key}x", ChecksumAlgorithm="SHA256")
-    send(store, file)
+    send(store, weights_file)
     assert proxy.count("PUT", "partNumber") == 3
-    assert b"".join(store.stream(object_key_of(file))) == file.read_bytes()
+    assert b"".join(store.stream(object_key_of(weights_file))) == weights_file.read_bytes()
     assert [upload["UploadId"] for upload in list_uploads()] == [foreign["UploadId"]], "another key's is not ours"
 
 
@@ -115,30 +101,30 @@ def test_parts_that_are_other_bytes_are_sent_again(s3_server, store, bucket_pref
     ],
     ids=["conflict", "gone", "slow down", "answer lost", "part's answer lost", "internal error"],
 )
-def test_an_upload_survives(store, list_uploads, file, proxy, fault):
+def test_an_upload_survives(store, list_uploads, weights_file, proxy, fault):
     proxy.faults = [replace(fault)]
-    send(store, file)
-    assert b"".join(store.stream(object_key_of(file))) == file.read_bytes()
+    send(store, weights_file)
+    assert b"".join(store.stream(object_key_of(weights_file))) == weights_file.read_bytes()
     assert list_uploads() == []
 
 
-def test_an_upload_that_others_keep_ending_fails(store, file, proxy, monkeypatch):
+def test_an_upload_that_others_keep_ending_fails(store, weights_file, proxy, monkeypatch):
     monkeypatch.setattr(s3_multipart.time, "sleep", ignore)
     proxy.faults = [Fault("POST", "uploadId", status=404, code="NoSuchUpload")]
     with pytest.raises(RetryableError, match="ended 4 times by another process"):
-        send(store, file)
+        send(store, weights_file)
 
 
-def test_two_may_upload_the_same_file_at_once(store, list_uploads, file, proxy):
+def test_two_may_upload_the_same_file_at_once(store, list_uploads, weights_file, proxy):
     stalled, go_on = Event(), Event()
     proxy.faults = [Fault("POST", "uploadId", times=1, stalled=stalled, go_on=go_on)]
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(send, store, file)
+        first = pool.submit(send, store, weights_file)
         wait_for(stalled)  # the first one has sent all and is about to complete
-        send(store, file)
+        send(store, weights_file)
         go_on.set()
         first.result()
-    assert b"".join(store.stream(object_key_of(file))) == file.read_bytes()
+    assert b"".join(store.stream(object_key_of(weights_file))) == weights_file.read_bytes()
     assert list_uploads() == []
 
 
@@ -197,11 +183,13 @@ def test_wrong_bytes_read_back_stop_publishing(store, first_release, proxy):
     assert promote.publish(store, first_release, first_release.parent).new_files == []
 
 
-def test_wrong_bytes_of_parts_are_noticed(store, file, proxy):
+def test_wrong_bytes_of_parts_are_noticed(store, weights_file, proxy):
     """Servers have no checksum of all bytes of a multipart object; the read-back hashes them itself."""
-    send(store, file)
+    send(store, weights_file)
     proxy.faults = [Fault("GET", "objects/sha256/", corrupt=True)]
-    assert hashlib.sha256(b"".join(store.stream(object_key_of(file)))).hexdigest() not in object_key_of(file)
+    assert hashlib.sha256(b"".join(store.stream(object_key_of(weights_file)))).hexdigest() not in object_key_of(
+        weights_file
+    )
 
 
 def test_a_broken_download_continues(store, first_release, proxy, tmp_path):

@@ -1,7 +1,6 @@
 """Where S3 servers differ by their documentation: imitated by a proxy in front of SeaweedFS; see docs/releases.md."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,36 +10,20 @@ import pytest
 from embed_foundry import RemoteError, manifest
 
 from stages.commands import promote
-from stages.commands.promote import s3_multipart
-from stages.commands.promote.s3_multipart import UnfinishedUpload
 from stages.commands.promote.s3_store import S3Store
 from support.fault_proxy import Fault, FaultProxy
 from support.local_server import reply
 from support.release_stores import read_digest
 from support.seaweedfs import BUCKET
+from support.store_fixtures import PART_BYTES
 
-PART_BYTES = 5 << 20
 UNSUPPORTED = "Unsupported header 'x-amz-checksum-sha256' received for this API call."
 NOT_IMPLEMENTED = "A header you provided implies functionality that is not implemented."
 
 
-@pytest.fixture
-def file(tmp_path) -> Path:
-    """Return a file of three parts."""
-    path = tmp_path / "weights"
-    path.write_bytes(os.urandom(2 * PART_BYTES + 1234))
-    return path
-
-
-@pytest.fixture
-def list_uploads(s3_server, bucket_prefix) -> Callable[[], list[UnfinishedUpload]]:
-    """Return a function that lists this test's unfinished uploads."""
-    return lambda: list(s3_multipart.list_unfinished(s3_server.client(), BUCKET, bucket_prefix))
-
-
-def send(proxy: FaultProxy, bucket_prefix: str, file: Path) -> S3Store:
+def send(proxy: FaultProxy, bucket_prefix: str, weights_file: Path) -> S3Store:
     store = replace(S3Store.connect(BUCKET, bucket_prefix, proxy.url), part_bytes=PART_BYTES)
-    store.create(f"objects/sha256/{manifest.sha256(file)}", file, lambda _: None)
+    store.create(f"objects/sha256/{manifest.sha256(weights_file)}", weights_file, lambda _: None)
     return store
 
 
@@ -64,7 +47,7 @@ def test_backblaze_is_refused_before_anything_is_written(
 
 
 def test_no_request_has_the_checksums_that_botocore_adds_by_itself(
-    set_credentials, s3_server, certificate, bucket_prefix, first_release, file, run_command, monkeypatch
+    set_credentials, s3_server, certificate, bucket_prefix, first_release, weights_file, run_command, monkeypatch
 ):
     """R2, B2 and older Ceph and MinIO refuse some of them; ours are SHA-256, in a header of their own.
 
@@ -78,7 +61,7 @@ def test_no_request_has_the_checksums_that_botocore_adds_by_itself(
             for method in ("GET", "HEAD", "POST", "PUT")
             for header in headers
         ]
-        send(proxy, bucket_prefix, file)
+        send(proxy, bucket_prefix, weights_file)
         store = ("--store", f"s3://{BUCKET}/{bucket_prefix}", "--endpoint", proxy.url)
         assert run_command("publish", first_release, *store)[:2] == (0, read_digest(first_release))
         assert run_command("promote", "stable", read_digest(first_release), *store)[0] == 0
@@ -86,11 +69,11 @@ def test_no_request_has_the_checksums_that_botocore_adds_by_itself(
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed")])
 def test_a_server_that_cannot_list_unfinished_uploads(
-    set_credentials, proxy, bucket_prefix, file, list_uploads, status, code
+    set_credentials, proxy, bucket_prefix, weights_file, list_uploads, status, code
 ):
     proxy.faults = [Fault("GET", "?uploads", status=status, code=code)]
-    store = send(proxy, bucket_prefix, file)
-    assert b"".join(store.stream(f"objects/sha256/{manifest.sha256(file)}")) == file.read_bytes()
+    store = send(proxy, bucket_prefix, weights_file)
+    assert b"".join(store.stream(f"objects/sha256/{manifest.sha256(weights_file)}")) == weights_file.read_bytes()
     assert store.remove_stale_uploads() == 0
     assert list_uploads() == []
 
@@ -113,13 +96,13 @@ def minio(s3_server) -> Iterator[FaultProxy]:
         yield server
 
 
-def test_minio_resumes_an_upload(set_credentials, minio, bucket_prefix, file, list_uploads):
+def test_minio_resumes_an_upload(set_credentials, minio, bucket_prefix, weights_file, list_uploads):
     minio.faults = [Fault("PUT", "partNumber=3", status=403, code="AccessDenied")]
     with pytest.raises(RemoteError):
-        send(minio, bucket_prefix, file)
+        send(minio, bucket_prefix, weights_file)
     assert len(list_uploads()) == 1
     minio.faults, minio.hits = [], []
-    store = send(minio, bucket_prefix, file)
+    store = send(minio, bucket_prefix, weights_file)
     assert 0 < minio.count("PUT", "partNumber") < 3
     assert replace(store, stale_s=0).remove_stale_uploads() == 0, "it shows none, and removes them itself after a day"
     assert list_uploads() == []

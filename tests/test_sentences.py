@@ -133,7 +133,8 @@ def test_a_table_is_fitted_to_texts_of_any_script(tmp_path, language):
     [
         ({"text": 7}, "row 2: text is 7, expected text"),
         ({"text": ["a"]}, r"row 2: text is \['a'\], expected text"),
-        ({"text": "half an emoji \ud83d"}, "row 2: text has half a character"),
+        ({"text": "half an emoji \ud83d"}, "row 2: text holds half of a character"),
+        ({"text": "a\0b"}, "row 2: text holds a NUL character at 2"),
     ],
 )
 def test_a_row_that_is_no_text_is_refused(tmp_path, row, why):

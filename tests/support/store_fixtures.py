@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import ipaddress
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stages.commands import promote
+from stages.commands.promote import s3_multipart
+from stages.commands.promote.s3_multipart import UnfinishedUpload
 from support.fault_proxy import FaultProxy
 from support.release_stores import StoreUnderTest
 from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, SeaweedServer, secret_key
+
+PART_BYTES = 5 << 20
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +39,20 @@ def s3_server() -> Iterator[SeaweedServer]:
 def bucket_prefix(tmp_path) -> str:
     """Return a test's own prefix in the bucket; a bucket for each test would fill SeaweedFS with volumes."""
     return hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
+
+
+@pytest.fixture
+def weights_file(tmp_path) -> Path:
+    """Return a file of three parts of unequal size."""
+    path = tmp_path / "weights"
+    path.write_bytes(os.urandom(2 * PART_BYTES + 1234))
+    return path
+
+
+@pytest.fixture
+def list_uploads(s3_server, bucket_prefix) -> Callable[[], list[UnfinishedUpload]]:
+    """Return a function that lists this test's unfinished uploads."""
+    return lambda: list(s3_multipart.list_unfinished(s3_server.client(), BUCKET, bucket_prefix))
 
 
 @pytest.fixture(params=["file", "s3"])

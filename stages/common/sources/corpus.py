@@ -74,7 +74,7 @@ def _read_texts(file: Path) -> Iterable[str]:
 
 
 def _read_column(file: Path) -> list[str]:
-    """Return the column `text` of a user's file, empty values left out."""
+    """Return the column `text` of a user's file, "" where it is blank."""
     if not file.is_file() or file.suffix not in rows.FORMATS:
         formats = ", ".join([*rows.FORMATS, *documents.READERS])
         raise InputError(f"{file}: no such file of texts; expected a folder or one of {formats}. Correct the path.")
@@ -86,13 +86,8 @@ def _read_column(file: Path) -> list[str]:
 
 def _check_text(file: Path, number: int, value: object) -> str:
     """Return a row's text, "" if it has none."""
-    if not isinstance(value, str | None):
-        raise InputError(f"{file}, row {number}: text is {value!r:.60}, expected text. Correct it.")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{file}, row {number}: text has half a character: {value!r:.60}. Correct it.") from None
-    return value or ""
+    blank = value is None or (isinstance(value, str) and not value.strip())
+    return "" if blank else rows.require_text(file, number, "text", value)
 
 
 def _read_wikipedia() -> Iterator[str]:

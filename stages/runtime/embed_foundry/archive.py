@@ -5,7 +5,6 @@ in sorted order; no time, owner, mode or folder of the packing host enters.
 """
 
 import contextlib
-import errno
 import shutil
 import tarfile
 from dataclasses import replace
@@ -14,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from . import manifest, signature
 from .bundle import Bundle
 from .contract import NAME
-from .errors import FoundryError, InputError, IntegrityError, RetryableError
+from .errors import InputError, IntegrityError, RetryableError
 from .signer import PROVENANCE, SIGNATURE, Signer
+from .system_errors import retryable_error
 
 MODE = 0o644  # of every file in a tar
 
@@ -48,8 +48,8 @@ def pack(bundle: Bundle, out: Path | None = None) -> Path:
                     tar.addfile(member, file)
         work.rename(target)
     except OSError as error:
-        raise _translate(
-            error, f"{target}: cannot be written ({error.strerror}). Choose another place with --out."
+        raise retryable_error(error) or InputError(
+            f"{target}: cannot be written ({error.strerror}). Choose another place with --out."
         ) from None
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written has none
@@ -75,8 +75,8 @@ def unpack(archive: Path, into: Path, signer: Signer | None = None) -> Bundle:
     try:
         work.mkdir(parents=True)
     except OSError as error:
-        raise _translate(
-            error, f"{into}: cannot be written ({error.strerror}). Choose another folder with --into."
+        raise retryable_error(error) or InputError(
+            f"{into}: cannot be written ({error.strerror}). Choose another folder with --into."
         ) from None
     try:
         unpacked = _extract(archive, work)
@@ -114,15 +114,10 @@ def _extract(archive: Path, work: Path) -> Path:
                 with source, path.open("xb") as file:
                     shutil.copyfileobj(source, file)
     except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
-        raise _translate(error, f"{archive}: cannot be unpacked as a tar ({error}). Get it again.") from None
+        raise retryable_error(error) or InputError(
+            f"{archive}: cannot be unpacked as a tar ({error}). Get it again."
+        ) from None
     return work / bundle
-
-
-def _translate(error: Exception, otherwise: str) -> FoundryError:
-    """Return the error for a full disk, or else an InputError with the message `otherwise`."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return RetryableError(f"{error.filename or 'the disk'}: no space is left. Free some, then run again.")
-    return InputError(otherwise)
 
 
 def _require_bundle(archive: Path, members: list[tarfile.TarInfo]) -> str:
