@@ -278,32 +278,6 @@ def test_an_invalid_override_ends_the_command_with_2_and_keeps_params(root, cons
     assert (tmp_path / "params.yaml").read_text() == "before: 1\n"
 
 
-BIG = ["target=railway_cpu", "+model.parameters=560000000"]
-# Overrides -> the candidates that are too large for their limit, and what to set.
-TOO_LARGE = {
-    ("+model.parameters=22713216",): {},
-    ("target=railway_cpu", "+model.parameters=307581696"): {},
-    tuple(BIG): {
-        "openvino_int8": "target.limits.openvino_int8.size_mb_max=700",
-        "onnx_int8": "target.limits.onnx_int8.size_mb_max=700",
-    },
-    (*BIG, "target.limits.onnx_int8.size_mb_max=700"): {"openvino_int8": "size_mb_max=700"},
-    (*BIG, "~target.limits.onnx_int8.size_mb_max", "~target.limits.openvino_int8"): {},
-    (*BIG, "variant=[fp32,static]"): {},
-    ("target=android", "+model.parameters=560000000"): {"tflite_mixed": "=350", "tflite_int8": "=700"},
-}
-
-
-@pytest.mark.parametrize("overrides", TOO_LARGE)
-def test_a_model_that_is_too_large_for_a_limit_is_told_before_the_build(root, tmp_path, overrides):
-    conf = shutil.copytree(root / "conf", tmp_path / "conf")
-    compose.write(overrides, conf=conf, params=tmp_path / "params.yaml")
-    notes = {note.partition(" ")[0]: note for note in compose.list_notes(tmp_path / "params.yaml")}
-    assert notes.keys() == TOO_LARGE[overrides].keys()
-    for name, setting in TOO_LARGE[overrides].items():
-        assert f"{setting} if the host has the room" in notes[name]
-
-
 def test_all_faults_are_listed_at_once(root):
     with pytest.raises(InputError, match=r"(?s)latency\.rounds.*target\.required"):
         compose.compose(["latency.rounds=x", "target.required=y"], root / "conf")
@@ -323,56 +297,3 @@ def test_a_broken_option_file_is_named(root, console, tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "mine.yaml" in result.stderr
-
-
-# Values as people type them: what arrives is the text itself.
-TEXTS = [
-    "/data/a=b",
-    "/data/a,b",
-    "/data/模型/x",
-    "/data/été #1/~x",
-    "~/models",
-    "/my docs",
-    " /a ",
-    'it\'s "quoted"',
-    "/data/{a}[b](c)",
-    "/data/a(b)",
-    "C:\\data\\new",
-    "/ends/in\\",
-    "$HOME/x",
-    "/a;b&c|d<e>f`g!h^i%j@k?l*m+n",
-    "first line\nsecond: ",
-    "query: ",
-    "1e3x",
-]
-KEYS = ["model.folder", "suite.data", "finetune.data.path", "engine.shared", "+model.prompts.query"]
-GROUPS_OF_KEYS = ["suite=airgapped", "finetune=lora", "finetune.data.source=triplets", "engine=dask"]
-
-
-@pytest.fixture
-def conf(root, tmp_path) -> Path:
-    """Return a copy of conf/ that a test may write to."""
-    return shutil.copytree(root / "conf", tmp_path / "conf")
-
-
-def write_overrides(conf: Path, *overrides: str) -> dict:
-    params = conf.parent / "params.yaml"
-    compose.write(overrides, conf=conf, params=params)
-    assert compose.compose([], conf, "choices") == params.read_bytes(), "dvc exp run would build something else"
-    return yaml.safe_load(params.read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_plain_text_arrives_as_it_was_typed(conf, text):
-    values = dict.fromkeys(KEYS, text)
-    required = ["engine.address=tcp://h:1", "+model.prompts.document=d"]
-    overrides = [*GROUPS_OF_KEYS, *required, *(f"{key}={value}" for key, value in values.items())]
-    composed = write_overrides(conf, *overrides)
-    arrived = {
-        "model.folder": composed["model"]["folder"],
-        "suite.data": composed["suite"]["data"],
-        "finetune.data.path": composed["finetune"]["data"]["path"],
-        "engine.shared": composed["engine"]["shared"],
-        "+model.prompts.query": composed["model"]["prompts"]["query"],
-    }
-    assert arrived == values

@@ -7,173 +7,9 @@ from embed_foundry import InputError
 
 from stages.common.sources import corpus, documents
 from stages.common.sources.documents import BlockKind
-from support.sample_documents import write_chinese_pdf, write_docx, write_pdf
+from support.sample_documents import outline, texts, write_chinese_pdf, write_docx, write_pdf
 
-HEADING, PROSE, CODE, TABLE = BlockKind.HEADING, BlockKind.PROSE, BlockKind.CODE, BlockKind.TABLE
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Return a function that reads a document of one format."""
-
-    def read(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return documents.read_document(path)
-
-    return read
-
-
-def outline(blocks):
-    return [(block.kind, block.level, block.text) for block in blocks]
-
-
-def texts(blocks, kind=PROSE):
-    return [block.text for block in blocks if block.kind is kind]
-
-
-MARKDOWN = """Intro of two
-lines. [link](http://x "title") ![a diagram](i.png) `code` &amp; <b>bold</b>
-
-Setext, first level
-===
-
-Second level
----
-
-~~~sh
-# a comment
-run
-~~~
-
-```
-# another
-```
-
-    # indented
-
-- item one
-  - nested *two*
-
-    its second paragraph
-  1. numbered
-- [ ] task
-
-> # Quoted heading
-> quoted
-lazily
-
-| a | b |
-|---|---|
-| 1 | x \\| y |
-
-<!-- # no heading -->
-<details><summary>More</summary>
-
-Folded *text*
-
-</details>
-
-<h3 align="center">Centred<br>heading</h3>
-<pre>
- kept
-   as it is
-</pre>
-
-# Closed heading ##
-#no heading
-***
-
-[ref]: http://example.com "Not a text"
-See [ref].
-"""
-
-
-def test_markdown_is_what_commonmark_says(read):
-    blocks = read("a.md", MARKDOWN)
-    assert outline(blocks) == [
-        (PROSE, 0, "Intro of two lines. link a diagram code & bold"),
-        (HEADING, 1, "Setext, first level"),
-        (HEADING, 2, "Second level"),
-        (CODE, 0, "# a comment\nrun"),
-        (CODE, 0, "# another"),
-        (CODE, 0, "# indented"),
-        (PROSE, 0, "item one"),
-        (PROSE, 0, "nested two"),
-        (PROSE, 0, "its second paragraph"),
-        (PROSE, 0, "numbered"),
-        (PROSE, 0, "[ ] task"),
-        (HEADING, 1, "Quoted heading"),
-        (PROSE, 0, "quoted lazily"),
-        (TABLE, 0, "a | b\n1 | x | y"),
-        (PROSE, 0, "More"),
-        (PROSE, 0, "Folded text"),
-        (HEADING, 3, "Centred heading"),
-        (CODE, 0, " kept\n   as it is"),
-        (HEADING, 1, "Closed heading"),
-        (PROSE, 0, "#no heading"),
-        (PROSE, 0, "See ref."),
-    ]
-    lines = MARKDOWN.split("\n")
-    places = {block.text: lines[block.line - 1] for block in blocks}
-    assert places["Second level"] == "Second level"
-    assert places["# a comment\nrun"] == "~~~sh"
-    assert places["nested two"] == "  - nested *two*"
-    assert places["See ref."] == "See [ref]."
-    assert places["Folded text"] == "Folded *text*"
-
-
-@pytest.mark.parametrize("ends", ["\r\n", "\r"])
-def test_ends_of_lines_are_all_the_same(read, ends):
-    assert read("a.md", MARKDOWN.replace("\n", ends)) == read("b.md", MARKDOWN)
-
-
-@pytest.mark.parametrize(
-    "front",
-    [
-        '---\ntitle: "Guide: one"\ntags: [a]\n---\n',
-        "---\ntitle: 'Guide: one'\ndate: 2020-01-31\n...\n",
-        '+++\ntitle = "Guide: one"\n[extra]\nx = 1\n+++\n',
-        '{\n"title": "Guide: one"\n}\n',
-    ],
-)
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_front_matter_is_no_text_and_its_title_is_the_documents(read, front, ends):
-    blocks = read("a.md", f"{front}\nText.\n\n## Part\n".replace("\n", ends))
-    assert outline(blocks) == [(HEADING, 1, "Guide: one"), (PROSE, 0, "Text."), (HEADING, 2, "Part")]
-    assert blocks[1].line == front.count("\n") + 2
-    below = read("a.md", f"{front}\n# Its own\n\nText.".replace("\n", ends))
-    assert outline(below) == [(HEADING, 1, "Its own"), (PROSE, 0, "Text.")]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("---\ntitle: a: b\n---\nText.", ["Text."]),  # broken, as people write it
-        ("---\ndate: 2020-02-45\n---\nText.", ["Text."]),
-        ("---\n# a comment alone\n---\nText.", ["Text."]),
-        ("---\n---\nText.", ["Text."]),
-        ("+++\nbroken =\n+++\nText.", ["Text."]),
-        ("---\nNever closed.\n\nText.", ["Never closed.", "Text."]),
-        ("{\n broken\n}\nText.", ["{ broken } Text."]),
-        ("---\ntitle: [1, 2]\n---\nText.", ["Text."]),
-        ("---\nx: &a [*a]\n---\nText.", ["Text."]),
-        ("Text.\n\n---\ntitle: late\n---\n", ["Text."]),
-    ],
-)
-def test_front_matter_that_is_broken_or_none(read, content, expected):
-    assert texts(read("a.md", content)) == expected
-
-
-def test_a_rule_above_a_heading_is_no_front_matter(read):
-    assert outline(read("a.md", "---\nA heading\n---\nText.")) == [(HEADING, 2, "A heading"), (PROSE, 0, "Text.")]
-
-
-def test_nested_lists_and_quotes_are_read_to_their_end(read):
-    depth = 40
-    nested = "\n".join(f"{'  ' * level}- level {level}" for level in range(depth))
-    assert texts(read("a.md", nested)) == [f"level {level}" for level in range(depth)]
-    assert texts(read("b.md", "> " * depth + "deep")) == ["deep"]
+HEADING, PROSE, CODE, TABLE = BlockKind
 
 
 PAGE = """<!DOCTYPE html><html><head><title>Page | Site</title><style>p {}</style></head><body>
@@ -190,8 +26,8 @@ words</table>
 <dl><dt>Term<dd>Meaning</dl> line<br>break <p>H<sub>2</sub>O &lt;tag&gt;</main><footer>Imprint</footer></body></html>"""
 
 
-def test_html_is_what_a_reader_of_the_page_sees(read):
-    assert outline(read("a.html", PAGE)) == [
+def test_html_is_what_a_reader_of_the_page_sees(read_document):
+    assert outline(read_document("a.html", PAGE)) == [
         (HEADING, 1, "Page | Site"),
         (HEADING, 2, "Part"),
         (PROSE, 0, "First paragraph without an end"),
@@ -226,11 +62,11 @@ def test_html_is_what_a_reader_of_the_page_sees(read):
     ],
     ids=range(10),
 )
-def test_broken_html_is_read_as_browsers_do(read, content, expected):
-    assert texts(read("a.html", content)) == expected
+def test_broken_html_is_read_as_browsers_do(read_document, content, expected):
+    assert texts(read_document("a.html", content)) == expected
 
 
-def test_word_documents_have_headings_whatever_their_language(read):
+def test_word_documents_have_headings_whatever_their_language(read_document):
     content = write_docx(
         ("Titel", "Handbuch"),
         ("berschrift1", "Speicher & <Ablage>"),
@@ -239,32 +75,34 @@ def test_word_documents_have_headings_whatever_their_language(read):
         ("Standard", "第二段。"),
         table=[("a", "b"), ("1", "2")],
     )
-    assert outline(read("a.docx", content)) == [
+    assert outline(read_document("a.docx", content)) == [
         (HEADING, 1, "Speicher & <Ablage>"),
         (PROSE, 0, "Ein Absatz über Größe."),
         (HEADING, 2, "Versionen"),
         (PROSE, 0, "第二段。"),
         (TABLE, 0, "a | b\n1 | 2"),
     ]
-    assert outline(read("b.docx", write_docx(("Titel", "Handbuch"), ("Standard", "Text."))))[0] == (
+    assert outline(read_document("b.docx", write_docx(("Titel", "Handbuch"), ("Standard", "Text."))))[0] == (
         HEADING,
         1,
         "Handbuch",
     )
 
 
-def test_pdfs_have_pages_and_the_headings_of_their_outline(read):
+def test_pdfs_have_pages_and_the_headings_of_their_outline(read_document):
     first = ["Хранилище объектов", "Версии хранят каждый объект.", "Вторая строка того же абзаца."]
     second = ["Удаление", "Объект можно удалить."]
     content = write_pdf(first, second, headings=[(first[0], 0), (second[0], 1)])
-    blocks = read("a.pdf", content)
+    blocks = read_document("a.pdf", content)
     assert [(block.kind, block.page, block.text) for block in blocks] == [
         (HEADING, 1, first[0]),
         (PROSE, 1, " ".join(first[1:])),
         (HEADING, 2, second[0]),
         (PROSE, 2, second[1]),
     ]
-    assert texts(read("b.pdf", write_chinese_pdf("存储桶保存对象。直到删除。"))) == ["存储桶保存对象。直到删除。"]
+    assert texts(read_document("b.pdf", write_chinese_pdf("存储桶保存对象。直到删除。"))) == [
+        "存储桶保存对象。直到删除。"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -280,14 +118,14 @@ def test_pdfs_have_pages_and_the_headings_of_their_outline(read):
         ("a.docx", b"", "a.docx: is no .docx file that can be read"),
     ],
 )
-def test_a_damaged_document_is_refused_by_name(read, name, content, why):
+def test_a_damaged_document_is_refused_by_name(read_document, name, content, why):
     content = content() if callable(content) else content
     with pytest.raises(InputError, match=why):
-        read(name, content)
+        read_document(name, content)
 
 
-def test_plain_text_has_paragraphs_and_no_markup(read):
-    blocks = read(
+def test_plain_text_has_paragraphs_and_no_markup(read_document):
+    blocks = read_document(
         "a.txt",
         "# no heading\nsame paragraph\n \n\n\tindented  text\n\u3000\u3000第一段。\n第一段。\n\u3000\u3000第二段。\n",
     )
@@ -324,8 +162,8 @@ def test_a_table_is_fitted_to_documents_too(tmp_path):
     assert corpus.sample_texts(tmp_path / "a.md", 9) == expected[:1]
 
 
-def test_large_documents_are_quick(read):
+def test_large_documents_are_quick(read_document):
     started = time.process_time()
-    blocks = read("a.md", "## Part\n\nA paragraph with *some* text.\n\n" * 5000)
+    blocks = read_document("a.md", "## Part\n\nA paragraph with *some* text.\n\n" * 5000)
     assert len(blocks) == 10_000
     assert time.process_time() - started < 20

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from stages import convert, finetune
 from stages.common.sources import similarity
-from stages.finetune import stage
 from support.tiny_finetune import compose_settings, files, model, write_place
 
 STEPS = 6
@@ -279,22 +278,6 @@ def test_a_wrong_merge_is_found(tune, monkeypatch):
     monkeypatch.setattr(merge, "write_merged", skip_one)
     with pytest.raises(IntegrityError, match="least cosine"):
         tune(epochs=0.7)
-
-
-def test_an_unknown_architecture_and_prompt_are_refused(root):
-    from stages.finetune import arguments, trained_model
-
-    params = compose_settings(root)
-    with pytest.raises(InputError, match=r"'llama'\. Add its attention's linear layers"):
-        trained_model.select_layers(params.finetune, "llama")
-    with pytest.raises(InputError, match="has no prompt 'query', only"):
-        stage.select_prompts(params.finetune, params.model.model_copy(update={"prompts": {"other": "x"}}))
-    columns = ["anchor", "positive", "negative_1"]
-    assert arguments.select_column_prompts(columns, {"anchor": "q: ", "negative": "d: "}) == {
-        "anchor": "q: ", "negative_1": "d: "
-    }  # fmt: skip
-    prompted = params.model.model_copy(update={"prompts": {"query": "q: ", "document": "d: "}})
-    assert stage.select_prompts(params.finetune, prompted) == {"anchor": "q: ", "positive": "d: ", "negative": "d: "}
 
 
 @pytest.mark.gpu

@@ -5,6 +5,8 @@ import pytest
 from embed_foundry import InputError
 
 from stages.commands import compose
+from stages.finetune import stage
+from support.tiny_finetune import compose_settings
 
 
 def test_ndcg_by_hand_and_the_interval_of_a_gain():
@@ -59,3 +61,19 @@ def test_a_model_that_gives_all_texts_one_vector_is_refused():
 
     with pytest.raises(InputError, match="gives every text the same vector"):
         evaluate.score_graded_similarity(Collapsed(), None)
+
+
+def test_an_unknown_architecture_and_prompt_are_refused(root):
+    from stages.finetune import arguments, trained_model
+
+    params = compose_settings(root)
+    with pytest.raises(InputError, match=r"'llama'\. Add its attention's linear layers"):
+        trained_model.select_layers(params.finetune, "llama")
+    with pytest.raises(InputError, match="has no prompt 'query', only"):
+        stage.select_prompts(params.finetune, params.model.model_copy(update={"prompts": {"other": "x"}}))
+    columns = ["anchor", "positive", "negative_1"]
+    assert arguments.select_column_prompts(columns, {"anchor": "q: ", "negative": "d: "}) == {
+        "anchor": "q: ", "negative_1": "d: "
+    }  # fmt: skip
+    prompted = params.model.model_copy(update={"prompts": {"query": "q: ", "document": "d: "}})
+    assert stage.select_prompts(params.finetune, prompted) == {"anchor": "q: ", "positive": "d: ", "negative": "d: "}

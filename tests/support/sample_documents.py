@@ -1,9 +1,15 @@
-"""Documents as Word and PDF programs write them, small."""
+"""Documents as Word and PDF programs write them, small; and what is read of a document."""
 
 import io
 import warnings
 import zipfile
+from collections.abc import Callable
 from xml.sax.saxutils import escape
+
+import pytest
+
+from stages.common.sources import documents
+from stages.common.sources.documents import Block, BlockKind
 
 TYPES = """<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
 <Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
@@ -93,3 +99,25 @@ def write_chinese_pdf(text):
     size = len(objects) + 1
     end = f"trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
     return f"{body}xref\n0 {size}\n0000000000 65535 f \n{table}{end}".encode()
+
+
+def outline(blocks: list[Block]) -> list[tuple[BlockKind, int, str]]:
+    """Return each block's kind, level and text."""
+    return [(block.kind, block.level, block.text) for block in blocks]
+
+
+def texts(blocks: list[Block], kind: BlockKind = BlockKind.PROSE) -> list[str]:
+    """Return the texts of the blocks of one kind."""
+    return [block.text for block in blocks if block.kind is kind]
+
+
+@pytest.fixture
+def read_document(tmp_path) -> Callable[[str, str | bytes], list[Block]]:
+    """Return a function that writes a document and reads it."""
+
+    def read(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return documents.read_document(path)
+
+    return read

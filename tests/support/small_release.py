@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import Variant, contract, manifest
+import pytest
+from embed_foundry import Bundle, IntegrityError, Variant, contract, manifest
 
 from stages import bundle, catalog, gate
 from stages.common.config import Gate, Model, Target
@@ -167,3 +168,11 @@ def git(folder: Path, *args: str) -> str:
     """Run git in a folder as some user, and return its output."""
     user = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     return subprocess.run(["git", *user, *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def refusal(folder: Path) -> str:
+    """Return the one line by which a release is refused."""
+    with pytest.raises(IntegrityError) as caught:
+        Bundle.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

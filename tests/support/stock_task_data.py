@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from stages.common.config.suite import AirgappedSuite
+
 TOPICS = {
     "cats": "cat kitten whiskers purr milk fur paw sofa",
     "ships": "ship harbour sail anchor captain wave crew deck",
@@ -133,3 +135,8 @@ def _write_followir(folder: Path) -> None:
     write_reranking(folder, query_ids, {"instruction": "Take what is about it."})
     changed = [(str(number), [f"d{number}", f"d{number + 3}"]) for number in range(3)]
     write_table(folder / "changed.jsonl", ("query-id", "corpus-ids"), changed)
+
+
+def airgapped(folder: Path, tasks: tuple[str, ...] = (), counts: str = "warn") -> AirgappedSuite:
+    """Return the configuration of a suite from a folder of a user's tasks."""
+    return AirgappedSuite(name="airgapped", source="folder", data=str(folder), tasks=list(tasks), counts=counts)
