@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2
 from embed_foundry import InputError, RemoteError, RetryableError, manifest
@@ -131,17 +131,8 @@ class Endpoint:
             self.usage.kept += 1
             self.usage.answered += 1
             return kept
-        output = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
         for attempt in range(TRIES):
-            reply = self._send(
-                {
-                    "model": self.config.model,
-                    "messages": [{"role": "user", "content": prompt}],
-                    "temperature": RETRY_TEMPERATURE if attempt else 0,
-                    "seed": attempt,
-                    "response_format": output,
-                }
-            )
+            reply = self._send(prompt, name, schema, attempt)
             self.usage.add(reply)
             try:
                 content = read_content(reply)
@@ -161,8 +152,18 @@ class Endpoint:
         self.usage.unanswered += 1
         return None
 
-    def _send(self, body: dict[str, Any]) -> object:
+    def _send(self, prompt: str, name: str, schema: Mapping[str, object], attempt: int) -> object:
         """Return what the endpoint sends, as JSON; an option that it refuses is left out from now on."""
+        body = {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": RETRY_TEMPERATURE if attempt else 0,
+            "seed": attempt,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": name, "strict": True, "schema": schema},
+            },
+        }
         while True:
             sent = {key: value for key, value in body.items() if key not in self._refused_options}
             try:

@@ -112,10 +112,10 @@ def _ask_mark(endpoint: Endpoint, question: str, text: str) -> int | None:
 
 def _require_answers(endpoint: Endpoint, few: int) -> None:
     unanswered = endpoint.usage.unanswered
-    asked = unanswered + endpoint.usage.answered
-    if unanswered >= few and unanswered > UNANSWERED_MAX * asked:
+    requests = unanswered + endpoint.usage.answered
+    if unanswered >= few and unanswered > UNANSWERED_MAX * requests:
         raise RemoteError(
-            f"{endpoint.url}: {unanswered} of {asked} requests have no reply that parses, expected at most "
+            f"{endpoint.url}: {unanswered} of {requests} requests have no reply that parses, expected at most "
             f"{UNANSWERED_MAX:.0%}. The last such reply {endpoint.latest_refusal}. Replies that parse are kept; choose "
             "a model that follows a JSON schema, or give it room for more tokens."
         )
