@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import EXIT_CODES
 from .exits import exit_code
+from .serve.commands import add_commands as add_serve
 from .signer import Signer, make_signer
 
 # A package adds commands by a function `add_commands(commands)` under this entry point; the build does.
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("embed-foundry", epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_bundle_commands(commands)
+    add_serve(commands)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             add_commands = entry_point.load()

@@ -1,0 +1,35 @@
+"""What a cache of vectors must do; the engine asks it before it computes, and tells it afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..encoder import Vectors
+
+
+@dataclass(frozen=True)
+class VectorKey:
+    """What a vector depends on; nothing else may change a byte of it.
+
+    Attributes:
+        numerics: digest of the vectors that this variant gives here for the probes: it names release, variant,
+            libraries and kind of CPU at once, so replicas share entries only where they compute the same bytes.
+        prompt: the prompt's name; "" for none.
+        dimensions: length of the vector.
+        text: SHA-256 of the text's UTF-8 bytes.
+    """
+
+    numerics: str
+    prompt: str
+    dimensions: int
+    text: bytes
+
+
+class VectorCache(Protocol):
+    """Vectors by content. A cache that fails answers nothing; it never raises into a request."""
+
+    def get(self, keys: Sequence[VectorKey]) -> list[Vectors | None]:
+        """Return the vector [dimensions] of each key, or None where there is none."""
+
+    def put(self, keys: Sequence[VectorKey], vectors: Vectors) -> None:
+        """Keep the vectors [n, dimensions] of n keys."""

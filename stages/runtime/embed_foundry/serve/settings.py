@@ -1,0 +1,55 @@
+"""What a service is told at its start: by options, each with an environment variable of the same name."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a service behaves. `commands.py` documents each option for users.
+
+    Attributes:
+        host: address to listen on; loopback unless set, for a service without keys is open to whoever reaches it.
+        port: TCP port.
+        processes: how many processes share the port.
+        threads: CPU threads of each process's encoders; None divides what the container's quota allows.
+        keys: bearer keys that are accepted; empty accepts everybody.
+        aliases: other names of variants: name -> variant ("gemma-int8" -> "openvino_int8").
+        max_models: variants in memory at once; None follows the memory's tier.
+        idle_s: seconds after which an unused variant is unloaded; None follows the tier, 0 means never.
+        max_body_bytes: of a request.
+        max_texts: of a request.
+        max_characters: of a text, before it is tokenized.
+        max_queued_tokens: of all requests that wait; more are refused with 429.
+        max_client_requests: of one client at once.
+        batch_tokens: of one call of the model.
+        deadline_s: seconds within which a request is answered or refused.
+        drain_s: seconds that running requests get after SIGTERM.
+        cache_bytes: of the cache of vectors in memory; 0 switches it off.
+        cache_url: a cache shared by replicas: redis://…, or a folder on disk; "" has none.
+        poll_s: seconds between two looks at a followed channel.
+        state: folder for fetched and unpacked releases.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    processes: int = 1
+    threads: int | None = None
+    keys: frozenset[str] = frozenset()
+    aliases: dict[str, str] = field(default_factory=dict)
+    max_models: int | None = None
+    idle_s: float | None = None
+    max_body_bytes: int = 8 * MIB
+    max_texts: int = 2048
+    max_characters: int = 200_000
+    max_queued_tokens: int = 262_144
+    max_client_requests: int = 256
+    batch_tokens: int = 16_384
+    deadline_s: float = 30.0
+    drain_s: float = 20.0
+    cache_bytes: int = 64 * MIB
+    cache_url: str = ""
+    poll_s: float = 15.0
+    state: Path = Path(".embed-foundry")

@@ -1,0 +1,50 @@
+"""A release served by the console script in a process of its own, as on a host."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CONSOLE = Path(sys.executable).with_name("embed-foundry")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service.
+
+    Attributes:
+        url: where it listens.
+        process: the console script's.
+        log: the file of its standard error.
+    """
+
+    url: str
+    process: "subprocess.Popen[str]"
+    log: Path
+
+
+@contextmanager
+def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
+    """Start `embed-foundry serve SOURCE` on a free port, and stop it at the end of the block.
+
+    Args:
+        source: what to serve.
+        folder: an existing folder for its log.
+        options: further ones.
+    """
+    log = folder / "serve.log"
+    command = [CONSOLE, "serve", source, "--port", "0", *options]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        assert process.stdout
+        line = process.stdout.readline()
+        assert "http://" in line, log.read_text()
+        try:
+            yield Served(line.split()[-1], process, log)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
