@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from embed_foundry import manifest
 from embed_foundry.cpus import available_cpus
-from embed_foundry.encoder import Vectors
+from embed_foundry.vectors import Vectors
 from numpy.typing import NDArray
 
 from stages.common.contract.progress import bar

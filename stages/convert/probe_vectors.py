@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from embed_foundry import Encoder, manifest
-from embed_foundry.encoder import Vectors
 from embed_foundry.tokenized import CALL_TOKENS
+from embed_foundry.vectors import Vectors
 
 from stages.common.sources import probe_texts
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS

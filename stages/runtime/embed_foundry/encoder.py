@@ -4,21 +4,18 @@ import importlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .cpus import available_cpus
 from .errors import InputError, IntegrityError
 from .kinds import KINDS
+from .rows import Embedding, Rows, Tokens, UnusableRowError, require_text
 from .variant import Variant
-
-Vectors = NDArray[np.float32]
-# Characters of a text that an error shows.
-SHOWN = 60
+from .vectors import Vectors, truncate
 
 
 class TruncationWarning(UserWarning):
@@ -27,54 +24,6 @@ class TruncationWarning(UserWarning):
 
 class UnknownTextWarning(UserWarning):
     """The variant knows no token of some inputs: their vectors say nothing about them."""
-
-
-class UnusableRowError(Exception):
-    """A row that the model has no vector for.
-
-    Args:
-        row: its position among the rows of the call.
-        reason: what is wrong, after "text 3 ".
-    """
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row, self.reason = row, reason
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Texts as an encoder takes them.
-
-    Attributes:
-        texts: the texts, the prompt in front.
-        prompt: that prompt; empty if there is none.
-    """
-
-    texts: list[str]
-    prompt: str
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def select(self, positions: Sequence[int]) -> "Rows":
-        """Return some of the rows, in the order of their positions."""
-        return Rows([self.texts[position] for position in positions], self.prompt)
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What an encoder computed of some rows.
-
-    Attributes:
-        vectors: [n, dimensions], not normalised.
-        truncated: positions of the rows that lost tokens.
-        unknown: positions of the rows of which no token is known.
-    """
-
-    vectors: Vectors
-    truncated: list[int]
-    unknown: Sequence[int] = ()
 
 
 class Encoder(ABC):
@@ -156,6 +105,43 @@ class Encoder(ABC):
         rows = self._rows(texts, prompt)
         return self._ids(rows.texts) if rows.texts else []
 
+    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> list[Tokens]:
+        """Return the texts as `embed` takes them.
+
+        Args:
+            texts: see `encode`.
+            prompt: see `encode`.
+
+        Raises:
+            InputError: see `encode`.
+        """
+        rows = self._rows(texts, prompt)
+        try:
+            return self._tokenize_rows(rows) if rows.texts else []
+        except UnusableRowError as error:
+            raise InputError(f"text {error.row} {error.reason}") from None
+
+    def embed(self, rows: Sequence[Tokens]) -> Vectors:
+        """Return the vectors of tokenized texts from one call of the library: float32 [len(rows), dimensions].
+
+        They are not normalised: see `vectors.truncate`. Which texts may share a call: `Variant.batching`.
+        """
+        texts = Rows([row.text for row in rows], rows[0].prompt)
+        return self._embed(texts, len(rows)).vectors
+
+    def is_unknown(self, row: Tokens) -> bool:
+        """Whether the variant knows no token of a text, so that its vector says nothing about it."""
+        return False
+
+    def _tokenize_rows(self, rows: Rows) -> list[Tokens]:
+        """Return the rows' tokens.
+
+        Raises:
+            UnusableRowError: the model has no vector for a row.
+        """
+        pairs = zip(rows.texts, self._ids(rows.texts), self._count(rows.texts), strict=True)
+        return [Tokens(text, rows.prompt, ids, count) for text, ids, count in pairs]
+
     def _vectors(self, rows: Rows, batch_size: int) -> Vectors:
         """Return the vectors of all rows, embedded in order of length so that little is computed on padding."""
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
@@ -218,7 +204,7 @@ class Encoder(ABC):
         if isinstance(texts, str):  # also a sequence of strings, one a letter
             raise InputError("texts is one string; expected a list of strings.")
         prefix = self._prefix(prompt)
-        return Rows([prefix + _require_text(text, position) for position, text in enumerate(texts)], prefix)
+        return Rows([prefix + require_text(text, position) for position, text in enumerate(texts)], prefix)
 
     def _prefix(self, prompt: str | None) -> str:
         if prompt is None:
@@ -262,36 +248,3 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     if max_tokens is not None:
         encoder.limit_tokens(max_tokens)
     return encoder
-
-
-def truncate(vectors: Vectors, dimensions: int, texts: Sequence[str]) -> Vectors:
-    """Return vectors truncated to their first `dimensions` and renormalised: [n, d] -> [n, dimensions], float32.
-
-    Matryoshka truncation as in Kusupati et al. 2022 (arXiv:2205.13147); norms are taken in float64. `texts` name
-    the first bad vector in an error.
-
-    Raises:
-        IntegrityError: a vector is not finite or has length zero; a zero norm never becomes NaN.
-    """
-    part = vectors[:, :dimensions].astype(np.float64)
-    norms = np.linalg.norm(part, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
-    if bad.size:
-        first = int(bad[0])
-        raise IntegrityError(
-            f"{bad.size} of {len(vectors)} vectors are not finite or have no length, first that of text {first}, "
-            f"{texts[first][:SHOWN]!r}. Do not ship this variant; its precision may overflow on this hardware."
-        )
-    unit: Vectors = (part / norms).astype(np.float32)
-    return unit
-
-
-def _require_text(text: object, position: int) -> str:
-    """Return the text if it is a string that UTF-8 can encode."""
-    if not isinstance(text, str):
-        raise InputError(f"text {position} is a {type(text).__name__}; expected a string.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(f"text {position} holds a lone surrogate; expected valid Unicode.") from None
-    return text

@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .encoder import Vectors
 from .errors import IntegrityError
 from .system_errors import retryable_error
 from .tokenized import GraphEncoder
+from .vectors import Vectors
 
 OUTPUT = "sentence_embedding"
 

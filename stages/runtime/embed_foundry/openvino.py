@@ -8,11 +8,11 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from .encoder import Vectors
 from .errors import IntegrityError
 from .system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .variant import Variant
+from .vectors import Vectors
 
 OUTPUT = "sentence_embedding"
 

@@ -1,5 +1,6 @@
 """Static encoder (Model2Vec): a text's vector is the mean of its tokens' rows in one table. No model library."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .encoder import Embedding, Rows, Vectors
 from .errors import IntegrityError
+from .rows import Embedding, Rows, Tokens
 from .system_errors import retryable_error
 from .tokenized import TokenizedEncoder
 from .variant import Variant
+from .vectors import Vectors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -96,20 +98,24 @@ class StaticEncoder(TokenizedEncoder):
         return ""
 
     def _embed(self, rows: Rows, batch_size: int) -> Embedding:
-        out = np.empty((len(rows), self.table.shape[1]), dtype=np.float32)
-        truncated, unknown, limit = [], [], self.variant.max_tokens
-        for position, text in enumerate(rows.texts):
-            tokens = self._tokens(text)
-            if len(tokens) > limit:
-                truncated.append(position)
-                tokens = self._truncate(tokens)
-            ids = np.array(tokens, dtype=np.int64)
-            if self.unknown_id is not None:
-                ids = ids[ids != self.unknown_id]
-            if not ids.size:
-                unknown.append(position)
-            out[position] = self._mean(ids)
-        return Embedding(out, truncated, unknown)
+        tokens = self._tokenize_rows(rows)
+        truncated = [position for position, row in enumerate(tokens) if row.truncated]
+        known = [self._known(row) for row in tokens]
+        unknown = [position for position, ids in enumerate(known) if not ids.size]
+        return Embedding(np.stack([self._mean(ids) for ids in known]), truncated, unknown)
+
+    def embed(self, rows: Sequence[Tokens]) -> Vectors:
+        """As `Encoder.embed`."""
+        return np.stack([self._mean(self._known(row)) for row in rows])
+
+    def is_unknown(self, row: Tokens) -> bool:
+        """As `Encoder.is_unknown`."""
+        return not self._known(row).size
+
+    def _known(self, row: Tokens) -> NDArray[np.int64]:
+        """Return a text's token ids without those that stand for unknown text."""
+        ids = np.array(row.ids, dtype=np.int64)
+        return ids if self.unknown_id is None else ids[ids != self.unknown_id]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         return [self._tokens(text) for text in texts]

@@ -14,11 +14,13 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from .added_tokens import AddedToken, AddedTokenSplitter
-from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
+from .encoder import Encoder
 from .errors import InputError, IntegrityError
+from .rows import Embedding, Rows, Tokens, UnusableRowError
 from .system_errors import retryable_error
 from .tokenized import EMPTY, describe_missing_row, load_tokenizer
 from .variant import Variant
+from .vectors import Vectors
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 
@@ -129,6 +131,10 @@ class TfliteEncoder(Encoder):
         limit = self.variant.max_tokens - self.special_tokens
         vectors = [self._encode(position, self._truncate(row)) for position, row in enumerate(tokens)]
         return Embedding(np.stack(vectors), [position for position, row in enumerate(tokens) if len(row) > limit])
+
+    def embed(self, rows: Sequence[Tokens]) -> Vectors:
+        """As `Encoder.embed`; every text has a call of its own."""
+        return np.stack([self._encode(position, row.ids) for position, row in enumerate(rows)])
 
     def _encode(self, position: int, ids: list[int]) -> Vectors:
         if not ids:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoder import Embedding, Encoder, Rows, UnusableRowError, Vectors
+from .encoder import Encoder
 from .errors import IntegrityError
+from .rows import Embedding, Rows, Tokens, UnusableRowError
 from .system_errors import retryable_error
+from .vectors import Vectors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -51,6 +53,10 @@ class TokenizedEncoder(Encoder):
             return ids[: self.before] + ids[stop - kept :]
         return ids[: self.before + kept] + ids[stop:]
 
+    def _tokenize_rows(self, rows: Rows) -> list[Tokens]:
+        pairs = zip(rows.texts, self._tokenize(rows.texts), strict=True)
+        return [Tokens(text, rows.prompt, self._truncate(ids), len(ids)) for text, ids in pairs]
+
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return [self._truncate(ids) for ids in self._tokenize(texts)]
 
@@ -78,18 +84,24 @@ class GraphEncoder(TokenizedEncoder):
         """
 
     def _embed(self, rows: Rows, batch_size: int) -> Embedding:
-        whole = self._tokenize(rows.texts)
-        ids = [self._truncate(row) for row in whole]
-        truncated = [position for position, row in enumerate(whole) if len(row) > self.variant.max_tokens]
-        self._check(ids)
-        prompt_length = 0 if self.variant.pools_prompt else self._count_prompt(rows.prompt)
+        tokens = self._tokenize_rows(rows)
+        truncated = [position for position, row in enumerate(tokens) if row.truncated]
         out = np.empty((len(rows), self.variant.dimensions), dtype=np.float32)
-        for positions in plan_calls([len(row) for row in ids], batch_size, self.variant.batching):
-            vectors = self._infer(self._feeds([ids[position] for position in positions], prompt_length))
+        for positions in plan_calls([len(row.ids) for row in tokens], batch_size, self.variant.batching):
+            vectors = self.embed([tokens[position] for position in positions])
             if vectors.shape != (len(positions), self.variant.dimensions):
                 return Embedding(vectors, truncated)  # `_vectors` refuses the shape
             out[positions] = vectors
         return Embedding(out, truncated)
+
+    def embed(self, rows: Sequence[Tokens]) -> Vectors:
+        """As `Encoder.embed`."""
+        return self._infer(self._feeds(rows))
+
+    def _tokenize_rows(self, rows: Rows) -> list[Tokens]:
+        tokens = super()._tokenize_rows(rows)
+        self._check([row.ids for row in tokens])
+        return tokens
 
     def _check(self, ids: list[list[int]]) -> None:
         for position, row in enumerate(ids):
@@ -100,28 +112,29 @@ class GraphEncoder(TokenizedEncoder):
                 token = self.tokenizer.id_to_token(missing)
                 raise UnusableRowError(position, describe_missing_row(token, missing, self.rows))
 
-    def _count_prompt(self, prompt: str) -> int:
-        """Return a prompt's tokens as sentence-transformers counts those that pooling leaves out.
+    def _count_left_out(self, prompt: str) -> int:
+        """Return how many tokens of a prompt pooling leaves out, as sentence-transformers counts them.
 
         They are the prompt's own and the special tokens in front, as in Transformer._get_prompt_length.
         """
-        if not prompt:
+        if not prompt or self.variant.pools_prompt:
             return 0
         encoding = self.tokenizer.encode(prompt)
         return len(encoding.ids) - encoding.special_tokens_mask[-1]
 
-    def _feeds(self, ids: list[list[int]], prompt_length: int) -> dict[str, NDArray[np.int64]]:
-        shape = (len(ids), max(map(len, ids)))
+    def _feeds(self, rows: Sequence[Tokens]) -> dict[str, NDArray[np.int64]]:
+        shape = (len(rows), max(len(row.ids) for row in rows))
         tokens = np.full(shape, self.variant.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
-        for position, row in enumerate(ids):
-            tokens[position, : len(row)] = row
-            mask[position, : len(row)] = 1
+        for position, row in enumerate(rows):
+            tokens[position, : len(row.ids)] = row.ids
+            mask[position, : len(row.ids)] = 1
+        left_out = {prompt: self._count_left_out(prompt) for prompt in {row.prompt for row in rows}}
         return {
             "input_ids": tokens,
             "attention_mask": mask,
             "token_type_ids": np.zeros(shape, dtype=np.int64),
-            "prompt_length": np.full(len(ids), prompt_length, dtype=np.int64),
+            "prompt_length": np.array([left_out[row.prompt] for row in rows], dtype=np.int64),
         }
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .encoder import Embedding, Encoder, Rows, UnusableRowError
+from .encoder import Encoder
+from .rows import Embedding, Rows, UnusableRowError
 from .tokenized import CALL_TOKENS, EMPTY, GraphEncoder, describe_missing_row, plan_calls
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..encoder import Vectors
+from ..vectors import Vectors
 
 
 @dataclass(frozen=True)

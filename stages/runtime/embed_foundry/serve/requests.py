@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..encoder import Vectors
+from ..vectors import Vectors
 
 AUTO = "auto"
 
