@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from embed_foundry import TruncationWarning, manifest, open_variant
-from embed_foundry.static import CACHED_WORDS, TokenCache
+from embed_foundry.encoders.static import CACHED_WORDS, TokenCache
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from embed_foundry import Variant, kinds, manifest
-from embed_foundry.static import StaticEncoder
+from embed_foundry import Variant, manifest
+from embed_foundry.encoders import kinds
+from embed_foundry.encoders.static import StaticEncoder
 from safetensors.numpy import load_file, save_file
 
 from stages import catalog, convert, data, gate, quality

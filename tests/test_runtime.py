@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from embed_foundry import Encoder, InputError, IntegrityError, TruncationWarning, UnknownTextWarning, open_variant
-from embed_foundry.encoder import truncate
+from embed_foundry.encoders.encoder import truncate
 
 KINDS = ["onnx_fp32", "onnx_int8", "openvino_int8", "static", "fp32"]
 # Inputs that a user sends sooner or later; each has a finite vector of unit norm.

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import CONSOLE
-from embed_foundry import Bundle, Environment, contract, encoder, environment
+from embed_foundry import Bundle, Environment, contract, environment
 from embed_foundry.contract import Contract, ShippedVariant
+from embed_foundry.encoders import encoder
+from embed_foundry.encoders.kinds import KINDS
 from embed_foundry.explain import explain_choice
-from embed_foundry.kinds import KINDS
 from embed_foundry.selection import decide
 
 VNNI = frozenset({"avx2", "avx512_vnni"})

@@ -183,7 +183,7 @@ def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, 
     def append(name: str):
         return lambda folder: (folder / name).write_text((folder / name).read_text() + "\n# more\n")
 
-    code = "stages/runtime/embed_foundry/onnx.py"
+    code = "stages/runtime/embed_foundry/encoders/onnx.py"
     message = refused(append(code), commit=False)
     assert "differs from its last commit" in message
     assert code in message

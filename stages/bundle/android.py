@@ -120,7 +120,7 @@ def write(work: Path, shipped: Mapping[str, Path]) -> None:
 
 
 def _build_variant(folder: Path, variant: Variant) -> AndroidVariant:
-    from embed_foundry.tflite import TfliteSettings
+    from embed_foundry.encoders.tflite import TfliteSettings
 
     body, settings = manifest.read(folder), TfliteSettings.of(variant)
     role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"

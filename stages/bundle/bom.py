@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from embed_foundry.kinds import KINDS
+from embed_foundry.encoders.kinds import KINDS
 
 from stages.common.records.bundle import BundleModel, BundleRecord, BundleVariant, Library, TaskSource, WeightsSource
 

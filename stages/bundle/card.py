@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from embed_foundry.kinds import KINDS
+from embed_foundry.encoders.kinds import KINDS
 
 from stages.bundle.licences import HUB
 from stages.common.records.bundle import BundleRecord, BundleVariant

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embed_foundry import IntegrityError, Variant, manifest, selection
-from embed_foundry.kinds import WEIGHT_BITS
+from embed_foundry.encoders.kinds import WEIGHT_BITS
 
 from stages.bundle.inputs import BundleInputs, PassedRelease
 from stages.common.config import Model, Target

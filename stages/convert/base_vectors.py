@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from embed_foundry import manifest
 from embed_foundry.cpus import available_cpus
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.vectors import Vectors
 from numpy.typing import NDArray
 
 from stages.common.contract.progress import bar
@@ -124,7 +124,7 @@ def _choose_precision() -> str:
 def _compile(path: Path, threads: int) -> "CompiledModel":
     """Return a graph that as many streams run, one thread each."""
     import openvino
-    from embed_foundry.openvino import prepare_for_threads
+    from embed_foundry.encoders.openvino import prepare_for_threads
 
     prepare_for_threads()
     return openvino.Core().compile_model(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from embed_foundry import Encoder, FoundryError, Variant, manifest
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.vectors import Vectors
 
 from stages.common.records.base import Failure
 from stages.common.sources import hard_texts, probe_texts

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from embed_foundry import FoundryError, open_variant
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.vectors import Vectors
 from numpy.typing import NDArray
 
 from stages.common.records.base import Failure

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry import IntegrityError
-from embed_foundry.added_tokens import AddedToken
-from embed_foundry.tflite import HuggingFaceTokenizer, SentencePieceTokenizer, VariantTokenizer
+from embed_foundry.encoders.added_tokens import AddedToken
+from embed_foundry.encoders.tflite import HuggingFaceTokenizer, SentencePieceTokenizer, VariantTokenizer
 
 from stages.common.sources import hard_texts, probe_texts
 from stages.common.sources.base_model.layout import find_transformer

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from embed_foundry import Encoder, manifest
-from embed_foundry.tokenized import CALL_TOKENS
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.tokenized import CALL_TOKENS
+from embed_foundry.encoders.vectors import Vectors
 
 from stages.common.sources import probe_texts
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS
@@ -113,7 +113,7 @@ def encode_by_base_model(base: Path, variant: VariantVectors, cache: Path, *, ow
 
 def _encode_by_length(folder: Path, length: int, texts: list[str]) -> LengthVectors:
     """Encode by the graph of one length: nine tokens, with and without a prompt, some texts, one that fills it."""
-    from embed_foundry.tflite import TfliteEncoder
+    from embed_foundry.encoders.tflite import TfliteEncoder
 
     encoder = TfliteEncoder(folder, THREADS)
     encoder.use_graph(length)

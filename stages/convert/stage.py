@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from embed_foundry import TruncationWarning, Variant, manifest
-from embed_foundry.variant import NAME as VARIANT_JSON
+from embed_foundry.encoders.variant import NAME as VARIANT_JSON
 
 from stages.common.config import Model
 from stages.common.config.variant import Recipe

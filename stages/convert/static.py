@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry import manifest
+from embed_foundry.encoders.vectors import Vectors
 from embed_foundry.errors import InputError
-from embed_foundry.vectors import Vectors
 
 from stages.common.config.variant import StaticFit, StaticRecipe
 from stages.common.sources import aws, corpus

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from embed_foundry.tflite import Graph, VariantTokenizer
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.tflite import Graph, VariantTokenizer
+from embed_foundry.encoders.vectors import Vectors
 
 from stages.common.config.variant import TfliteRecipe
 from stages.common.contract.progress import bar

@@ -72,7 +72,7 @@ def _cast_weights(source: Path, target: Path, dtype: str) -> None:
 
 def _quantize_weights(folders: Folders, copy: Path) -> ConversionResult:
     """Write the transformer's linear layers and token table in int8; pooling and heads stay as they are."""
-    from embed_foundry.torch_int8 import METHOD, replace_layers
+    from embed_foundry.encoders.torch_int8 import METHOD, replace_layers
     from safetensors.torch import save_file
     from sentence_transformers import SentenceTransformer
 

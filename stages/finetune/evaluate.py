@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from embed_foundry.encoders.vectors import Vectors, truncate
 from embed_foundry.errors import InputError
-from embed_foundry.vectors import Vectors, truncate
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator

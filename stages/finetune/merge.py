@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from embed_foundry import manifest
+from embed_foundry.encoders.vectors import Vectors
 from embed_foundry.errors import IntegrityError
-from embed_foundry.vectors import Vectors
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from embed_foundry.encoders.kinds import DISTRIBUTIONS
 from embed_foundry.errors import InputError
-from embed_foundry.kinds import DISTRIBUTIONS
 from embed_foundry.system_errors import retryable_error
 from pydantic import ValidationError
 

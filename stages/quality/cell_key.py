@@ -6,7 +6,7 @@ from pathlib import Path
 
 import embed_foundry
 from embed_foundry import manifest
-from embed_foundry.kinds import DISTRIBUTIONS, KINDS
+from embed_foundry.encoders.kinds import DISTRIBUTIONS, KINDS
 
 from stages.common.contract.output import library_versions
 from stages.common.records.tasks import TaskRecord
@@ -26,9 +26,8 @@ CODE = (
     *(STAGES / "common" / "records" / f"{name}.py" for name in ("base", "scores", "tasks")),
     *sorted((STAGES / "common" / "sources" / "suite_files").glob("*.py")),
     STAGES / "common" / "contract" / "tables.py",
-    *(RUNTIME / f"{name}.py" for name in ("added_tokens", "cpus", "encoder", "kinds")),
-    *(RUNTIME / f"{name}.py" for name in ("tokenized", "torch_int8", "variant")),
-    *(RUNTIME / f"{kind.encoder.partition(':')[0].rpartition('.')[2]}.py" for kind in KINDS.values()),
+    RUNTIME / "cpus.py",
+    *sorted((RUNTIME / "encoders").glob("*.py")),
 )
 
 

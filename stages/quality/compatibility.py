@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from embed_foundry.vectors import Vectors
+from embed_foundry.encoders.vectors import Vectors
 from numpy.typing import NDArray
 
 from stages.common.records.scores import MixedIndex

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from embed_foundry import Variant, manifest
-from embed_foundry.tokenized import load_tokenizer
-from embed_foundry.variant import NAME as VARIANT_JSON
+from embed_foundry.encoders.tokenized import load_tokenizer
+from embed_foundry.encoders.variant import NAME as VARIANT_JSON
 from numpy.typing import NDArray
 
 from stages.common.sources.suite_files import read_texts

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from embed_foundry import Encoder
-from embed_foundry.vectors import Vectors, truncate
+from embed_foundry.encoders.vectors import Vectors, truncate
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embed_foundry import Variant, manifest
-from embed_foundry.kinds import KINDS
+from embed_foundry.encoders.kinds import KINDS
 
 from stages.common.config import Quality
 from stages.common.records.tasks import TaskRecord

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from embed_foundry.kinds import KINDS
+from embed_foundry.encoders.kinds import KINDS
 
 from stages.common.config import Model
 from stages.common.limits import LIMITS

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 import torch
-from embed_foundry.torch import TorchEncoder
+from embed_foundry.encoders.torch import TorchEncoder
 from safetensors.torch import load_file, save_file
 
 from stages.common.contract.process import run_stage

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterator
 
-from embed_foundry.kinds import WEIGHT_BITS
+from embed_foundry.encoders.kinds import WEIGHT_BITS
 
 from stages.common.config import Params
 from stages.common.config.variant import OnnxRecipe, OpenvinoRecipe, Recipe, TfliteRecipe, TorchRecipe

@@ -6,11 +6,11 @@
 """
 
 from .bundle import Bundle, FallbackWarning, open_bundle
-from .encoder import Encoder, TruncationWarning, UnknownTextWarning, open_variant
+from .encoders.encoder import Encoder, TruncationWarning, UnknownTextWarning, open_variant
+from .encoders.variant import Variant
 from .environment import Environment
 from .errors import FoundryError, GateError, InputError, IntegrityError, RemoteError, RetryableError
 from .signer import Identity, Key
-from .variant import Variant
 
 __all__ = [
     "Bundle",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
-from .encoder import Encoder, open_variant
+from .encoders.encoder import Encoder, open_variant
 from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError
 from .manifest import JsonObject

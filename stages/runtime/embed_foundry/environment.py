@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cpus
-from .kinds import KINDS
+from .encoders.kinds import KINDS
 
 MIB = 1 << 20
 # An unlimited cgroup of version 1 shows the largest page-aligned number; no real memory comes near.

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .contract import Contract, ShippedVariant
+from .encoders.kinds import KINDS
 from .environment import Environment
-from .kinds import KINDS
 
 RULE = 1
 # Memory in MB, and up to it the widest weights to try first, in bits: 4 up to 2 GB, 8 up to 8 GB, any above.

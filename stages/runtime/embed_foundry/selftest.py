@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoder import Encoder
+from .encoders.encoder import Encoder
+from .encoders.vectors import Vectors
 from .errors import IntegrityError
-from .vectors import Vectors
 
 # Least cosine between a probe's vector here and at release. Kernels differ between CPUs: fp32 stays within 1e-6,
 # 8-bit activations within about 1e-3; a wrong output, pooling or tokenizer falls far below.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..vectors import Vectors
+from ..encoders.vectors import Vectors
 
 
 @dataclass(frozen=True)

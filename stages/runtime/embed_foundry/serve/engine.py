@@ -6,7 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 from ..bundle import Bundle
-from ..encoder import Encoder
+from ..encoders.encoder import Encoder
 from ..environment import Environment
 from ..errors import FoundryError, InputError, IntegrityError
 from . import names

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..vectors import Vectors
+from ..encoders.vectors import Vectors
 
 AUTO = "auto"
 

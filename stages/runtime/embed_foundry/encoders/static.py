@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .errors import IntegrityError
+from ..errors import IntegrityError
+from ..system_errors import retryable_error
 from .rows import Embedding, Rows, Tokens
-from .system_errors import retryable_error
 from .tokenized import TokenizedEncoder
 from .variant import Variant
 from .vectors import Vectors

@@ -37,7 +37,7 @@ KINDS = {
     for kind in (
         Kind(
             name="onnx",
-            encoder="embed_foundry.onnx:OnnxEncoder",
+            encoder="embed_foundry.encoders.onnx:OnnxEncoder",
             module="onnxruntime",
             packages=("onnxruntime",),
             extra="",
@@ -45,7 +45,7 @@ KINDS = {
         ),
         Kind(
             name="openvino",
-            encoder="embed_foundry.openvino:OpenvinoEncoder",
+            encoder="embed_foundry.encoders.openvino:OpenvinoEncoder",
             module="openvino",
             packages=("openvino>=2026.0",),
             extra="openvino",
@@ -53,7 +53,7 @@ KINDS = {
         ),
         Kind(
             name="static",
-            encoder="embed_foundry.static:StaticEncoder",
+            encoder="embed_foundry.encoders.static:StaticEncoder",
             module="safetensors",
             packages=("safetensors",),
             extra="",
@@ -62,7 +62,7 @@ KINDS = {
         ),
         Kind(
             name="tflite",
-            encoder="embed_foundry.tflite:TfliteEncoder",
+            encoder="embed_foundry.encoders.tflite:TfliteEncoder",
             module="ai_edge_litert",
             packages=("ai-edge-litert>=2.1", "sentencepiece>=0.2"),
             extra="tflite",
@@ -70,7 +70,7 @@ KINDS = {
         ),
         Kind(
             name="torch",
-            encoder="embed_foundry.torch:TorchEncoder",
+            encoder="embed_foundry.encoders.torch:TorchEncoder",
             module="sentence_transformers",
             packages=("sentence-transformers", "torch"),
             extra="",

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .cpus import available_cpus
-from .errors import InputError, IntegrityError
+from ..cpus import available_cpus
+from ..errors import InputError, IntegrityError
 from .kinds import KINDS
 from .rows import Embedding, Rows, Tokens, UnusableRowError, require_text
 from .variant import Variant

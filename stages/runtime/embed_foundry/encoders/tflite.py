@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from ..errors import InputError, IntegrityError
+from ..system_errors import retryable_error
 from .added_tokens import AddedToken, AddedTokenSplitter
 from .encoder import Encoder
-from .errors import InputError, IntegrityError
 from .rows import Embedding, Rows, Tokens, UnusableRowError
-from .system_errors import retryable_error
 from .tokenized import EMPTY, describe_missing_row, load_tokenizer
 from .variant import Variant
 from .vectors import Vectors

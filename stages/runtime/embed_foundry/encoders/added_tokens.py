@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from .manifest import JsonObject
+from ..manifest import JsonObject
 
 # What SentencePiece writes for a space; a normalised text has it instead.
 SPACE = "\u2581"

@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .errors import IntegrityError
-from .system_errors import retryable_error
+from ..errors import IntegrityError
+from ..system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .vectors import Vectors
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import IntegrityError
+from ..system_errors import retryable_error
 from .encoder import Encoder
-from .errors import IntegrityError
 from .rows import Embedding, Rows, Tokens, UnusableRowError
-from .system_errors import retryable_error
 from .vectors import Vectors
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import IntegrityError
+from ..errors import IntegrityError
 
 Vectors = NDArray[np.float32]
 # Characters of a text that an error shows.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import InputError
+from ..errors import InputError
 from .vectors import Vectors
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from .errors import IntegrityError
-from .system_errors import retryable_error
+from ..errors import IntegrityError
+from ..system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .variant import Variant
 from .vectors import Vectors

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from .errors import IntegrityError
-from .manifest import JsonObject, read_object
+from ..errors import IntegrityError
+from ..manifest import JsonObject, read_object
 
 NAME = "variant.json"
 SCHEMA = 1
