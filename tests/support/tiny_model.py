@@ -19,8 +19,8 @@ MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 ROWS, WIDTH, FEED_FORWARD, POSITIONS = 40, 8, 16, 16
 
 
-def files() -> dict[str, bytes]:
-    """Return the model's files: BERT, 8 dimensions after Pooling, 6 after Dense, 16 positions."""
+def files(positions: int = POSITIONS) -> dict[str, bytes]:
+    """Return the model's files: BERT, 8 dimensions after Pooling, 6 after Dense, so many positions."""
     modules = [
         {"idx": n, "name": str(n), "path": f"{n}_{kind}" if n else "", "type": f"sentence_transformers.models.{kind}"}
         for n, kind in enumerate(MODULES)
@@ -30,7 +30,7 @@ def files() -> dict[str, bytes]:
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "tokenizer_class": "PreTrainedTokenizerFast"}
     return {
         "config.json": dump(
-            {"model_type": "bert", "vocab_size": ROWS, "max_position_embeddings": POSITIONS, "pad_token_id": 0, **bert}
+            {"model_type": "bert", "vocab_size": ROWS, "max_position_embeddings": positions, "pad_token_id": 0, **bert}
         ),
         "modules.json": dump(modules),
         "1_Pooling/config.json": dump({"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True}),
@@ -43,24 +43,25 @@ def files() -> dict[str, bytes]:
             }
         ),
         "2_Dense/model.safetensors": save({"linear.weight": _random(6, WIDTH)}),
-        "model.safetensors": weights(),
+        "model.safetensors": weights(positions=positions),
         "tokenizer.json": tokenizer.to_str().encode(),
-        "tokenizer_config.json": dump({"model_max_length": POSITIONS, **special}),
+        "tokenizer_config.json": dump({"model_max_length": positions, **special}),
     }
 
 
-def weights(seed: int = 0, *, without: str = "?", **others: NDArray[np.float32]) -> bytes:
+def weights(seed: int = 0, *, without: str = "?", positions: int = POSITIONS, **others: NDArray[np.float32]) -> bytes:
     """Return the transformer's weights: a BERT of one layer.
 
     Args:
         seed: of their random values.
         without: tensors to leave out, by the start of their names.
+        positions: rows of the table of positions.
         others: tensors to add or to replace.
     """
     layer, square = "encoder.layer.0", (WIDTH, WIDTH)
     shapes = {
         "embeddings.word_embeddings": (ROWS, WIDTH),
-        "embeddings.position_embeddings": (POSITIONS, WIDTH),
+        "embeddings.position_embeddings": (positions, WIDTH),
         "embeddings.token_type_embeddings": (2, WIDTH),
         "embeddings.LayerNorm": (WIDTH,),
         **{f"{layer}.attention.self.{part}": square for part in ("query", "key", "value")},
