@@ -15,6 +15,7 @@ class Settings:
         port: TCP port.
         processes: how many processes share the port.
         threads: CPU threads of each process's encoders; None divides what the container's quota allows.
+        lanes: calls of models at once; each has threads / lanes threads.
         keys: bearer keys that are accepted; empty accepts everybody.
         aliases: other names of variants: name -> variant ("gemma-int8" -> "openvino_int8").
         max_models: variants in memory at once; None follows the memory's tier.
@@ -37,6 +38,7 @@ class Settings:
     port: int = 8080
     processes: int = 1
     threads: int | None = None
+    lanes: int = 1
     keys: frozenset[str] = frozenset()
     aliases: dict[str, str] = field(default_factory=dict)
     max_models: int | None = None
