@@ -29,6 +29,7 @@ class Settings:
         deadline_s: seconds within which a request is answered or refused.
         drain_s: seconds that running requests get after SIGTERM.
         cache_bytes: of the cache of vectors in memory; 0 switches it off.
+        disk_cache_bytes: of a cache in a folder.
         cache_url: a cache shared by replicas: redis://…, or a folder on disk; "" has none.
         poll_s: seconds between two looks at a followed channel.
         state: folder for fetched and unpacked releases.
@@ -52,6 +53,7 @@ class Settings:
     deadline_s: float = 30.0
     drain_s: float = 20.0
     cache_bytes: int = 64 * MIB
+    disk_cache_bytes: int = 1024 * MIB
     cache_url: str = ""
     poll_s: float = 15.0
     state: Path = Path(".embed-foundry")
