@@ -12,7 +12,7 @@ from ..errors import FoundryError, InputError, IntegrityError
 from . import names
 from .cache import VectorCache
 from .observer import Observer
-from .refusals import EMPTY_INPUT, INVALID_INPUT, OTHER_SPACE, UNAVAILABLE, UNSOUND_VECTOR, RefusalError
+from .refusals import EMPTY_INPUT, INPUT_TOO_LONG, INVALID_INPUT, OTHER_SPACE, UNAVAILABLE, UNSOUND_VECTOR, RefusalError
 from .requests import EmbedAnswer, EmbedRequest, Timings
 from .settings import Settings
 
@@ -35,6 +35,11 @@ class Engine:
         self.environment = Environment.detect()
         self._encoders: dict[str, Encoder] = {}
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the variants in memory."""
+        return tuple(self._encoders)
 
     async def embed(self, request: EmbedRequest) -> EmbedAnswer:
         """Return the vectors of a request.
@@ -63,7 +68,17 @@ class Engine:
                 "be compared. Embed the index again, or ask a service of that space.",
             )
         prompt = request.prompt or named.prompt
+        limit = encoder.variant.max_tokens
         try:
+            counts = encoder.count_tokens(request.texts, prompt=prompt)
+            truncated = tuple(position for position, count in enumerate(counts) if count > limit)
+            if truncated and not request.truncate:
+                raise RefusalError(
+                    INPUT_TOO_LONG,
+                    f"text {truncated[0]} has {counts[truncated[0]]} tokens; {encoder.variant.name} reads {limit}. "
+                    "Split it into passages, or allow truncation.",
+                    "input",
+                )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 vectors = encoder.encode(request.texts, prompt=prompt, dimensions=request.dimensions)
@@ -71,8 +86,6 @@ class Engine:
             raise RefusalError(INVALID_INPUT, str(error)) from None
         except IntegrityError as error:
             raise RefusalError(UNSOUND_VECTOR, str(error)) from None
-        counts = encoder.count_tokens(request.texts, prompt=prompt)
-        limit = encoder.variant.max_tokens
         return EmbedAnswer(
             vectors=vectors,
             variant=encoder.variant.name,
@@ -80,12 +93,13 @@ class Engine:
             space_id=space,
             release=self.bundle.digest,
             tokens=tuple(min(count, limit) for count in counts),
-            truncated=tuple(position for position, count in enumerate(counts) if count > limit),
+            truncated=truncated,
             timings=Timings(total_s=time.perf_counter() - started),
         )
 
     def _prompts(self) -> frozenset[str]:
-        return frozenset(self.bundle.raw["model"].get("prompts", ()))
+        variants = self.bundle.raw["variants"]
+        return frozenset(variants[self.bundle.contract.order[0]]["prompts"])
 
     def _open(self, order: tuple[str, ...]) -> Encoder:
         failures = []
