@@ -94,6 +94,11 @@ class Engine:
             release=self.bundle.digest,
             tokens=tuple(min(count, limit) for count in counts),
             truncated=truncated,
+            unknown=tuple(
+                position
+                for position, row in enumerate(encoder.tokenize(request.texts, prompt=prompt))
+                if encoder.is_unknown(row)
+            ),
             timings=Timings(total_s=time.perf_counter() - started),
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
@@ -33,6 +34,10 @@ from ..refusals import (
 JsonObject = dict[str, Any]
 # Parsing a megabyte takes about 3 ms. Larger bodies are parsed beside the event loop.
 LARGE = 1 << 20
+# Lists and objects that a body may have: every dialect needs a few, and Python's memory manager takes a second for the
+# millions that fit eight megabytes.
+MOST_CONTAINERS = 10_000
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 SEE = "/openapi.json has the fields."
 JSON_TYPES: Final = {
     str: "a string",
@@ -282,6 +287,8 @@ def parse_json(body: bytes) -> object:
     Raises:
         RefusalError: malformed.
     """
+    if _count_containers(body) > MOST_CONTAINERS < _count_containers(STRING.sub(b"", body)):
+        raise RefusalError(MALFORMED, f"the body has more than {MOST_CONTAINERS} lists and objects. {SEE}")
     try:
         return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_require_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -293,6 +300,10 @@ def parse_json(body: bytes) -> object:
     except ValueError:  # an integer of more digits than Python reads
         problem = "the body has a number of too many digits"
     raise RefusalError(MALFORMED, f"{problem}; expected a JSON object in UTF-8. {SEE}")
+
+
+def _count_containers(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
 
 
 def _require_unique(pairs: Sequence[tuple[str, object]]) -> JsonObject:
