@@ -72,7 +72,7 @@ class Engine:
         self.bundle, self.settings = bundle, settings
         self.cache, self.observer = cache, observer or Observer()
         self.environment = Environment.detect()
-        self.prompts = frozenset(map(str, bundle.raw["model"].get("prompts", ())))
+        self.prompts = frozenset(map(str, bundle.raw["variants"][bundle.order[0]]["prompts"]))
         threads = settings.threads or cpus.available_cpus()
         lanes = min(settings.lanes, threads)
         self.lanes = Lanes(lanes, settings.batch_tokens, settings.max_queued_tokens, self.observer)
