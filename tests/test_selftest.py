@@ -91,7 +91,7 @@ def test_state_that_leaks_from_a_long_text_into_a_short_one_is_found(leak, passe
         encoder, [NAMES[names.index(texts[0])]], prompt=prompt
     )
     if passes:
-        assert selftest.run(encoder, probes, GOLDEN) > 0.9999
+        assert selftest.run(encoder, probes, GOLDEN).cosine > 0.9999
     else:
         with pytest.raises(IntegrityError, match=r"the shortest probe moves by .* after the longest one"):
             selftest.run(encoder, probes, GOLDEN)

@@ -8,17 +8,21 @@ import io
 import json
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import Bundle, archive, contract, manifest
+from embed_foundry import Bundle, Key, archive, contract, manifest, signature
 
 from stages.commands.promote.channel import append_move
 from stages.commands.promote.file_store import FileStore
 from stages.commands.promote.moves import list_channels, load_channel
+from stages.commands.sign import KeyPairSigner, generate_key_pair
+from stages.commands.sign.provenance import build_statement
 from support import small_release
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -130,6 +134,44 @@ def sealed_manifest(folder: Path) -> Iterator[Door]:
         return manifest.verify(folder)
 
     yield door
+
+
+def open_signed(changed: str) -> Callable[[Path], Iterator[Door]]:
+    """Return an `open_door` that puts bytes into a release's signature, and verifies it."""
+
+    def open_door(folder: Path) -> Iterator[Door]:
+        bundle, signer = _sign(folder)
+        path = signature.folder_of(bundle) / changed
+
+        def door(data: bytes) -> object:
+            path.write_bytes(data)
+            return signature.verify(bundle, signer, body=manifest.read(bundle))
+
+        yield door
+
+    return open_door
+
+
+@cache
+def read_signed(changed: str) -> bytes:
+    """Return a file of a release's signature."""
+    with tempfile.TemporaryDirectory() as folder:
+        return (signature.folder_of(_sign(Path(folder))[0]) / changed).read_bytes()
+
+
+@cache
+def _make_keys() -> tuple[Path, Path]:
+    return generate_key_pair(Path(tempfile.mkdtemp()) / "release.key")
+
+
+def _sign(folder: Path) -> tuple[Path, Key]:
+    bundle = archive.unpack(GOLDEN, folder)
+    private, public = _make_keys()
+    out = signature.folder_of(bundle.folder)
+    out.mkdir()
+    statement = build_statement(bundle, "0" * 40, "", "urn:test:builder")
+    KeyPairSigner(private).prepare()(bundle.folder, statement, out)
+    return bundle.folder, Key(public)
 
 
 def unpack(folder: Path) -> Iterator[Door]:

@@ -13,7 +13,9 @@ from faults.doors import (
     in_store,
     list_history,
     open_release,
+    open_signed,
     read_golden,
+    read_signed,
     sealed_manifest,
     unpack,
     write_channel,
@@ -89,6 +91,10 @@ PARSERS: dict[str, Parser] = {
         )
     },
     "tar": Parser(write_tars(), unpack, structured=False, reads_valid=False),
+    **{
+        name: Parser((read_signed(name),), open_signed(name), share=0.2)
+        for name in ("model.sig", "provenance.intoto.json")
+    },
     "channel": Parser((write_channel(),), in_store("channels/stable.json", list_history)),
     "manifest in a store": Parser(
         (STORED,),

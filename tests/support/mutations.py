@@ -1,7 +1,8 @@
 """Damaged files for fuzzing: valid ones with edits that know the format, as hypothesis strategies."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -36,6 +37,12 @@ def damaged(*valid: bytes, structured: bool = True) -> st.SearchStrategy[bytes]:
     number = st.integers(0, 2**32 - 1)
     edits = st.lists(st.tuples(number, number, number), min_size=1, max_size=3)
     return st.builds(lambda file, chosen: _apply(file, chosen, structured=structured), st.sampled_from(valid), edits)
+
+
+def damage(files: Sequence[bytes], chance: Random, *, structured: bool = True) -> bytes:
+    """Return one file of `damaged` without hypothesis, whose record of all examples costs more than most parsers do."""
+    edits = [tuple(chance.randrange(2**32) for _ in range(3)) for _ in range(chance.randint(1, 3))]
+    return _apply(chance.choice(files), edits, structured=structured)
 
 
 def _apply(file: bytes, edits: list[tuple[int, int, int]], *, structured: bool) -> bytes:

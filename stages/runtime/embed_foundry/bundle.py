@@ -11,6 +11,7 @@ from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError
 from .manifest import JsonObject
 from .replaced import read_whole
+from .selftest import SelfTest
 from .signer import Signer, make_signer
 
 PROBES = "probes/probes.json"
@@ -124,8 +125,8 @@ class Bundle:
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
 
-    def self_test(self, encoder: Encoder) -> float:
-        """Encode the bundle's probes and return the least cosine to the vectors recorded at release.
+    def self_test(self, encoder: Encoder) -> SelfTest:
+        """Encode the bundle's probes and compare them with the vectors recorded at release.
 
         Raises:
             InputError: safetensors is not installed.

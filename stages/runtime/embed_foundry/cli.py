@@ -112,7 +112,7 @@ def _verify(folder: Path, signer: Signer | None) -> list[str]:
     lines = []
     for name in bundle.order:
         if bundle.contract.variants[name].kind in libraries:
-            lines.append(f"{name:<20} self-test cosine {bundle.self_test(bundle.open(name)):.6f}")
+            lines.append(f"{name:<20} self-test cosine {bundle.self_test(bundle.open(name)).cosine:.6f}")
         else:
             lines.append(f"{name:<20} not self-tested: the library for its kind is not installed")
     lines.append(signature.describe(bundle.folder, bundle.provenance, signer))

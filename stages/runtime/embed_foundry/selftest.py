@@ -3,8 +3,10 @@
 `run` encodes the bundle's probes; `find_faults` judges the vectors, and is a pure function of them.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +47,26 @@ def read_probes(path: Path) -> list[dict[str, str | None]]:
     return list(probes)
 
 
-def run(encoder: Encoder, probes: Sequence[Mapping[str, str | None]], golden: Vectors) -> float:
-    """Encode the probes, each alone, the longest first, and return the least cosine to the recorded vectors.
+@dataclass(frozen=True)
+class SelfTest:
+    """A self-test that was passed.
+
+    Attributes:
+        cosine: the least of a probe's vector to the recorded one.
+        vectors: those of the probes here: float32 [n, dimensions].
+    """
+
+    cosine: float
+    vectors: Vectors
+
+    @property
+    def numerics(self) -> str:
+        """SHA-256 of the vectors: equal where a variant gives the same bytes, by its libraries and the kind of CPU."""
+        return hashlib.sha256(self.vectors.astype("<f4").tobytes()).hexdigest()
+
+
+def run(encoder: Encoder, probes: Sequence[Mapping[str, str | None]], golden: Vectors) -> SelfTest:
+    """Encode the probes, each alone, the longest first, and compare them with the recorded vectors.
 
     Args:
         encoder: the variant.
@@ -69,7 +89,7 @@ def run(encoder: Encoder, probes: Sequence[Mapping[str, str | None]], golden: Ve
         faults.append(f"the shortest probe moves by {shift:.2g} after the longest one, expected at most {STATE:g}")
     if faults:
         raise IntegrityError(f"self-test: {'; '.join(faults)}")
-    return float((vectors * golden).sum(axis=1).min())
+    return SelfTest(float((vectors * golden).sum(axis=1).min()), vectors)
 
 
 def find_faults(vectors: Vectors, golden: Vectors, names: Sequence[str]) -> Iterator[str]:

@@ -24,10 +24,7 @@ def run(source: Path, settings: Settings) -> None:
     service = Service(Engine(Bundle.load(source), settings), settings)
     # Programs that start a service on port 0 read this line.
     print(f"serving {service.engine.bundle.name} on {describe(listener)}", flush=True)
-    try:
-        uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning")).run([listener])
-    finally:
-        service.close()
+    uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning")).run([listener])
 
 
 def listen(settings: Settings) -> socket.socket:

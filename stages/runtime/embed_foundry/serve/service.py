@@ -26,6 +26,6 @@ class Service:
         """
         return await self.engine.embed(request)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the release."""
-        self.engine.close()
+        await self.engine.close()

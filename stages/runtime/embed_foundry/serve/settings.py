@@ -15,6 +15,7 @@ class Settings:
         port: TCP port.
         processes: how many processes share the port.
         threads: CPU threads of each process's encoders; None divides what the container's quota allows.
+        lanes: calls of models at once; each has threads / lanes threads.
         keys: bearer keys that are accepted; empty accepts everybody.
         aliases: other names of variants: name -> variant ("gemma-int8" -> "openvino_int8").
         max_models: variants in memory at once; None follows the memory's tier.
@@ -28,6 +29,7 @@ class Settings:
         deadline_s: seconds within which a request is answered or refused.
         drain_s: seconds that running requests get after SIGTERM.
         cache_bytes: of the cache of vectors in memory; 0 switches it off.
+        disk_cache_bytes: of a cache in a folder.
         cache_url: a cache shared by replicas: redis://…, or a folder on disk; "" has none.
         poll_s: seconds between two looks at a followed channel.
         state: folder for fetched and unpacked releases.
@@ -37,6 +39,7 @@ class Settings:
     port: int = 8080
     processes: int = 1
     threads: int | None = None
+    lanes: int = 1
     keys: frozenset[str] = frozenset()
     aliases: dict[str, str] = field(default_factory=dict)
     max_models: int | None = None
@@ -50,6 +53,7 @@ class Settings:
     deadline_s: float = 30.0
     drain_s: float = 20.0
     cache_bytes: int = 64 * MIB
+    disk_cache_bytes: int = 1024 * MIB
     cache_url: str = ""
     poll_s: float = 15.0
     state: Path = Path(".embed-foundry")

@@ -91,8 +91,7 @@ class Catalog:
             RefusalError: unknown_model.
         """
         engine = self.service.engine
-        prompts = frozenset(self._read(self.bundle.contract.order[0]).prompts)
-        return names.resolve(name, self.bundle.contract, engine.environment, engine.settings.aliases, prompts)
+        return names.resolve(name, self.bundle.contract, engine.environment, engine.settings.aliases, engine.prompts)
 
     def prompt(self, variant: Variant, name: str | None, param: str) -> str:
         """Return the text that a prompt puts before an input; "" for None.

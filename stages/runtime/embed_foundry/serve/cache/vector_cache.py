@@ -1,10 +1,11 @@
 """What a cache of vectors must do; the engine asks it before it computes, and tells it afterwards."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..encoders.vectors import Vectors
+from ...encoders.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -15,21 +16,34 @@ class VectorKey:
         numerics: digest of the vectors that this variant gives here for the probes: it names release, variant,
             libraries and kind of CPU at once, so replicas share entries only where they compute the same bytes.
         prompt: the prompt's name; "" for none.
-        dimensions: length of the vector.
         text: SHA-256 of the text's UTF-8 bytes.
     """
 
     numerics: str
     prompt: str
-    dimensions: int
     text: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of all of it."""
+        return hashlib.sha256(b"\0".join((self.numerics.encode(), self.prompt.encode(), self.text))).digest()
 
 
 class VectorCache(Protocol):
-    """Vectors by content. A cache that fails answers nothing; it never raises into a request."""
+    """Full vectors by content, as the model gave them: truncation and norm come after, so one entry serves all lengths.
+
+    A cache that fails answers nothing; it never raises into a request.
+    """
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it waits for a disk or another host, so that the event loop must not call it."""
 
     def get(self, keys: Sequence[VectorKey]) -> list[Vectors | None]:
-        """Return the vector [dimensions] of each key, or None where there is none."""
+        """Return the full vector of each key, or None where there is none."""
 
     def put(self, keys: Sequence[VectorKey], vectors: Vectors) -> None:
-        """Keep the vectors [n, dimensions] of n keys."""
+        """Keep the full vectors [n, dimensions] of n keys."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
