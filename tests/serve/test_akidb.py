@@ -1,15 +1,13 @@
 """akidb's embedding call, asked by plain HTTP."""
 
-import httpx2
-
 
 def embed(service, **body):
-    return httpx2.post(f"{service.url}/api/v1/embed", json=body, timeout=60)
+    return service.client.post("/api/v1/embed", json=body)
 
 
 def test_vectors_are_those_of_ollamas_door(service):
     answer = embed(service, model="static", inputs=["a", "b"], normalize=True).json()
-    other = httpx2.post(f"{service.url}/api/embed", json={"model": "static", "input": ["a", "b"]}, timeout=60).json()
+    other = service.client.post("/api/embed", json={"model": "static", "input": ["a", "b"]}).json()
     assert answer["embeddings"] == other["embeddings"]
     assert (answer["dimension"], answer["count"]) == (len(answer["embeddings"][0]), 2)
 

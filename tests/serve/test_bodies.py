@@ -4,7 +4,6 @@ import json
 import socket
 import time
 
-import httpx2
 import pytest
 
 DOORS = {
@@ -38,7 +37,7 @@ HOSTILE = {
 
 def post(service, path, content, **headers):
     headers = {"Content-Type": "application/json"} | headers
-    return httpx2.post(f"{service.url}{path}", content=content, headers=headers, timeout=60)
+    return service.client.post(path, content=content, headers=headers)
 
 
 def make_body(path, *texts, **fields):
@@ -143,13 +142,13 @@ def test_a_body_over_the_limit_is_refused_while_it_arrives(service, path, chunke
     ],
 )
 def test_unknown_paths_are_refused_in_the_dialect_beside_them(service, path, read):
-    answer = httpx2.get(f"{service.url}{path}")
+    answer = service.client.get(path)
     assert (answer.status_code, read(answer.json()), answer.headers["X-Reason"]) == (404, "not_found", "not_found")
 
 
 @pytest.mark.parametrize("path", DOORS)
 def test_wrong_methods_are_refused(service, path):
     for method in ("GET", "PUT", "DELETE"):
-        answer = httpx2.request(method, f"{service.url}{path}")
+        answer = service.client.request(method, path)
         require_refusal(path, answer, (405,))
         assert answer.headers["Allow"] == "POST"

@@ -2,14 +2,13 @@
 
 import base64
 
-import httpx2
 import numpy as np
 import pytest
 from embed_foundry.serve import precision
 
 
 def embed(service, path="/v2/embed", **body):
-    return httpx2.post(f"{service.url}{path}", json={"model": "static", **body}, timeout=60)
+    return service.client.post(path, json={"model": "static", **body})
 
 
 def test_every_type_is_of_the_same_vectors(service):

@@ -1,19 +1,18 @@
 """Ollama's dialect, asked by plain HTTP."""
 
-import httpx2
 import numpy as np
 import pytest
 
 
 def embed(service, body):
-    return httpx2.post(f"{service.url}/api/embed", json=body, timeout=60)
+    return service.client.post("/api/embed", json=body)
 
 
 def test_vectors_are_those_of_openais_door(service):
     answer = embed(service, {"model": "onnx_int8", "input": ["a", "b"], "keep_alive": "5m", "options": {"seed": 1}})
     assert answer.status_code == 200
     body = {"input": ["a", "b"], "model": "onnx_int8"}
-    other = httpx2.post(f"{service.url}/v1/embeddings", json=body, timeout=60).json()
+    other = service.client.post("/v1/embeddings", json=body).json()
     assert answer.json()["embeddings"] == [item["embedding"] for item in other["data"]]
     assert answer.json()["prompt_eval_count"] == other["usage"]["total_tokens"]
     assert answer.json()["model"] == answer.headers["X-Variant"] == "onnx_int8"
@@ -21,7 +20,7 @@ def test_vectors_are_those_of_openais_door(service):
 
 
 def test_the_old_call_answers_one_text(service):
-    answer = httpx2.post(f"{service.url}/api/embeddings", json={"model": "static", "prompt": "a"}, timeout=60)
+    answer = service.client.post("/api/embeddings", json={"model": "static", "prompt": "a"})
     assert [answer.json()["embedding"]] == embed(service, {"model": "static", "input": "a"}).json()["embeddings"]
 
 
@@ -56,29 +55,29 @@ def test_the_type_of_a_body_does_not_matter(service, content_type):
     """Ollama's documentation calls curl without a header."""
     content = b'{"model": "static", "input": "a"}'
     headers = {"Content-Type": content_type}
-    assert httpx2.post(f"{service.url}/api/embed", content=content, headers=headers, timeout=60).status_code == 200
+    assert service.client.post("/api/embed", content=content, headers=headers).status_code == 200
 
 
 def test_listed_models_can_be_shown_and_used(service):
-    tags = httpx2.get(f"{service.url}/api/tags").json()["models"]
+    tags = service.client.get("/api/tags").json()["models"]
     assert {"auto:latest", "static:latest", "onnx_int8:latest"} <= {tag["name"] for tag in tags}
     for tag in tags:
-        shown = httpx2.post(f"{service.url}/api/show", json={"model": tag["name"]}).json()
+        shown = service.client.post("/api/show", json={"model": tag["name"]}).json()
         assert shown["capabilities"] == ["embedding"]
         family = shown["model_info"]["general.architecture"]
         (vector,) = embed(service, {"model": tag["name"], "input": "a"}).json()["embeddings"]
         assert len(vector) == shown["model_info"][f"{family}.embedding_length"]
-    assert httpx2.post(f"{service.url}/api/show", json={"model": "llama3"}).status_code == 404
-    running = httpx2.get(f"{service.url}/api/ps").json()["models"]
+    assert service.client.post("/api/show", json={"model": "llama3"}).status_code == 404
+    running = service.client.get("/api/ps").json()["models"]
     assert "static:latest" in {model["name"] for model in running}
 
 
 def test_probes_are_answered_as_ollama_does(service):
-    assert httpx2.get(service.url).text == "Ollama is running"
-    assert httpx2.head(service.url).status_code == 200
-    assert httpx2.get(f"{service.url}/api/version").json()["version"]
+    assert service.client.get("/").text == "Ollama is running"
+    assert service.client.head("/").status_code == 200
+    assert service.client.get("/api/version").json()["version"]
 
 
 def test_browsers_do_not_get_the_probes_answer(service):
     accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    assert httpx2.get(service.url, headers=accept).text != "Ollama is running"
+    assert service.client.get("/", headers=accept).text != "Ollama is running"

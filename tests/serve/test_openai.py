@@ -2,7 +2,6 @@
 
 import base64
 
-import httpx2
 import numpy as np
 import pytest
 from embed_foundry import open_bundle
@@ -12,7 +11,7 @@ TEXTS = ["how do I list my buckets?", "a", "Größe 日本語"]
 
 
 def embed(service, body, **headers):
-    return httpx2.post(f"{service.url}/v1/embeddings", json=body, headers=headers, timeout=60)
+    return service.client.post("/v1/embeddings", json=body, headers=headers)
 
 
 def read_vectors(answer):
@@ -106,13 +105,13 @@ def test_a_text_without_a_known_token_is_told(service):
 
 
 def test_models_are_the_names_that_requests_may_use(service):
-    names = [model["id"] for model in httpx2.get(f"{service.url}/v1/models").json()["data"]]
+    names = [model["id"] for model in service.client.get("/v1/models").json()["data"]]
     assert names[0] == "auto"
     assert {"static", "onnx_int8", "onnx_fp32"} <= set(names)
     for name in names:
-        assert httpx2.get(f"{service.url}/v1/models/{name}").json()["id"] == name
+        assert service.client.get(f"/v1/models/{name}").json()["id"] == name
         assert embed(service, {"input": "a", "model": name}).status_code == 200
-    answer = httpx2.get(f"{service.url}/v1/models/gpt-5")
+    answer = service.client.get("/v1/models/gpt-5")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 

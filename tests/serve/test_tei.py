@@ -1,18 +1,17 @@
 """The dialect of text-embeddings-inference, asked by plain HTTP."""
 
-import httpx2
 import pytest
 from embed_foundry import open_bundle
 
 
 def embed(service, **body):
-    return httpx2.post(f"{service.url}/embed", json=body, timeout=60)
+    return service.client.post("/embed", json=body)
 
 
 def test_vectors_are_those_of_openais_door(service):
     answer = embed(service, inputs=["a", "b"])
     assert answer.status_code == 200
-    other = httpx2.post(f"{service.url}/v1/embeddings", json={"input": ["a", "b"]}, timeout=60).json()
+    other = service.client.post("/v1/embeddings", json={"input": ["a", "b"]}).json()
     assert answer.json() == [item["embedding"] for item in other["data"]]
     assert answer.headers["X-Compute-Characters"] == "2"
     assert answer.headers["X-Compute-Tokens"] == str(other["usage"]["total_tokens"])
@@ -50,7 +49,7 @@ def test_refusals_have_teis_statuses(service, body, status, kind):
 
 def test_tokens_are_the_models(service, released):
     texts = ["How do I list my buckets?", "Größe"]
-    answer = httpx2.post(f"{service.url}/tokenize", json={"inputs": texts}, timeout=60).json()
+    answer = service.client.post("/tokenize", json={"inputs": texts}).json()
     encoder = open_bundle(released.folder)
     assert [[token["id"] for token in tokens] for tokens in answer] == encoder.token_ids(texts)
     for text, tokens in zip(texts, answer, strict=True):
@@ -58,13 +57,13 @@ def test_tokens_are_the_models(service, released):
         assert tokens[0]["start"] is None
         for token in tokens[1:-1]:
             assert text[token["start"] : token["stop"]] == token["text"]
-    bare = httpx2.post(f"{service.url}/tokenize", json={"inputs": texts, "add_special_tokens": False}, timeout=60)
+    bare = service.client.post("/tokenize", json={"inputs": texts, "add_special_tokens": False})
     assert [len(tokens) + 2 for tokens in bare.json()] == [len(tokens) for tokens in answer]
 
 
 def test_info_says_what_is_served(service, released):
-    info = httpx2.get(f"{service.url}/info").json()
+    info = service.client.get("/info").json()
     variant = open_bundle(released.folder).variant
     assert f"{info['model_id']}@{info['model_sha']}" == variant.model
     assert (info["max_input_length"], info["max_client_batch_size"]) == (variant.max_tokens, 2048)
-    assert httpx2.get(f"{service.url}/health").status_code == 200
+    assert service.client.get("/health").status_code == 200

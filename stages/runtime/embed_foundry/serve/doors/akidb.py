@@ -7,7 +7,7 @@ from ..answers import dump_rows
 from ..refusals import RefusalError
 from ..requests import AUTO
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, Texts
+from .body import DIMENSIONS, MODEL, Body, Dimensions, ListOfTexts, Name
 from .dialect import Dialect
 from .door import EMBEDDING, Door
 from .exchange import Exchange, require_unit_length
@@ -16,7 +16,7 @@ from .exchange import Exchange, require_unit_length
 class EmbedBody(Body):
     """A request for embeddings."""
 
-    inputs: Texts = Field(description="The texts.")
+    inputs: ListOfTexts = Field(description="The texts.")
     model: Name = Field(AUTO, description=MODEL, examples=[AUTO])
     normalize: bool = Field(True, description="Only true: released graphs give unit vectors.")
     dimensions: Dimensions | None = Field(None, description=DIMENSIONS)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -71,6 +72,8 @@ class Body(BaseModel):
 
 
 BodyT = TypeVar("BodyT", bound=Body)
+# Titles in JSON schemas, by which `Door` finds the texts that it limits.
+TEXT, TEXTS = "Text", "Texts"
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,22 @@ class TextRule:
 
     Attributes:
         single: whether one string stands for a list of one.
+        several: whether it may be a list.
         empty: whether a text may be "".
         least: how many texts there must be.
     """
 
     single: bool = True
+    several: bool = True
     empty: bool = True
     least: int = 1
 
     def schema(self) -> JsonObject:
         """Return the JSON schema of the field, without the limits that `Door` adds."""
-        text: JsonObject = {"type": "string"} if self.empty else {"type": "string", "minLength": 1}
-        texts: JsonObject = {"type": "array", "items": text, "minItems": self.least}
-        return {"anyOf": [text, texts]} if self.single else texts
+        text: JsonObject = {"type": "string", "title": TEXT} | ({} if self.empty else {"minLength": 1})
+        texts: JsonObject = {"type": "array", "title": TEXTS, "items": text, "minItems": self.least}
+        kinds = [*([text] if self.single else []), *([texts] if self.several else [])]
+        return {"anyOf": kinds} if len(kinds) > 1 else kinds[0]
 
     def read(self, value: object, info: ValidationInfo[Limits]) -> tuple[str, ...]:
         """Return the texts of a field.
@@ -108,8 +114,9 @@ class TextRule:
             raise TypeError("texts are validated with `Limits` as context")
         if isinstance(value, str) and self.single:
             value = [value]
-        if not isinstance(value, list):
-            expected = "a string or a list of strings" if self.single else "a list of strings"
+        elif not isinstance(value, list) or not self.several:
+            kinds = [*(["a string"] if self.single else []), *(["a list of strings"] if self.several else [])]
+            expected = " or ".join(kinds)
             raise RefusalError(MALFORMED, f"{name} is {JSON_TYPES[type(value)]}; expected {expected}.", name)
         if len(value) < self.least:
             raise RefusalError(EMPTY_INPUT, f"{name} is an empty list; expected at least one text.", name)
@@ -166,6 +173,11 @@ def find_surrogate(text: str) -> int | None:
     return None
 
 
+def _read_whole(number: object) -> object:
+    """Return 64.0 as 64: JSON does not tell them apart."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 def _require_unicode(name: str) -> str:
     if find_surrogate(name) is not None:
         raise ValueError("it holds a lone surrogate")
@@ -176,17 +188,18 @@ def _texts(rule: TextRule) -> Any:  # noqa: ANN401
     return PlainValidator(rule.read), WithJsonSchema(rule.schema())
 
 
+Text = Annotated[tuple[str, ...], *_texts(TextRule(several=False))]
 # One text or several.
 TextOrTexts = Annotated[tuple[str, ...], *_texts(TextRule())]
 # The same, but no text may be empty.
 NonEmptyTextOrTexts = Annotated[tuple[str, ...], *_texts(TextRule(empty=False))]
 # One text, several or none.
 AnyTexts = Annotated[tuple[str, ...], *_texts(TextRule(least=0))]
-Texts = Annotated[tuple[str, ...], *_texts(TextRule(single=False))]
+ListOfTexts = Annotated[tuple[str, ...], *_texts(TextRule(single=False))]
 # The name of a model or prompt.
 Name = Annotated[str, AfterValidator(_require_unicode), Field(max_length=256)]
 # What a variant's Matryoshka dimensions may be; each variant has a limit of its own, which is lower.
-Dimensions = Annotated[int, Field(ge=1, le=1 << 20)]
+Dimensions = Annotated[int, Field(ge=1, le=1 << 20), BeforeValidator(_read_whole)]
 MODEL = 'A variant, an alias, the model\'s name or "auto"; ":PROMPT" after it names a prompt: "auto:query".'
 DIMENSIONS = "Length of the vectors (Matryoshka, renormalised). All by default."
 

@@ -11,9 +11,10 @@ from ...encoders.tokenized import load_tokenizer
 from ...encoders.variant import Variant
 from ...manifest import JsonObject, read_object
 from .. import names
+from ..answers import server_timing
 from ..names import Named
 from ..refusals import INVALID_INPUT, RefusalError
-from ..requests import AUTO
+from ..requests import AUTO, Timings
 from ..service import Service
 
 if TYPE_CHECKING:
@@ -91,8 +92,16 @@ class Catalog:
             RefusalError: unknown_model.
         """
         engine = self.service.engine
-        prompts = frozenset(self._read(self.bundle.contract.order[0]).prompts)
-        return names.resolve(name, self.bundle.contract, engine.environment, engine.settings.aliases, prompts)
+        return names.resolve(name, self.bundle.contract, engine.environment, engine.settings.aliases, engine.prompts)
+
+    def headers(self, model: Model) -> dict[str, str]:
+        """Return the headers of an answer without vectors: those that `answers.answer_headers` always gives."""
+        return {
+            "X-Space-Id": model.shipped.space_id,
+            "X-Variant": model.variant.name,
+            "X-Release": self.bundle.digest,
+            "Server-Timing": server_timing(Timings()),
+        }
 
     def prompt(self, variant: Variant, name: str | None, param: str) -> str:
         """Return the text that a prompt puts before an input; "" for None.

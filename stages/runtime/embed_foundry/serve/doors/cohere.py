@@ -15,7 +15,7 @@ from ..answers import dump_rows
 from ..precision import ENCODINGS
 from ..refusals import RefusalError
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, Texts
+from .body import DIMENSIONS, MODEL, Body, Dimensions, ListOfTexts, Name
 from .dialect import Dialect
 from .door import EMBEDDING, Door
 from .exchange import Exchange, require_truncation_side
@@ -37,7 +37,7 @@ TYPES_TEXT = (
 
 class _Call(Body):
     model: Name = Field(description=MODEL, examples=["auto"])
-    texts: Texts = Field(description="The texts.")
+    texts: ListOfTexts = Field(description="The texts.")
     embedding_types: list[EmbeddingType] | None = Field(None, description=TYPES_TEXT)
     truncate: Literal["NONE", "START", "END"] | None = Field(
         None,

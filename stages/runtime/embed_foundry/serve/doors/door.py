@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -34,7 +35,7 @@ from ..refusals import (
     RefusalError,
 )
 from ..service import Service
-from .body import Body, JsonObject
+from .body import TEXT, TEXTS, Body, JsonObject
 from .dialect import Dialect
 from .exchange import Exchange
 
@@ -44,11 +45,10 @@ Handler = Callable[[Exchange], Awaitable[Response]]
 ANY: Final = (UNAUTHORIZED, INTERNAL, UNAVAILABLE)
 NAMING: Final = (*ANY, UNKNOWN_MODEL)
 READING: Final = (*ANY, MALFORMED, INVALID_INPUT, TOO_LARGE, BODY_TIMEOUT, UNSUPPORTED_MEDIA_TYPE, UNKNOWN_MODEL)
+READING_TEXTS: Final = (*READING, EMPTY_INPUT, TOKEN_IDS)
 EMBEDDING: Final = (
-    *READING,
-    EMPTY_INPUT,
+    *READING_TEXTS,
     INPUT_TOO_LONG,
-    TOKEN_IDS,
     OTHER_SPACE,
     OVERLOADED,
     TOO_MANY_REQUESTS,
@@ -135,6 +135,7 @@ class Door:
             summary=summary,
             operation_id=f"{self.dialect.name}:{method.lower()}:{path}",
             response_model=None,
+            response_class=Response if answer is None else JSONResponse,
             responses={200: self._describe_answer(answer, embeds), **self._describe_refusals(reasons)},
             openapi_extra={name: value for name, value in extra.items() if value},
         )
@@ -178,9 +179,9 @@ class Door:
                 for each in part:
                     limit(each)
             elif isinstance(part, dict):
-                if part.get("type") == "array" and part.get("items", {}).get("type") == "string":
-                    part.setdefault("maxItems", settings.max_texts)
-                if part.get("type") == "string" and not part.keys() & {"enum", "const", "maxLength"}:
+                if part.get("title") == TEXTS:
+                    part["maxItems"] = settings.max_texts
+                if part.get("title") == TEXT:
                     part["maxLength"] = settings.max_characters
                 for each in part.values():
                     limit(each)

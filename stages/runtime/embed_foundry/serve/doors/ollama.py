@@ -20,7 +20,7 @@ from ..names import LATEST
 from ..refusals import OVERLOADED, TOO_MANY_REQUESTS, RefusalError
 from ..requests import AUTO
 from ..service import Service
-from .body import DIMENSIONS, MODEL, AnyTexts, Body, Dimensions, Name
+from .body import DIMENSIONS, MODEL, AnyTexts, Body, Dimensions, Name, Text
 from .catalog import Catalog, Model
 from .dialect import Dialect
 from .door import EMBEDDING, READING, Door
@@ -60,7 +60,7 @@ class EmbedAnswer(BaseModel):
 class OldBody(_Call):
     """A request of the old kind, for one text."""
 
-    prompt: str = Field("", description="The text.")
+    prompt: Text = Field((), description="The text.")
 
 
 class OldAnswer(BaseModel):
@@ -203,18 +203,19 @@ async def embed(exchange: Exchange) -> Response:
     """Embed texts; a call without any only finds the model, as Ollama's does."""
     body = await exchange.read(EmbedBody, any_type=True)
     if not body.input or body.input == ("",):
-        model = exchange.catalog.find(body.model).variant.name
-        return exchange.reply(EmbedAnswer(model=model, embeddings=[]).model_dump())
-    answer = await exchange.embed(
+        model = exchange.catalog.find(body.model)
+        answer = EmbedAnswer(model=model.variant.name, embeddings=[])
+        return exchange.reply(answer.model_dump(), exchange.catalog.headers(model))
+    computed = await exchange.embed(
         body.input, body.model, dimensions=body.dimensions, truncate=body.truncate is not False
     )
     return exchange.reply(
         {
-            "model": answer.variant,
-            "embeddings": await dump_rows(answer.vectors, answer.vectors.shape[1]),
+            "model": computed.variant,
+            "embeddings": await dump_rows(computed.vectors, computed.vectors.shape[1]),
             "total_duration": int(exchange.seconds * NANOSECONDS),
-            "load_duration": int(answer.timings.load_s * NANOSECONDS),
-            "prompt_eval_count": sum(answer.tokens),
+            "load_duration": int(computed.timings.load_s * NANOSECONDS),
+            "prompt_eval_count": sum(computed.tokens),
         }
     )
 
@@ -222,10 +223,10 @@ async def embed(exchange: Exchange) -> Response:
 async def embed_old(exchange: Exchange) -> Response:
     """Embed one text, as older clients ask."""
     body = await exchange.read(OldBody, any_type=True)
-    if not body.prompt:
-        exchange.catalog.find(body.model)
-        return exchange.reply({"embedding": []})
-    answer = await exchange.embed((body.prompt,), body.model)
+    if body.prompt in ((), ("",)):
+        model = exchange.catalog.find(body.model)
+        return exchange.reply({"embedding": []}, exchange.catalog.headers(model))
+    answer = await exchange.embed(body.prompt, body.model)
     return exchange.reply({"embedding": np.asarray(answer.vectors[0])})
 
 

@@ -32,7 +32,7 @@ from ..requests import AUTO, EmbedAnswer
 from ..service import Service
 from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, NonEmptyTextOrTexts, TextOrTexts
 from .dialect import Dialect
-from .door import EMBEDDING, READING, Door
+from .door import EMBEDDING, READING_TEXTS, Door
 from .exchange import Exchange, require_truncation_side, require_unit_length
 
 VECTORS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
@@ -138,7 +138,9 @@ def router(service: Service) -> APIRouter:
     """Return the door's routes."""
     door = Door(DIALECT, service)
     door.add("POST", "/embed", embed, summary="Embed texts", answer=VECTORS, body=EmbedBody, reasons=EMBEDDING)
-    door.add("POST", "/tokenize", tokenize, summary="List tokens", answer=TOKENS, body=TokenizeBody, reasons=READING)
+    door.add(
+        "POST", "/tokenize", tokenize, summary="List tokens", answer=TOKENS, body=TokenizeBody, reasons=READING_TEXTS
+    )
     door.add("GET", "/info", get_info, summary="What is served", answer=Info)
     door.add("GET", "/health", get_health, summary="Whether the service answers", answer=None)
     return door.routes
