@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI, Request, Response
 
+from . import health
 from .answers import json_response
 from .doors import openai
 from .refusals import RefusalError
@@ -11,6 +12,7 @@ from .service import Service
 def make_app(service: Service) -> FastAPI:
     """Return the application."""
     app = FastAPI(title="Embed Foundry")
+    app.include_router(health.router(service))
     app.include_router(openai.router(service))
 
     @app.exception_handler(RefusalError)

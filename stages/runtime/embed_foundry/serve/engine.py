@@ -46,6 +46,11 @@ class Engine:
             raise RefusalError(EMPTY_INPUT, "no text to embed; expected at least one.", "input")
         return await asyncio.get_running_loop().run_in_executor(self._compute, self._embed, request)
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Return the variants in memory."""
+        return tuple(self._encoders)
+
     def close(self) -> None:
         """Wait for the running calls, then let go of every variant."""
         self._compute.shutdown()

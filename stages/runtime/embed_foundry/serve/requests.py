@@ -20,6 +20,7 @@ class EmbedRequest:
         expected_space: the space id that the client's index was built in; "" accepts any.
         client: who asks, for the limit on concurrent requests; never logged with a text.
         deadline_s: seconds from now after which the answer is useless; None takes the service's own.
+        probe: a health check: it is computed, never answered from the cache, and keeps no variant in memory.
     """
 
     texts: tuple[str, ...]
@@ -30,6 +31,7 @@ class EmbedRequest:
     expected_space: str = ""
     client: str = ""
     deadline_s: float | None = None
+    probe: bool = False
 
 
 @dataclass(frozen=True)
