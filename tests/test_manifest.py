@@ -130,3 +130,10 @@ def test_canonical_json_refuses_what_json_cannot_say(value):
 def test_canonical_json_is_one_encoding():
     assert manifest.canonical({"b": 1, "a": "é"}) == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
     assert manifest.canonical({"a": "é", "b": 1}) == manifest.canonical({"b": 1, "a": "é"})
+
+
+def test_a_stage_that_would_break_a_message_is_refused(tmp_path):
+    manifest.write(tmp_path, {"stage": "data\nrm -r /", "parameters": {}})
+    with pytest.raises(IntegrityError, match=r"no stage's name") as caught:
+        manifest.read(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from embed_foundry import InputError
 
 from stages.commands import compose
 
@@ -59,3 +60,8 @@ def test_a_plain_text_arrives_as_it_was_typed(conf, text):
         "+model.prompts.query": composed["model"]["prompts"]["query"],
     }
     assert arrived == values
+
+
+def test_a_number_of_too_many_digits_is_refused(conf):
+    with pytest.raises(InputError):
+        write_overrides(conf, f"suite.seed={'9' * 5001}")

@@ -37,6 +37,7 @@ def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
         own_digest = body.pop("digest")
         FILE_ENTRIES.validate_python(body["files"])
         intact = own_digest == digest == hashlib.sha256(manifest.canonical(body)).hexdigest()
+        content = manifest.parse(body | {"digest": digest})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact or stored.data != manifest.canonical(body | {"digest": digest}):
@@ -49,7 +50,7 @@ def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
             raise IntegrityError(
                 f"{store.address}/{key}: lists {name!r}, which lies outside a release. Do not use this release."
             )
-    return stored.data, manifest.parse(body | {"digest": digest})
+    return stored.data, content
 
 
 def require_complete(store: Store, digest: str) -> None:

@@ -40,7 +40,7 @@ def load_search(path: Path) -> Search:
     """
     try:
         return Search.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # pydantic's errors are ValueErrors
         raise retryable_error(error, path) or InputError(
             f"{path}: not a search file ({error}). Start from tests/benchmarks/recipes.yaml."
         ) from None

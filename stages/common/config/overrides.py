@@ -40,8 +40,12 @@ def parse(text: str) -> "Override":
         HydraException: Hydra's grammar does not allow it.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
 
-    return OverridesParser.create().parse_override(text)
+    try:
+        return OverridesParser.create().parse_override(text)
+    except ValueError as error:  # a number of 5000 digits
+        raise HydraException(str(error)) from None
 
 
 def quote_value(value: str) -> str:

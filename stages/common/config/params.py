@@ -119,7 +119,7 @@ def load(path: Path = PARAMS) -> Params:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: missing; run this in the repository root, after `embed-foundry compose`.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: a number of 5000 digits
         raise retryable_error(error, path) or InputError(
             f"{path}: not readable YAML ({error}). Rewrite it with `embed-foundry compose`."
         ) from None

@@ -118,7 +118,7 @@ class Contract:
             )
         try:
             contract = cls._parse(raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise IntegrityError(
                 f"{path}: not what {SCHEMA_FILE} says ({type(error).__name__} {error}). {REFUSAL}"
             ) from None
@@ -170,7 +170,7 @@ def require_consistent(folder: Path, contract: Contract, hashes: Mapping[str, st
     """
     try:
         _require_parts(folder, contract, hashes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise IntegrityError(
             f"{folder}: {VERDICT}, {CATALOG} or {BOM} is not what a build writes ({type(error).__name__} {error}). "
             f"{REFUSAL}"

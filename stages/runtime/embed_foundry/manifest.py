@@ -6,6 +6,7 @@ named. It holds no time, host or absolute path: the same content gives the same 
 
 import hashlib
 import json
+import re
 import shlex
 import unicodedata
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from .listing import list_files
 
 NAME = "manifest.json"
 SCHEMA = 1
+# A stage of dvc.yaml: convert@onnx_int8.
+STAGE = re.compile(r"[\w@.-]*")
 # What json.loads makes of an object.
 JsonObject = dict[str, Any]
 
@@ -164,16 +167,23 @@ def read(folder: Path) -> Manifest:
         )
     try:
         return parse(body | {"digest": digest})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise IntegrityError(f"{path}: lacks a field, or has a wrong one ({error}). {_next_step(folder)}") from None
 
 
 def parse(body: JsonObject) -> Manifest:
-    """Return a manifest, given the JSON object of an intact one."""
+    """Return a manifest, given the JSON object of an intact one.
+
+    Raises:
+        KeyError, TypeError, AttributeError, ValueError: a field is missing or wrong.
+    """
+    stage = body.get("stage", "")
+    if not STAGE.fullmatch(stage):  # messages tell users to run it
+        raise ValueError(f"stage {stage[:60]!a} is no stage's name")
     return Manifest(
         digest=body["digest"],
         files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in body["files"].items()},
-        stage=body.get("stage", ""),
+        stage=stage,
         parameters=body.get("parameters", {}),
         inputs=body.get("inputs", {}),
         libraries=body.get("libraries", {}),
