@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from embed_foundry import Bundle, open_bundle
 from embed_foundry.encoders.onnx import OnnxEncoder
+from embed_foundry.serve.cache.memory import MemoryCache
 from embed_foundry.serve.engine import Engine
 from embed_foundry.serve.refusals import RefusalError
 from embed_foundry.serve.requests import EmbedRequest
@@ -229,3 +230,24 @@ def test_identical_texts_are_computed_once(released, monkeypatch):
         assert answer.vectors[0].tobytes() != answer.vectors[1].tobytes()
 
     run(released, ask)
+
+
+def test_the_cache_answers_with_the_same_bytes_and_says_so(released, monkeypatch):
+    calls = watch_calls(monkeypatch)
+    texts = ("kept", "also kept")
+
+    async def ask(engine):
+        first = await engine.embed(EmbedRequest(texts, "onnx_int8"))
+        calls.clear()
+        second = await engine.embed(EmbedRequest((*texts, "new"), "onnx_int8"))
+        shorter = await engine.embed(EmbedRequest(texts, "onnx_int8", dimensions=128))
+        other = await engine.embed(EmbedRequest(texts, "onnx_fp32"))
+        assert (first.cached, second.cached, shorter.cached, other.cached) == (0, 2, 2, 0)
+        assert second.vectors[:2].tobytes() == first.vectors.tobytes()
+        assert shorter.vectors.tobytes() == encoder.encode(list(texts), dimensions=128).tobytes()
+        calls.clear()
+        await engine.embed(EmbedRequest(texts, "onnx_int8", probe=True))
+        assert sum(calls) == 2
+
+    encoder = open_bundle(released.folder, "onnx_int8", threads=1)
+    run(released, ask, cache=MemoryCache(1 << 20))

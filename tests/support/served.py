@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
+
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
 
@@ -18,11 +20,13 @@ class Served:
         url: where it listens.
         process: the console script's.
         log: the file of its standard error.
+        client: sends requests to it, over connections that stay open.
     """
 
     url: str
     process: "subprocess.Popen[str]"
     log: Path
+    client: httpx2.Client
 
 
 @contextmanager
@@ -43,8 +47,10 @@ def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
         assert process.stdout
         line = process.stdout.readline()
         assert "http://" in line, log.read_text()
+        url = line.split()[-1]
         try:
-            yield Served(line.split()[-1], process, log)
+            with httpx2.Client(base_url=url, timeout=60) as client:
+                yield Served(url, process, log, client)
         finally:
             process.terminate()
             process.wait(timeout=60)

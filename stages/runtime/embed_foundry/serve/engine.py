@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from .refusals import (
 from .requests import EmbedAnswer, EmbedRequest, Timings
 from .settings import Settings
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 # Texts of so many characters together are tokenized on the event loop: a thread would take longer to start on them.
 INLINE_CHARACTERS = 2000
 
@@ -69,9 +72,9 @@ class Engine:
         self.bundle, self.settings = bundle, settings
         self.cache, self.observer = cache, observer or Observer()
         self.environment = Environment.detect()
-        self.prompts = frozenset(map(str, bundle.raw["model"].get("prompts", ())))
+        self.prompts = frozenset(map(str, bundle.raw["variants"][bundle.order[0]]["prompts"]))
         threads = settings.threads or cpus.available_cpus()
-        lanes = min(settings.lanes, threads)
+        lanes = min(settings.lanes or threads, threads)
         self.lanes = Lanes(lanes, settings.batch_tokens, settings.max_queued_tokens, self.observer)
         self.pool = VariantPool(bundle, self.environment, settings, max(1, threads // lanes), self.observer)
 
@@ -160,7 +163,8 @@ class Engine:
         """Return the model's vectors: from the cache, or computed, each different text once."""
         encoder, numerics = lease.loaded.encoder, lease.loaded.numerics
         keys = [VectorKey(numerics, prompt or "", hashlib.sha256(text.encode()).digest()) for text in request.texts]
-        kept = self.cache.get(keys) if self.cache and not request.probe else [None] * len(keys)
+        cache = None if request.probe else self.cache
+        kept = await _call(cache, cache.get, keys) if cache else [None] * len(keys)
         first = {key: position for position, key in reversed(list(enumerate(keys)))}
         missing = [position for position, key in enumerate(keys) if kept[position] is None and first[key] == position]
         vectors = np.empty((len(rows), encoder.variant.dimensions), dtype=np.float32)
@@ -172,8 +176,8 @@ class Engine:
             vectors[missing] = batch.vectors
             for position, key in enumerate(keys):
                 vectors[position] = vectors[first[key]] if kept[position] is None else vectors[position]
-            if self.cache and not request.probe:
-                self.cache.put([keys[position] for position in missing], batch.vectors)
+            if cache:
+                await _call(cache, cache.put, [keys[position] for position in missing], batch.vectors)
         cached = sum(vector is not None for vector in kept)
         return Computed(vectors, cached, batch.queue_s, batch.compute_s) if batch else Computed(vectors, cached)
 
@@ -191,6 +195,11 @@ class Engine:
                 self.pool.fail(encoder.variant.name, refusal.message)
             raise
         return batch
+
+
+async def _call(cache: VectorCache, method: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """Call a method of a cache, in a thread if it may wait."""
+    return await asyncio.to_thread(method, *args, **kwargs) if cache.blocks else method(*args, **kwargs)
 
 
 async def _tokenize(encoder: Encoder, texts: Sequence[str], prompt: str | None) -> list[Tokens]:
