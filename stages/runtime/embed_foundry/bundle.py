@@ -8,7 +8,7 @@ from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
 from .encoders.encoder import Encoder, open_variant
 from .environment import Environment
-from .errors import FoundryError, InputError, IntegrityError
+from .errors import FoundryError, InputError, IntegrityError, one_line
 from .manifest import JsonObject
 from .replaced import read_whole
 from .selftest import SelfTest
@@ -117,7 +117,7 @@ class Bundle:
             try:
                 encoder, _ = self.open_tested(name, threads)
             except FoundryError as error:
-                failures.append(f"{name}: {' '.join(str(error).split())}")  # libraries' messages have many lines
+                failures.append(f"{name}: {one_line(error)}")
                 continue
             if skipped := ([] if variant else decision.list_skipped(name)) + failures:
                 warnings.warn(f"using {name}; " + "; ".join(skipped), FallbackWarning, stacklevel=2)
@@ -149,7 +149,7 @@ class Bundle:
             golden = load_file(self.folder / GOLDEN)
         except (OSError, SafetensorError) as error:
             raise IntegrityError(
-                f"{self.folder / GOLDEN}: safetensors cannot load it ({error}). {contract.REFUSAL}"
+                f"{self.folder / GOLDEN}: safetensors cannot load it ({one_line(error)}). {contract.REFUSAL}"
             ) from None
         if encoder.variant.name not in golden:
             raise IntegrityError(
