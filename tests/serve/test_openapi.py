@@ -16,24 +16,34 @@ positive_data_acceptance.expected-statuses = ["2xx", "404", "409"]
 """
 
 
-def fuzz(service, folder, examples):
+def fuzz(service, folder, phases, examples):
     (folder / "schemathesis.toml").write_text(CONFIG)
     hooks = Path(__file__).resolve().parent.parent / "support"
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(hooks)}
     command = [SCHEMATHESIS, "--config-file", folder / "schemathesis.toml", "run", f"{service.url}/openapi.json"]
-    command += ["--max-examples", str(examples), "--seed", "1", "--generation-database", "none", "--no-color"]
+    command += [
+        "--phases",
+        phases,
+        "--max-examples",
+        str(examples),
+        "--seed",
+        "1",
+        "--generation-database",
+        "none",
+        "--no-color",
+    ]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
     assert service.client.get("/v1/models").status_code == 200
 
 
 def test_schemathesis_finds_nothing(service, tmp_path):
-    fuzz(service, tmp_path, examples=5)
+    fuzz(service, tmp_path, "coverage", examples=1)
 
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing_in_many_requests(service, tmp_path):
-    fuzz(service, tmp_path, examples=300)
+    fuzz(service, tmp_path, "examples,coverage,fuzzing,stateful", examples=300)
 
 
 def test_every_operation_is_documented(service):

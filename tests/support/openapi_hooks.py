@@ -20,7 +20,7 @@ def before_call(context, case, kwargs):
     for name, value in body.items():
         if isinstance(value, bool | str) and (name, value) in ALTERNATIVES:
             body[name] = ALTERNATIVES[name, value]
-        elif name in ("dimensions", "output_dimension") and isinstance(value, int) and FULL < value <= 1 << 20:
-            body[name] = FULL
+        elif name in ("dimensions", "output_dimension") and isinstance(value, int | float) and FULL < value <= 1 << 20:
+            body[name] = FULL if value == int(value) else value
         elif name == "prompt_name" and isinstance(value, str) and len(value) <= 256:
             body[name] = None

@@ -115,8 +115,7 @@ class Bundle:
         failures: list[str] = []
         for name in names:
             try:
-                encoder = open_variant(self.folder / "variants" / name, threads)
-                self.self_test(encoder)
+                encoder, _ = self.open_tested(name, threads)
             except FoundryError as error:
                 failures.append(f"{name}: {one_line(error)}")
                 continue
@@ -124,6 +123,15 @@ class Bundle:
                 warnings.warn(f"using {name}; " + "; ".join(skipped), FallbackWarning, stacklevel=2)
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
+
+    def open_tested(self, name: str, threads: int | None = None) -> tuple[Encoder, SelfTest]:
+        """Return one shipped variant's encoder, and the self-test that it passed.
+
+        Raises:
+            InputError, IntegrityError: see `open_variant` and `self_test`.
+        """
+        encoder = open_variant(self.folder / "variants" / name, threads)
+        return encoder, self.self_test(encoder)
 
     def self_test(self, encoder: Encoder) -> SelfTest:
         """Encode the bundle's probes and compare them with the vectors recorded at release.
