@@ -185,7 +185,7 @@ def test_fetch_replaces_releases_only(release_store, run_command, first_release,
 
 HOSTILE: dict[str, Any] = {
     "../outside": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1},
-    "/tmp/outside": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1},
+    "/tmp/outside": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1},  # noqa: S108 - never written
     "a/../../outside": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1},
     "a//b": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1},
     "key": {"sha256": "../../channels/stable.json", "size": 1},

@@ -9,7 +9,7 @@ from pathlib import Path
 from embed_foundry.errors import InputError
 
 from stages.common.contract.tables import Row
-from stages.common.sources.rows import find_text_fault, require_text
+from stages.common.sources.rows import find_text_fault, list_names, require_text
 from stages.common.sources.suite_files import ColumnType
 
 
@@ -26,7 +26,7 @@ def select_columns(path: Path, rows: list[Row], columns: Mapping[str, ColumnType
     """
     if missing := [column for column in columns if column not in rows[0]]:
         raise InputError(
-            f"{path}: has no column {' and '.join(missing)}; there is {', '.join(map(str, rows[0]))}. "
+            f"{path}: has no column {' and '.join(missing)}; there is {list_names(rows[0])}. "
             f"Rename its columns to {', '.join(columns)}."
         )
     converters: dict[str, Callable[[object], object]] = {}

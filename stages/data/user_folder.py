@@ -1,7 +1,7 @@
 """A user's folder of stock tasks: which tasks and subsets it holds, and the checked content of each split."""
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from pathlib import Path
 
 from embed_foundry.errors import InputError
@@ -43,7 +43,8 @@ def list_subsets(task: MtebTask, folder: Path, layout: TaskLayout) -> list[str]:
         columns = set(rows.read(_find_rows_file(folder, layout.splits[0]))[0])
         if not (pairs := [pair for pair in existing if set(pair.split("-")) <= columns]):
             raise InputError(
-                f"{folder}: its columns {_abbreviate(columns)} form no language pair of {name}, such as {existing[0]}."
+                f"{folder}: its columns {rows.list_names(sorted(columns))} form no language pair of {name}, such as "
+                f"{existing[0]}."
             )
         return pairs
     if not layout.subset_folders:
@@ -51,11 +52,13 @@ def list_subsets(task: MtebTask, folder: Path, layout: TaskLayout) -> list[str]:
     present = _folder_names(folder)
     if unknown := sorted(set(present) - set(existing)):
         raise InputError(
-            f"{folder / unknown[0]}: is not a subset of {name}, which has {_abbreviate(existing)}. Rename or remove it."
+            f"{folder / unknown[0]}: is not a subset of {name}, which has {rows.list_names(sorted(existing))}. Rename "
+            "or remove it."
         )
     if not present:
         raise InputError(
-            f"{folder}: {name} is multilingual, expected a folder per subset: {_abbreviate(existing)}. {HELP}"
+            f"{folder}: {name} is multilingual, expected a folder per subset: {rows.list_names(sorted(existing))}. "
+            f"{HELP}"
         )
     return [subset for subset in existing if subset in present]
 
@@ -98,7 +101,9 @@ def _read_texts(path: Path) -> list[Row]:
     for number, row in enumerate(rows.read(path), start=1):
         value = row.get("id", row.get("_id"))  # the latter is BEIR's
         if value is None or "text" not in row:
-            raise InputError(f"{path}, row {number}: needs id and text, has {', '.join(row) or 'nothing'}. {HELP}")
+            raise InputError(
+                f"{path}, row {number}: needs id and text, has {rows.list_names(row) or 'nothing'}. {HELP}"
+            )
         identifier = _require_id(path, number, "id", value)
         if identifier in texts:
             raise InputError(f"{path}, row {number}: id {identifier} also occurs in an earlier row. Make ids unique.")
@@ -162,7 +167,7 @@ def _read_document_lists(path: Path, known: Set[str] | None = None) -> dict[str,
     for number, row in enumerate(rows.read(path), start=1):
         if "query-id" not in row or not isinstance(row.get("corpus-ids"), list):
             raise InputError(
-                f"{path}, row {number}: needs query-id and a list corpus-ids, has {', '.join(row)}. {HELP}"
+                f"{path}, row {number}: needs query-id and a list corpus-ids, has {rows.list_names(row)}. {HELP}"
             )
         query = _require_id(path, number, "query-id", row["query-id"])
         if query in documents:
@@ -179,16 +184,10 @@ def _find_rows_file(folder: Path, split: str) -> Path:
     if len(paths) > 1:
         raise InputError(f"{folder}: {' and '.join(path.name for path in paths)} are the same split. Keep one.")
     if not paths:
-        present = _abbreviate(path.name for path in folder.iterdir()) or "nothing"
+        present = rows.list_names(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise InputError(f"{folder}: lacks {' or '.join(names)}; there is {present}. Add it. {HELP}")
     return paths[0]
 
 
 def _folder_names(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _abbreviate(names: Iterable[str]) -> str:
-    """Return the first eight names in order."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:8]) + (" …" if len(ordered) > 8 else "")

@@ -52,7 +52,7 @@ def read_triplets(path: Path) -> list[Triplet]:
     names = list(dict.fromkeys(str(name) for row in table for name in row))
     if missing := {"anchor", "positive"} - set(names):
         raise InputError(
-            f"{path}: has no column {' and '.join(sorted(missing))}, only {', '.join(names[:8])}. Expected {COLUMNS}."
+            f"{path}: has no column {' and '.join(sorted(missing))}, only {rows.list_names(names)}. Expected {COLUMNS}."
         )
     columns = [name for name in names if NEGATIVE.fullmatch(name)]
     if unknown := [name for name in names if name.lower().startswith("neg") and name not in columns]:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from embed_foundry.errors import FoundryError
-from faults.doors import Door, Parser
+from faults.doors import Door, Parser, read_graph
 from faults.parsers import PARSERS
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -21,6 +21,16 @@ SAMPLE, MANY = 60, 100_000
 DEADLINE = timedelta(seconds=20)
 MEMORY_MB = 1000
 LONGEST = 20_000
+# Parser -> a file whose damage once ended in a traceback, or in a message of several lines.
+FOUND = {
+    "jsonl of lists": b'{"s\\ntences": ["a", "b"], "labels": [0, 1]}\n',
+    "csv": b'"text\n,label",0\n1,2\n',
+    "parquet": PARSERS["parquet"].valid[0].replace(b"text", b"\x9aext"),
+    "corpus.jsonl": b'{"i\\nd": "d2", "text": "two"}\n',
+    "ranked.jsonl": b'{"query\\nid": "q1", "corpus-ids": []}\n',
+    "triplets.jsonl": b'{"anchor": "a", "posi\\ntive": "b"}\n',
+    "graph with weights beside it": read_graph().replace(b"Gather", b"G\nther"),
+}
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -105,6 +115,13 @@ def _raise_hang(*_: object) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_damaged_file_is_read_or_refused(tmp_path, name):
     check(name, tmp_path, round(SAMPLE * max(PARSERS[name].share, 0.25)))
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_fuzzing_found_is_refused(tmp_path, name):
+    doors = PARSERS[name].open_door(tmp_path)
+    assert not judge(PARSERS[name], next(doors), tmp_path, FOUND[name])
+    next(doors, None)
 
 
 @pytest.mark.slow

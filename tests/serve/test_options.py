@@ -30,13 +30,13 @@ def test_the_command_line_is_before_the_environment_and_that_before_port():
 def test_values_have_their_units_and_types():
     settings = read(
         *("--cache-mb", "0", "--max-body-mb", "2", "--aliases", "gemma=static,g=onnx_int8", "--access-log", "true"),
-        *("--state", "/tmp/x", "--idle-s", "0", "--forwarded-by", "10.0.0.0/8,::1"),
+        *("--state", "/tmp/x", "--idle-s", "0", "--forwarded-by", "10.0.0.0/8,::1"),  # noqa: S108 - never written
         EMBED_FOUNDRY_SERVE_KEYS="a, b",
     )
     assert (settings.cache_bytes, settings.max_body_bytes, settings.idle_s) == (0, 2 << 20, 0)
     assert settings.aliases == {"gemma": "static", "g": "onnx_int8"}
     assert settings.forwarded_by == ("10.0.0.0/8", "::1/128")
-    assert (settings.access_log, settings.state, settings.keys) == (True, Path("/tmp/x"), {"a", "b"})
+    assert (settings.access_log, settings.state, settings.keys) == (True, Path("/tmp/x"), {"a", "b"})  # noqa: S108 - never written
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_misspelt_variable_is_refused():
         read(EMBED_FOUNDRY_SERVE_PROT="1")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - refused
 def test_beyond_this_host_only_with_keys_or_the_word_of_the_operator(host, tmp_path):
     with pytest.raises(InputError, match="whoever reaches this address"):
         read("--host", host)

@@ -41,4 +41,4 @@ def refuse(errors: dict[str, int]) -> None:
 if __name__ == "__main__":
     end = sys.argv.index("--")
     refuse({name: int(error) for name, _, error in (item.partition("=") for item in sys.argv[1:end])})
-    os.execv(sys.argv[end + 1], sys.argv[end + 1 :])
+    os.execv(sys.argv[end + 1], sys.argv[end + 1 :])  # noqa: S606 - a test command

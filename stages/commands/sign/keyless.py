@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry import signature
-from embed_foundry.errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError
+from embed_foundry.errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError, one_line
 from embed_foundry.signer import (
     PROVENANCE,
     SIGNATURE,
@@ -122,7 +122,7 @@ def _translate(error: Exception) -> FoundryError | None:
             return translated
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         return None
-    return RemoteError(f"Sigstore, or the token's issuer, refused ({_one_line(error)}). Nothing was signed.")
+    return RemoteError(f"Sigstore, or the token's issuer, refused ({one_line(error)}). Nothing was signed.")
 
 
 def _translate_cause(cause: Exception) -> FoundryError | None:
@@ -132,7 +132,7 @@ def _translate_cause(cause: Exception) -> FoundryError | None:
     from sigstore.errors import VerificationError
     from sigstore.oidc import ExpiredIdentity
 
-    message = _one_line(cause) or type(cause).__name__
+    message = one_line(cause) or type(cause).__name__
     if isinstance(cause, requests.HTTPError) and cause.response is not None:
         text = " ".join(cause.response.text.split())[:300]
         if cause.response.status_code in RETRIED_STATUS:
@@ -149,7 +149,3 @@ def _translate_cause(cause: Exception) -> FoundryError | None:
     if isinstance(cause, ambient.GitHubOidcPermissionCredentialError):
         return InputError(f"{WITHOUT_OIDC} ({message})")
     return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -5,11 +5,11 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from embed_foundry.errors import InputError
+from embed_foundry.errors import InputError, one_line
 
 from stages.common.contract.tables import Row
 from stages.common.sources.text_encoding import read_text
@@ -57,6 +57,12 @@ def find_text_fault(value: object) -> str | None:
     if not any(character.isprintable() and not character.isspace() for character in value):
         return f"is {value!a:.60}, expected text"
     return None
+
+
+def list_names(names: Iterable[object]) -> str:
+    """Return the first eight names of a user's columns or files, each on one line."""
+    lines = list(map(one_line, names))
+    return ", ".join(lines[:8]) + (" …" if len(lines) > 8 else "")
 
 
 def read_pairs(pairs: list[tuple[str, Any]]) -> Row:
@@ -115,10 +121,8 @@ def _read_parquet(path: Path) -> list[Row]:
         if repeated := [name for name in table.column_names if table.column_names.count(name) > 1]:
             raise InputError(f"{path}: has two columns {repeated[0]!a}. Rename or remove one.")
         return _read_table(path, table)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: is not a Parquet file ({' '.join(str(error).split())[:100]}). Export it again."
-        ) from None
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
+        raise InputError(f"{path}: is not a Parquet file ({one_line(error)[:100]}). Export it again.") from None
 
 
 def _read_table(path: Path, table: Any) -> list[Row]:  # noqa: ANN401 - pyarrow has no types
