@@ -117,6 +117,7 @@ PARSERS: dict[str, Parser] = {
             MODEL["config.json"],
         ),
         write_then("config.json", intake.check_file),
+        share=0.2,
     ),
     "modules.json": Parser((MODEL["modules.json"],), in_folder("modules.json", read_modules)),
     "index of weights": Parser(

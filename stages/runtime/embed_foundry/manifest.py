@@ -6,7 +6,6 @@ named. It holds no time, host or absolute path: the same content gives the same 
 
 import hashlib
 import json
-import re
 import shlex
 import unicodedata
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from .listing import list_files
 
 NAME = "manifest.json"
 SCHEMA = 1
-# A stage of dvc.yaml: convert@onnx_int8.
-STAGE = re.compile(r"[\w@.-]*")
 # What json.loads makes of an object.
 JsonObject = dict[str, Any]
 
@@ -178,8 +175,8 @@ def parse(body: JsonObject) -> Manifest:
         KeyError, TypeError, AttributeError, ValueError: a field is missing or wrong.
     """
     stage = body.get("stage", "")
-    if not STAGE.fullmatch(stage):  # messages tell users to run it
-        raise ValueError(f"stage {stage[:60]!a} is no stage's name")
+    if not stage.isprintable():  # messages quote it on one line
+        raise ValueError(f"stage {stage[:60]!a} is no name")
     return Manifest(
         digest=body["digest"],
         files={name: FileEntry(entry["sha256"], entry["size"]) for name, entry in body["files"].items()},

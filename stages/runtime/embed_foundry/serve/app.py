@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .clients import Admission
 from .doors import ollama
 from .doors.door import internal_error
 from .doors.places import ROUTERS, find_dialect
@@ -85,6 +86,7 @@ def make_app(service: Service, routers: Sequence[APIRouter] = ()) -> FastAPI:
     app.router.routes.append(ollama.probe())
     for router in routers:
         app.include_router(router)
+    app.add_middleware(Admission, settings=service.settings)
     app.add_middleware(RequestIds)
 
     @app.exception_handler(HTTPException)

@@ -185,6 +185,7 @@ class Lanes:
             self._finish(text, vector, started, seconds)
         oldest = started - min(text.batch.queued for text in call)
         self._observer.on_call(Call(encoder.variant.name, len(call), tokens, oldest, seconds))
+        self._observer.on_queue(self.waiting_texts, self.waiting_tokens)
 
     def _finish(self, text: Text, vector: Vectors, started: float, seconds: float) -> None:
         batch = text.batch

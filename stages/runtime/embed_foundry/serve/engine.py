@@ -74,7 +74,7 @@ class Engine:
         self.environment = Environment.detect()
         self.prompts = frozenset(map(str, bundle.raw["variants"][bundle.order[0]]["prompts"]))
         threads = settings.threads or cpus.available_cpus()
-        lanes = min(settings.lanes, threads)
+        lanes = min(settings.lanes or threads, threads)
         self.lanes = Lanes(lanes, settings.batch_tokens, settings.max_queued_tokens, self.observer)
         self.pool = VariantPool(bundle, self.environment, settings, max(1, threads // lanes), self.observer)
 

@@ -8,15 +8,18 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Settings:
-    """How a service behaves. `commands.py` documents each option for users.
+    """How a service behaves. `options.py` documents each option for users.
 
     Attributes:
         host: address to listen on; loopback unless set, for a service without keys is open to whoever reaches it.
         port: TCP port.
         processes: how many processes share the port.
         threads: CPU threads of each process's encoders; None divides what the container's quota allows.
-        lanes: calls of models at once; each has threads / lanes threads.
-        keys: bearer keys that are accepted; empty accepts everybody.
+        lanes: calls of models at once, which share the threads; None has one for each thread.
+        keys: bearer keys that are accepted; without any, and without a file of them, everybody is.
+        key_file: file of further ones, one a line.
+        no_keys: whether to listen beyond this host without keys.
+        forwarded_by: networks of proxies whose X-Forwarded-For names the client.
         aliases: other names of variants: name -> variant ("gemma-int8" -> "openvino_int8").
         max_models: variants in memory at once; None follows the memory's tier.
         idle_s: seconds after which an unused variant is unloaded; None follows the tier, 0 means never.
@@ -32,6 +35,7 @@ class Settings:
         disk_cache_bytes: of a cache in a folder.
         cache_url: a cache shared by replicas: redis://…, or a folder on disk; "" has none.
         poll_s: seconds between two looks at a followed channel.
+        access_log: whether to write a line for every request.
         state: folder for fetched and unpacked releases.
     """
 
@@ -39,8 +43,11 @@ class Settings:
     port: int = 8080
     processes: int = 1
     threads: int | None = None
-    lanes: int = 1
+    lanes: int | None = None
     keys: frozenset[str] = frozenset()
+    key_file: Path | None = None
+    no_keys: bool = False
+    forwarded_by: tuple[str, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
     max_models: int | None = None
     idle_s: float | None = None
@@ -56,4 +63,5 @@ class Settings:
     disk_cache_bytes: int = 1024 * MIB
     cache_url: str = ""
     poll_s: float = 15.0
+    access_log: bool = False
     state: Path = Path(".embed-foundry")
