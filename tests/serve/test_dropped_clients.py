@@ -9,7 +9,7 @@ import psutil
 from embed_foundry import open_bundle
 
 MODEL = "onnx_fp32"
-WORDS = "region bucket object policy version key list delete upload copy".split()
+WORDS = ["region", "bucket", "object", "policy", "version", "key", "list", "delete", "upload", "copy"]
 
 
 def send(service, path, body):

@@ -30,10 +30,11 @@ from ..refusals import (
 )
 from ..requests import AUTO, EmbedAnswer
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, NonEmptyTextOrTexts, TextOrTexts
+from .body import Body
 from .dialect import Dialect
 from .door import EMBEDDING, READING_TEXTS, Door
 from .exchange import Exchange, require_truncation_side, require_unit_length
+from .fields import DIMENSIONS, MODEL, Dimensions, Name, NonEmptyTextOrTexts, TextOrTexts
 
 VECTORS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
 TOKENS = {
