@@ -12,8 +12,9 @@ from embed_foundry.errors import InputError
 
 from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
-from stages.common.contract.output import folder_size, library_versions, stage_output
+from stages.common.contract.output import folder_size, library_versions, require_space, stage_output
 from stages.common.contract.tables import write_json_lines
+from stages.finetune.disk import estimate_disk
 from stages.finetune.results import FinetuneReport, Metrics, TrainingRecord
 from stages.finetune.splits import Splits, split_examples
 from stages.finetune.triplets import Triplet, count_long_texts
@@ -48,14 +49,13 @@ def run(
         "model": model.vector_settings() | {"dimensions": model.dimensions},
     }
     libraries = (*LIBRARIES, "bitsandbytes") if config.method == "qlora" else LIBRARIES
-    with stage_output(
-        out,
-        stage=stage,
-        parameters=parameters,
-        inputs={"base": base, "data": suite},
-        libraries=libraries,
-        needs_bytes=3 * folder_size(base),
-    ) as work:
+    inputs = {"base": base, "data": suite}
+    with stage_output(out, stage=stage, parameters=parameters, inputs=inputs, libraries=libraries) as work:
+        needs = estimate_disk(config.method, base)
+        require_space(out.parent, needs.out)
+        scratch.mkdir(parents=True, exist_ok=True)
+        # An interrupted run goes on from what it left there, so that is room already taken.
+        require_space(scratch, needs.scratch - folder_size(scratch))
         from stages.finetune import curves, evaluate, merge, notes, train
         from stages.finetune.batches import count_untrained
 

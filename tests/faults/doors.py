@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from embed_foundry import Bundle, Key, archive, contract, manifest, signature
+from embed_foundry.encoders.encoder import open_variant
 
 from stages.commands.promote.channel import append_move
 from stages.commands.promote.file_store import FileStore
 from stages.commands.promote.moves import list_channels, load_channel
 from stages.commands.sign import KeyPairSigner, generate_key_pair
 from stages.commands.sign.provenance import build_statement
-from support import small_release
+from support import small_release, tiny_graph
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "bundle-2-of-2026-11-26.tar"
@@ -172,6 +173,23 @@ def _sign(folder: Path) -> tuple[Path, Key]:
     statement = build_statement(bundle, "0" * 40, "", "urn:test:builder")
     KeyPairSigner(private).prepare()(bundle.folder, statement, out)
     return bundle.folder, Key(public)
+
+
+def open_graph(folder: Path) -> Iterator[Door]:
+    """Put bytes in the place of a graph whose weights stand beside it, and open the variant."""
+    variant = tiny_graph.write_variant(folder / "variant")
+
+    def door(data: bytes) -> object:
+        (variant / tiny_graph.GRAPH).write_bytes(data)
+        return open_variant(variant)
+
+    yield door
+
+
+@cache
+def read_graph() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return (tiny_graph.write_variant(Path(folder) / "variant") / tiny_graph.GRAPH).read_bytes()
 
 
 def unpack(folder: Path) -> Iterator[Door]:

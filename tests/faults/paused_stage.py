@@ -1,29 +1,31 @@
-"""A stage that stops at one of its file-system calls on its unfinished output: `paused_stage.py CALL MARK MODULE …`.
+"""A stage that stops at one of its file-system calls: `paused_stage.py CALL MARK PATTERN MODULE …`.
 
-At that call it writes how many there were so far to MARK and waits for a signal; with -1 it runs to its end, and writes
-how many there were in all.
+Only calls on paths that match the pattern count. At that call it writes how many there were so far to MARK and waits
+for a signal; with -1 it runs to its end, and writes how many there were in all.
 """
 
 import itertools
 import os
+import re
 import runpy
 import sys
 import time
 from pathlib import Path
 
 CALLS = ("open", "os.", "shutil.")
+NO_FILES = {"os.putenv", "os.unsetenv"}
 
 
 def main() -> None:
     """Run the module."""
-    wanted, mark, module = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    wanted, mark, pattern, module = int(sys.argv[1]), Path(sys.argv[2]), re.compile(sys.argv[3]), sys.argv[4]
     process, numbers, count = os.getpid(), itertools.count(1), 0
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal count
-        if not event.startswith(CALLS) or os.getpid() != process:
+        if not event.startswith(CALLS) or event in NO_FILES or os.getpid() != process:
             return
-        if not any(".partial" in str(argument) for argument in arguments):
+        if not any(pattern.search(str(argument)) for argument in arguments):
             return
         count = next(numbers)
         if count == wanted:
@@ -32,7 +34,7 @@ def main() -> None:
                 time.sleep(0.05)
 
     sys.addaudithook(hook)
-    sys.argv = [module, *sys.argv[4:]]
+    sys.argv = [module, *sys.argv[5:]]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

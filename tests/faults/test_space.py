@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
-from stages import bundle, quality
+from stages import bundle, finetune, quality
 from stages.common.config import Engine
+from support import tiny_finetune
 
+# MiniLM's 22.7 million weights; its fp32 copy, its optimizer's moments and so on are as large.
+FP32_MB = 91
 # A stage's `run` and its arguments come pickled; the process ends as the stage's own does.
 CALL = """
 import pickle, sys
@@ -51,3 +54,28 @@ def test_quality_asks_for_space_first(run_stage, params, converted, select_tasks
     folders = (data, disk / "quality", disk / "cache")
     result = run_stage(quality.run, params.quality, variants, "static", [], *folders, alone)
     assert require_refused(result, disk / "cache") >= 8, "a floor of 30,522 tokens, and the documents' vectors"
+
+
+@pytest.fixture(scope="module")
+def no_texts(tmp_path_factory):
+    return tiny_finetune.write_examples(tmp_path_factory.mktemp("texts")) / "data"
+
+
+@pytest.mark.parametrize(("method", "copies"), [("lora", 1), ("full", 9)])
+def test_finetune_asks_for_the_space_of_its_checkpoints_first(
+    run_stage, root, base, no_texts, tmp_path, method, copies
+):
+    params = tiny_finetune.compose_settings(root, method)
+    scratch = tmp_path / "disk" / "scratch"
+    folders = (base, no_texts, tmp_path / "out", scratch)
+    result = run_stage(finetune.run, params.finetune, params.model, *folders)
+    assert require_refused(result, scratch) == pytest.approx(copies * FP32_MB, rel=0.01)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("method", "copies"), [("lora", 1), ("full", 2)])
+def test_finetune_asks_for_its_outputs_space_first(run_stage, root, base, no_texts, tmp_path, method, copies):
+    params = tiny_finetune.compose_settings(root, method)
+    folders = (base, no_texts, tmp_path / "disk" / "out", tmp_path / "scratch")
+    result = run_stage(finetune.run, params.finetune, params.model, *folders)
+    assert require_refused(result, tmp_path / "disk") > copies * FP32_MB

@@ -10,8 +10,8 @@ from stages.common.sources import documents
 from stages.finetune.llm import answers
 
 
-def make_document(name: str, *valid: bytes) -> Parser:
-    return Parser(valid, write_then(name, documents.read_document), structured=False)
+def make_document(name: str, *valid: bytes, share: float = 1.0) -> Parser:
+    return Parser(valid, write_then(name, documents.read_document), structured=False, share=share)
 
 
 MARKDOWN = b"""---

@@ -1,112 +1,106 @@
-"""Keys and concurrency: who is admitted, and in which words others are refused."""
+"""Programs that people use, as they come: each gets the vectors that the runtime gives."""
 
-import asyncio
-import os
+import json
+import subprocess
 
-import httpx2
+import cohere
+import numpy as np
+import ollama
+import openai
 import pytest
-from embed_foundry import InputError
-from embed_foundry.serve.clients import Admission, Keys
-from embed_foundry.serve.settings import Settings
-from fastapi import Response
+from embed_foundry import open_bundle
+from langchain_ollama import OllamaEmbeddings
+from langchain_openai import OpenAIEmbeddings
+
+TEXTS = ["how do I list my buckets?", "Größe 日本語", "a"]
+MODEL = "onnx_int8"
 
 
-class Door:
-    """An application that answers when it is let."""
-
-    def __init__(self) -> None:
-        self.free = asyncio.Event()
-        self.free.set()
-
-    async def __call__(self, scope, receive, send) -> None:
-        await self.free.wait()
-        await Response("ok")(scope, receive, send)
+@pytest.fixture(scope="module")
+def vectors(released):
+    """Return the runtime's own vectors of the texts: float32 [3, 384]."""
+    encoder = open_bundle(released.folder, MODEL)
+    return np.concatenate([encoder.encode([text]) for text in TEXTS])
 
 
-def ask(settings: Settings, use, door: Door | None = None, client=("192.0.2.7", 1)):
-    async def main():
-        transport = httpx2.ASGITransport(app=Admission(door or Door(), settings), client=client)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://service") as session:
-            return await use(session)
-
-    return asyncio.run(main())
+@pytest.fixture
+def openai_client(service):
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none")
 
 
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
+def require_equal(answer, vectors):
+    assert np.asarray(answer, dtype=np.float32).tobytes() == vectors.tobytes()
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/embeddings", "/api/embed", "/embed", "/v2/embed", "/api/v1/embed", "/openapi.json"]
-)
-def test_without_a_key_every_dialect_refuses_in_its_own_words(path):
-    async def use(session):
-        answers = [await session.post(path, headers=headers) for headers in ({}, bearer("other"), bearer(""))]
-        assert [answer.status_code for answer in answers] == [401, 401, 401]
-        assert all(answer.headers["WWW-Authenticate"] == "Bearer" for answer in answers)
-        assert "error" in answers[0].text or "message" in answers[0].text
-        for key in ("one", "two"):
-            assert (await session.post(path, headers=bearer(key))).status_code == 200
-
-    ask(Settings(keys=frozenset({"one", "two"})), use)
+def test_openai(openai_client, vectors):
+    for options in ({}, {"encoding_format": "float"}):  # without, it asks for base64
+        answer = openai_client.embeddings.create(model=MODEL, input=TEXTS, **options)
+        require_equal([item.embedding for item in answer.data], vectors)
+    assert len(openai_client.embeddings.create(model=MODEL, input="a", dimensions=64).data[0].embedding) == 64
+    assert MODEL in {model.id for model in openai_client.models.list()}
+    assert openai_client.models.retrieve("auto").owned_by == "embed-foundry"
 
 
-def test_probes_and_the_page_are_open():
-    async def use(session):
-        for path in ("/livez", "/readyz", "/metrics", "/"):
-            assert (await session.get(path)).status_code == 200
-
-    ask(Settings(keys=frozenset({"one"})), use)
-
-
-def test_keys_rotate_without_a_restart(tmp_path, monkeypatch):
-    file = tmp_path / "keys"
-    file.write_text("# keys of the search team\nold\n")
-    keys = Keys(Settings(key_file=file))
-    assert keys.accept("old")
-    assert not keys.accept("# keys of the search team")
-    file.write_text("new\n")
-    os.utime(file, ns=(1, 1))
-    monkeypatch.setattr("embed_foundry.serve.clients.LOOK_S", 0)
-    assert keys.accept("new")
-    assert not keys.accept("old")
-    file.write_text("")  # an editor truncates it first
-    os.utime(file, ns=(2, 2))
-    assert keys.accept("new")
+def test_openai_raises_its_own_errors(openai_client):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        openai_client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as ids:
+        openai_client.embeddings.create(model=MODEL, input=[[1, 2]])
+    assert ids.value.code == "token_ids"
 
 
-def test_a_key_file_without_keys_is_refused(tmp_path):
-    for content in (b"", b"# none\n", b"\xff\xfe"):
-        (tmp_path / "keys").write_bytes(content)
-        with pytest.raises(InputError, match="--key-file"):
-            Keys(Settings(key_file=tmp_path / "keys"))
+def test_openai_does_not_repeat_what_is_refused_for_good(openai_client, service):
+    """Its client repeats a 409 unless X-Should-Retry forbids it."""
+    sent = []
+    client = openai_client.with_options(max_retries=2, default_headers={"X-Expect-Space-Id": "0" * 16})
+    client._client.event_hooks["request"].append(sent.append)
+    with pytest.raises(openai.ConflictError):
+        client.embeddings.create(model=MODEL, input="a")
+    assert len(sent) == 1
 
 
-def test_one_client_has_only_so_many_requests_at_once():
-    async def use(session):
-        door.free.clear()
-        running = [asyncio.create_task(session.post("/embed")) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        refused = await session.post("/embed")
-        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-        door.free.set()
-        assert [(await task).status_code for task in running] == [200, 200]
-        assert (await session.post("/embed")).status_code == 200
-
-    door = Door()
-    ask(Settings(max_client_requests=2), use, door)
+def test_ollama(service, vectors):
+    client = ollama.Client(host=service.url)
+    require_equal(client.embed(model=MODEL, input=TEXTS, truncate=True, keep_alive="5m").embeddings, vectors)
+    require_equal(client.embeddings(model=MODEL, prompt=TEXTS[0]).embedding, vectors[0])
+    assert f"{MODEL}:latest" in {model.model for model in client.list().models}
+    assert client.show(MODEL).capabilities == ["embedding"]
+    assert f"{MODEL}:latest" in {model.model for model in client.ps().models}
+    with pytest.raises(ollama.ResponseError) as unknown:
+        client.embed(model="llama3", input="a")
+    assert unknown.value.status_code == 404
 
 
-@pytest.mark.parametrize(("proxies", "status"), [(("192.0.2.0/24",), 200), ((), 429), (("198.51.100.0/24",), 429)])
-def test_a_proxys_header_names_the_client_only_from_known_proxies(proxies, status):
-    async def use(session):
-        door.free.clear()
-        running = asyncio.create_task(session.post("/embed", headers={"X-Forwarded-For": "203.0.113.1"}))
-        await asyncio.sleep(0.05)
-        other = asyncio.create_task(session.post("/embed", headers={"X-Forwarded-For": "203.0.113.2"}))
-        await asyncio.sleep(0.05)
-        door.free.set()
-        assert ((await other).status_code, (await running).status_code) == (status, 200)
+def test_cohere(service, vectors):
+    client = cohere.ClientV2(api_key="none", base_url=service.url)
+    answer = client.embed(model=MODEL, texts=TEXTS, input_type="search_query", embedding_types=["float", "ubinary"])
+    require_equal(answer.embeddings.float_, vectors)
+    assert answer.embeddings.ubinary == np.packbits(vectors > 0, axis=1).tolist()
+    old = cohere.Client(api_key="none", base_url=service.url)
+    require_equal(old.embed(model=MODEL, texts=TEXTS, input_type="search_query").embeddings, vectors)
+    with pytest.raises(cohere.NotFoundError):
+        client.embed(model="embed-v4.0", texts=TEXTS, input_type="search_query", embedding_types=["float"])
 
-    door = Door()
-    ask(Settings(max_client_requests=1, forwarded_by=proxies), use, door)
+
+def test_langchain_openai(service, vectors):
+    options = {"model": MODEL, "base_url": f"{service.url}/v1", "api_key": "none"}
+    embeddings = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
+    require_equal(embeddings.embed_documents(TEXTS), vectors)
+    require_equal(embeddings.embed_query(TEXTS[0]), vectors[0])
+
+
+def test_langchain_ollama(service, vectors):
+    embeddings = OllamaEmbeddings(model=MODEL, base_url=service.url)
+    require_equal(embeddings.embed_documents(TEXTS), vectors)
+    require_equal(embeddings.embed_query(TEXTS[0]), vectors[0])
+
+
+def test_curl(service, vectors):
+    """As Ollama's documentation calls it: without a Content-Type."""
+    body = '{"model": "onnx_int8", "input": "how do I list my buckets?"}'
+    command = ["curl", "--silent", "--fail", f"{service.url}/api/embed", "--data", body]
+    answer = subprocess.run(command, capture_output=True, check=True).stdout
+    require_equal(json.loads(answer)["embeddings"], vectors[:1])
+    head = subprocess.run(["curl", "--silent", "--head", service.url], capture_output=True, text=True, check=True)
+    assert head.stdout.startswith("HTTP/1.1 200 ")

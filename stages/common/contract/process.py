@@ -33,13 +33,13 @@ def run_stage(run: Callable[[], object], *, network: bool = False) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _interrupt)
-    stop_with_dvc()
     # Outputs must not depend on who builds: the same modes under every umask.
     os.umask(0o022)
-    trust_links()
-    sweep(Path())
 
     def body() -> None:
+        stop_with_dvc()
+        trust_links()
+        sweep(Path())
         run()
 
     sys.exit(exit_code(body))

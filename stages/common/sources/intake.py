@@ -6,6 +6,7 @@ Only an `auto_map` of classes that transformers has itself may stay: models are 
 and nothing here lets it run code (`trust_remote_code` is false).
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -167,11 +168,15 @@ def _check_config(path: Path) -> None:
 def _names_only_own_classes(value: JsonValue) -> bool:
     """Return whether transformers has all classes of an `auto_map` itself, under the same names."""
     names = list_named_classes({CODE_MAP: value})
-    if not names:
-        return False
+    return bool(names) and _list_transformers_names().issuperset(names)
+
+
+@functools.cache
+def _list_transformers_names() -> frozenset[str]:
+    """Return what transformers exports; it takes half a second to list them."""
     import transformers
 
-    return set(names) <= set(dir(transformers))
+    return frozenset(dir(transformers))
 
 
 def _is_config(path: Path) -> bool:

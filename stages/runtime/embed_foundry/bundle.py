@@ -8,7 +8,7 @@ from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
 from .encoders.encoder import Encoder, open_variant
 from .environment import Environment
-from .errors import FoundryError, InputError, IntegrityError
+from .errors import FoundryError, InputError, IntegrityError, one_line
 from .manifest import JsonObject
 from .replaced import read_whole
 from .selftest import SelfTest
@@ -115,15 +115,23 @@ class Bundle:
         failures: list[str] = []
         for name in names:
             try:
-                encoder = open_variant(self.folder / "variants" / name, threads)
-                self.self_test(encoder)
+                encoder, _ = self.open_tested(name, threads)
             except FoundryError as error:
-                failures.append(f"{name}: {' '.join(str(error).split())}")  # libraries' messages have many lines
+                failures.append(f"{name}: {one_line(error)}")
                 continue
             if skipped := ([] if variant else decision.list_skipped(name)) + failures:
                 warnings.warn(f"using {name}; " + "; ".join(skipped), FallbackWarning, stacklevel=2)
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
+
+    def open_tested(self, name: str, threads: int | None = None) -> tuple[Encoder, SelfTest]:
+        """Return one shipped variant's encoder, and the self-test that it passed.
+
+        Raises:
+            InputError, IntegrityError: see `open_variant` and `self_test`.
+        """
+        encoder = open_variant(self.folder / "variants" / name, threads)
+        return encoder, self.self_test(encoder)
 
     def self_test(self, encoder: Encoder) -> SelfTest:
         """Encode the bundle's probes and compare them with the vectors recorded at release.
@@ -141,7 +149,7 @@ class Bundle:
             golden = load_file(self.folder / GOLDEN)
         except (OSError, SafetensorError) as error:
             raise IntegrityError(
-                f"{self.folder / GOLDEN}: safetensors cannot load it ({error}). {contract.REFUSAL}"
+                f"{self.folder / GOLDEN}: safetensors cannot load it ({one_line(error)}). {contract.REFUSAL}"
             ) from None
         if encoder.variant.name not in golden:
             raise IntegrityError(

@@ -62,3 +62,8 @@ class RetryableError(FoundryError):
 EXIT_CODES = "exit codes: 0 ok, " + ", ".join(
     f"{kind.code} {kind.summary}" for kind in sorted(FoundryError.__subclasses__(), key=lambda kind: kind.code)
 )
+
+
+def one_line(error: object) -> str:
+    """Return what an error of a library says, on one line: in a message of ours it is only the reason."""
+    return " ".join(str(error).split())

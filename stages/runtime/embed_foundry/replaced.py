@@ -29,19 +29,19 @@ def read_whole(folder: Path, read: Callable[[], Result]) -> Result:
     """
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
-        before = _read_state(folder)
+        before = read_state(folder)
         try:
             result = read()
         except Exception:
-            if _read_state(folder) == before:
+            if read_state(folder) == before:
                 raise
             continue
-        if _read_state(folder) == before:
+        if read_state(folder) == before:
             return result
     raise RetryableError(f"{folder}: changes again and again while it is read. Run again when nothing writes to it.")
 
 
-def _read_state(folder: Path) -> list[FileState]:
+def read_state(folder: Path) -> list[FileState]:
     """Return the state of every file of a folder that is not hidden: those that a release may use."""
     state = []
     for root, folders, files in os.walk(folder):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from . import manifest
-from .errors import InputError, IntegrityError
+from .errors import InputError, IntegrityError, one_line
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -182,7 +182,7 @@ def load_trust_config(path: Path | None, *, refresh: bool = False) -> "ClientTru
             return ClientTrustConfig.production(offline=not refresh)
         return ClientTrustConfig.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fault = f"cannot be used ({' '.join(str(error).split())})"
+        fault = f"cannot be used ({one_line(error)})"
         if path is None:
             raise InputError(
                 f"the copy of Sigstore's keys in your home {fault}. Make XDG_CACHE_HOME writable, or give --trust."
@@ -279,7 +279,7 @@ def translate_errors(path: Path, signer: Signer) -> Iterator[None]:
         raise
     except Exception as error:
         mismatches = [part.replace("\\", "") for part in MISMATCH.findall(str(error))]
-        reason = "; ".join(mismatches) or " ".join(str(error).split()) or type(error).__name__
+        reason = "; ".join(mismatches) or one_line(error) or type(error).__name__
         raise IntegrityError(
             f"{path}: not a valid signature by {signer} ({reason}). Do not use this bundle; {signer.advice}"
         ) from None

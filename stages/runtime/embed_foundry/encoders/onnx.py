@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..errors import IntegrityError
+from ..errors import IntegrityError, one_line
 from ..system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .vectors import Vectors
@@ -27,7 +27,7 @@ class OnnxEncoder(GraphEncoder):
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ort raises untyped pybind errors
             raise retryable_error(error, path) or IntegrityError(
-                f"{path}: ONNX Runtime cannot load it ({error}). Build the variant again."
+                f"{path}: ONNX Runtime cannot load it ({one_line(error)}). Build the variant again."
             ) from None
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         outputs = [tensor.name for tensor in self.session.get_outputs()]

@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from ..errors import IntegrityError
+from ..errors import IntegrityError, one_line
 from ..system_errors import retryable_error
 from .tokenized import GraphEncoder
 from .variant import Variant
@@ -72,7 +72,7 @@ class OpenvinoEncoder(GraphEncoder):
             )
         except Exception as error:  # openvino raises RuntimeError and its own untyped errors
             raise retryable_error(error, path) or IntegrityError(
-                f"{path}: OpenVINO cannot load it ({error}). Build the variant again."
+                f"{path}: OpenVINO cannot load it ({one_line(error)}). Build the variant again."
             ) from None
         self.inputs = [tensor.any_name for tensor in compiled.inputs]
         outputs = [name for tensor in compiled.outputs for name in tensor.names]

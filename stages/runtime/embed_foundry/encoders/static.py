@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ..errors import IntegrityError
+from ..errors import IntegrityError, one_line
 from ..system_errors import retryable_error
 from .rows import Embedding, Rows, Tokens
 from .tokenized import TokenizedEncoder
@@ -82,7 +82,7 @@ class StaticEncoder(TokenizedEncoder):
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise retryable_error(error, path) or IntegrityError(
-                f"{path}: safetensors cannot load it ({error}). Build the variant again."
+                f"{path}: safetensors cannot load it ({one_line(error)}). Build the variant again."
             ) from None
         if "embeddings" not in tensors:
             raise IntegrityError(f"{path}: expected a tensor 'embeddings', found {sorted(tensors)}. Build it again.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from ..errors import InputError, IntegrityError
+from ..errors import InputError, IntegrityError, one_line
 from ..system_errors import retryable_error
 from .added_tokens import AddedToken, AddedTokenSplitter
 from .encoder import Encoder
@@ -72,7 +72,9 @@ class Graph:
             self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self.run = self.interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
-            raise IntegrityError(f"{path}: LiteRT cannot load it ({error}). Build the variant again.") from None
+            raise IntegrityError(
+                f"{path}: LiteRT cannot load it ({one_line(error)}). Build the variant again."
+            ) from None
         inputs = {name: tuple(details["shape"]) for name, details in self.run.get_input_details().items()}
         outputs = list(self.run.get_output_details())
         if inputs != dict.fromkeys(INPUTS, (1, length)) or outputs != [OUTPUT]:
@@ -180,7 +182,7 @@ class SentencePieceTokenizer:
             self.model: Any = SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
             raise retryable_error(error, path) or IntegrityError(
-                f"{path}: sentencepiece cannot load it ({error}). Build the variant again."
+                f"{path}: sentencepiece cannot load it ({one_line(error)}). Build the variant again."
             ) from None
         self.size = int(self.model.get_piece_size())
         self.splitter = AddedTokenSplitter(added_tokens)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import IntegrityError
+from ..errors import IntegrityError, one_line
 from ..system_errors import retryable_error
 from .encoder import Encoder
 from .rows import Embedding, Rows, Tokens, UnusableRowError
@@ -152,7 +152,7 @@ def load_tokenizer(path: Path) -> "Tokenizer":
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
         raise retryable_error(error, path) or IntegrityError(
-            f"{path}: tokenizers cannot load it ({error}). Build the variant again."
+            f"{path}: tokenizers cannot load it ({one_line(error)}). Build the variant again."
         ) from None
     tokenizer.no_padding()
     tokenizer.no_truncation()

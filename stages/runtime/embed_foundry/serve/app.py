@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .clients import Admission
+from .admission import Admission
 from .doors import probe
 from .doors.door import internal_error
 from .doors.places import ROUTERS, find_dialect

@@ -99,7 +99,7 @@ class Engine:
         prompt = self._choose_prompt(request, named)
         shipped = self._require_space(request, named)
         self.pool.look()
-        async with self.pool.lease(named.order or (shipped,), deadline) as lease:
+        async with self.pool.lease(named.order or (shipped,), deadline, counts=not request.probe) as lease:
             loaded_s = time.monotonic() - started
             encoder = lease.loaded.encoder
             _require_dimensions(request.dimensions, encoder)

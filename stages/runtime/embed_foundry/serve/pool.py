@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ..bundle import Bundle
-from ..encoders.encoder import Encoder, open_variant
+from ..encoders.encoder import Encoder
 from ..environment import Environment
 from ..errors import FoundryError
 from ..system_errors import system_error
@@ -79,12 +79,13 @@ class VariantPool:
         self._looked = 0.0
 
     @asynccontextmanager
-    async def lease(self, order: Sequence[str], deadline: float) -> AsyncIterator[Lease]:
+    async def lease(self, order: Sequence[str], deadline: float, *, counts: bool = True) -> AsyncIterator[Lease]:
         """Yield the first variant of an order that can answer; it stays in memory meanwhile.
 
         Args:
             order: names of variants of one space.
             deadline: until when a variant may load, by time.monotonic.
+            counts: whether the variant is used thereby, and so stays in memory for longer.
 
         Raises:
             RefusalError: none can answer, or the one that is loading takes too long.
@@ -98,7 +99,8 @@ class VariantPool:
                     yield Lease(loaded, tuple(skipped))
                 finally:
                     loaded.users -= 1
-                    loaded.used = time.monotonic()
+                    if counts:
+                        loaded.used = time.monotonic()
                 return
             skipped.append(f"{name}: {self.failed[name].reason}")
         raise RefusalError(
@@ -173,8 +175,8 @@ class VariantPool:
         return loaded
 
     def _open(self, name: str) -> Loaded:
-        encoder = open_variant(self._bundle.folder / "variants" / name, self._threads)
-        return Loaded(encoder, self._bundle.self_test(encoder).numerics)
+        encoder, test = self._bundle.open_tested(name, self._threads)
+        return Loaded(encoder, test.numerics)
 
     def _make_room(self, coming: int) -> None:
         """Unload the least recently used variants that nobody uses until the limit holds with those that come."""

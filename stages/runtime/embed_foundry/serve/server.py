@@ -1,44 +1,154 @@
-"""The process: opens the release, listens, and ends in order."""
+"""The process: opens the source, listens, and ends in order."""
 
+import asyncio
+import contextlib
+import os
+import signal
 import socket
-from pathlib import Path
+import sys
+from collections.abc import Iterator
 
 import uvicorn
 
-from ..bundle import Bundle
 from ..errors import InputError
+from . import health, systemd
 from .app import make_app
-from .engine import Engine
+from .cache import open_cache
+from .feeder import Feeder
+from .log import EventLog, Observers
+from .metrics import Metrics
 from .service import Service
 from .settings import Settings
+from .source import Source, UnchangedBundle, Watch, open_source
+
+# Seconds that answers get to reach their clients once every request has ended.
+LINGER_S = 5
 
 
-def run(source: Path, settings: Settings) -> None:
-    """Serve a release until SIGTERM or Ctrl-C.
+def run(source: Source, settings: Settings) -> None:
+    """Serve a source until SIGTERM or Ctrl-C.
 
     Raises:
-        InputError: the port is taken, or the address is none of this host.
-        FoundryError: the release does not verify; see `Bundle.load`.
+        InputError: the port is taken, or the address is none of this host; the source does not exist.
+        IntegrityError: the release does not verify; see `Bundle.load`.
+        FoundryError: processes die again and again.
     """
-    listener = listen(settings)
-    service = Service(Engine(Bundle.load(source), settings), settings)
+    listener = systemd.take_socket() or listen(settings)
+    watch, supply = open_source(source, settings.state)
+    feeder = Feeder(supply, settings.poll_s) if supply else None
+    bundle = _look_first(watch, feeder)
     # Programs that start a service on port 0 read this line.
-    print(f"serving {service.engine.bundle.name} on {describe(listener)}", flush=True)
-    uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning")).run([listener])
+    print(f"serving {bundle.name if bundle else source.path} on {describe(listener)}", flush=True)
+    if feeder:
+        feeder.start()
+    if settings.processes > 1:
+        from . import supervisor
+
+        watch.forget()  # each worker looks for itself
+        supervisor.supervise(listener, supervisor.Job(watch, settings))
+    else:
+        serve(listener, watch, settings, bundle)
+
+
+def _look_first(watch: Watch, feeder: Feeder | None) -> UnchangedBundle | None:
+    """Return the first release.
+
+    Raises:
+        FoundryError: it cannot be served, so that whoever starts the service learns it at once.
+    """
+    if feeder:
+        feeder.refresh()
+    return watch.look()
+
+
+def serve(
+    listener: socket.socket, watch: Watch, settings: Settings, bundle: UnchangedBundle | None = None, parent: int = -1
+) -> None:
+    """Serve in this process until it is told to stop.
+
+    Args:
+        listener: accepts the connections.
+        watch: finds releases.
+        settings: see `Settings`.
+        bundle: the first release, already verified.
+        parent: a file descriptor that ends when the parent process does; -1 without one.
+    """
+    metrics = Metrics()
+    observer = Observers([metrics, EventLog(requests=settings.access_log)])
+    service = Service(watch, settings, observer, open_cache(settings, observer))
+    app = make_app(service, [health.router(service), metrics.router()])
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LINGER_S)
+    _Server(config, service, bundle, parent).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends in order: first not ready, then without requests, then without connections.
+
+    uvicorn closes the listener at once, so that no probe could read why; and ends by the signal, not with code 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, bundle: UnchangedBundle | None, parent: int) -> None:
+        super().__init__(config)
+        self._service, self._bundle, self._parent = service, bundle, parent
+        self._ending: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._service.start(self._bundle)
+        self._bundle = None
+        await super().startup(sockets)
+        systemd.notify("READY=1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if not await self._service.close():
+            sys.stdout.flush()
+            os._exit(0)  # a model's call cannot be stopped, and its thread would keep the process
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, 128 + number)
+        if self._parent >= 0:
+            loop.add_reader(self._parent, self._end_with_parent)
+        yield
+
+    def _end_with_parent(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._parent)
+        if not self._ending:
+            self._end(0)
+
+    def _end(self, code: int) -> None:
+        if self._ending:  # told twice
+            os._exit(code)
+        self._ending = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        systemd.notify("STOPPING=1")
+        await self._service.drain(self._service.settings.drain_s)
+        self.should_exit = True
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say; port 0 takes any free one."""
+    """Return a socket that listens where the settings say; port 0 takes any free one.
+
+    Raises:
+        InputError: the port is taken, or the address is none of this host.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)  # Python puts the address into strerror too
+        reason = os.strerror(number) if number and number > 0 else str(error)
         raise InputError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror}). Choose another --host or --port."
+            f"{settings.host}:{settings.port}: cannot listen there ({reason}). Choose another --host or --port."
         ) from None
 
 
 def describe(listener: socket.socket) -> str:
     """Return the address of a listening socket as a URL."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
