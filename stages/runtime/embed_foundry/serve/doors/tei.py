@@ -233,6 +233,9 @@ async def get_info(exchange: Exchange) -> Response:
     return exchange.reply(info.model_dump())
 
 
-async def get_health(_exchange: Exchange) -> Response:
-    """Say that the service answers; /readyz says whether its vectors are right."""
+async def get_health(exchange: Exchange) -> Response:
+    """Say whether the service answers, as /readyz does."""
+    readiness = exchange.service.read_readiness()
+    if not readiness.ready:
+        raise RefusalError(UNAVAILABLE, f"not ready: {readiness.reason}. /readyz has more.")
     return Response()
