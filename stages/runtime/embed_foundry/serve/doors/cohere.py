@@ -15,10 +15,11 @@ from ..answers import dump_rows
 from ..precision import ENCODINGS
 from ..refusals import RefusalError
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, ListOfTexts, Name
+from .body import Body
 from .dialect import Dialect
 from .door import EMBEDDING, Door
 from .exchange import Exchange, require_truncation_side
+from .fields import DIMENSIONS, MODEL, Dimensions, ListOfTexts, Name
 
 # The names that a kind of input may have among a model's prompts, the most special first.
 PROMPTS: Mapping[str, tuple[str, ...]] = {

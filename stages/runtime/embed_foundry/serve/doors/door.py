@@ -35,9 +35,10 @@ from ..refusals import (
     RefusalError,
 )
 from ..service import Service
-from .body import TEXT, TEXTS, Body, JsonObject
+from .body import Body
 from .dialect import Dialect
 from .exchange import Exchange
+from .fields import TEXT, TEXTS, JsonObject
 
 log = logging.getLogger(__name__)
 

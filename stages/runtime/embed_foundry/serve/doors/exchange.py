@@ -15,6 +15,7 @@ from ..requests import EmbedAnswer, EmbedRequest
 from ..service import Service
 from . import body
 from .catalog import Catalog
+from .fields import Limits
 
 
 class Exchange:
@@ -51,7 +52,7 @@ class Exchange:
             RefusalError: see `body`.
         """
         settings = self.service.settings
-        limits = body.Limits(settings.max_body_bytes, settings.max_texts, settings.max_characters, settings.deadline_s)
+        limits = Limits(settings.max_body_bytes, settings.max_texts, settings.max_characters, settings.deadline_s)
         if not any_type:
             body.require_json(self.request.scope)
         content = await body.read_bytes(self.request.scope, self.request.receive, limits)

@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
-from starlette.routing import Match, Route
-from starlette.types import Scope
 
 from ..answers import dump_rows
 from ..names import LATEST
 from ..refusals import OVERLOADED, TOO_MANY_REQUESTS, RefusalError
 from ..requests import AUTO
 from ..service import Service
-from .body import DIMENSIONS, MODEL, AnyTexts, Body, Dimensions, Name, Text
+from .body import Body
 from .catalog import Catalog, Model
 from .dialect import Dialect
 from .door import EMBEDDING, READING, Door
 from .exchange import Exchange
+from .fields import DIMENSIONS, MODEL, AnyTexts, Dimensions, Name, Text
 
 NANOSECONDS = 1e9
 # Ollama says when a model will be unloaded; here that depends on its use.
@@ -161,15 +159,6 @@ def write_error(refusal: RefusalError, _status: int) -> ErrorBody:
 DIALECT = Dialect("ollama", "Ollama", ErrorBody, write_error, {OVERLOADED: 503, TOO_MANY_REQUESTS: 503})
 
 
-class ProbeRoute(Route):
-    """GET / for clients that ask whether Ollama runs. Browsers, which accept HTML, get the page that follows."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Leave a browser's request to later routes."""
-        accepted = next((value for name, value in scope.get("headers", ()) if name == b"accept"), b"")
-        return (Match.NONE, {}) if b"text/html" in accepted else super().matches(scope)
-
-
 def router(service: Service) -> APIRouter:
     """Return the door's routes."""
     door = Door(DIALECT, service)
@@ -188,15 +177,6 @@ def router(service: Service) -> APIRouter:
     door.add("GET", "/api/ps", list_running, summary="List the variants in memory", answer=RunningList)
     door.add("GET", "/api/version", get_version, summary="The version of the service", answer=VersionAnswer)
     return door.routes
-
-
-async def _say_running(_request: object) -> Response:
-    return PlainTextResponse("Ollama is running")
-
-
-def probe() -> Route:
-    """Return the route of GET and HEAD /; it goes into the application itself, for a router would copy it."""
-    return ProbeRoute("/", _say_running, methods=["GET"], include_in_schema=False)
 
 
 async def embed(exchange: Exchange) -> Response:

@@ -10,11 +10,12 @@ from ..precision import ENCODINGS
 from ..refusals import INPUT_TOO_LONG, INTERNAL, OVERLOADED, UNAUTHORIZED, UNKNOWN_MODEL, RefusalError
 from ..requests import AUTO
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, NonEmptyTextOrTexts
+from .body import Body
 from .catalog import Model
 from .dialect import Dialect
 from .door import EMBEDDING, NAMING, Door
 from .exchange import Exchange
+from .fields import DIMENSIONS, MODEL, Dimensions, Name, NonEmptyTextOrTexts
 
 OWNER = "embed-foundry"
 # What OpenAI's own API calls these reasons; programs compare with it. X-Reason has ours.

@@ -30,10 +30,11 @@ from ..refusals import (
 )
 from ..requests import AUTO, EmbedAnswer
 from ..service import Service
-from .body import DIMENSIONS, MODEL, Body, Dimensions, Name, NonEmptyTextOrTexts, TextOrTexts
+from .body import Body
 from .dialect import Dialect
 from .door import EMBEDDING, READING_TEXTS, Door
 from .exchange import Exchange, require_truncation_side, require_unit_length
+from .fields import DIMENSIONS, MODEL, Dimensions, Name, NonEmptyTextOrTexts, TextOrTexts
 
 VECTORS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
 TOKENS = {
@@ -232,6 +233,9 @@ async def get_info(exchange: Exchange) -> Response:
     return exchange.reply(info.model_dump())
 
 
-async def get_health(_exchange: Exchange) -> Response:
-    """Say that the service answers; /readyz says whether its vectors are right."""
+async def get_health(exchange: Exchange) -> Response:
+    """Say whether the service answers, as /readyz does."""
+    readiness = exchange.service.read_readiness()
+    if not readiness.ready:
+        raise RefusalError(UNAVAILABLE, f"not ready: {readiness.reason}. /readyz has more.")
     return Response()
