@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed_foundry import InputError
-from embed_foundry.cli import add_signer, signer_of
 from embed_foundry.errors import EXIT_CODES
+from embed_foundry.signer_options import add_signer, signer_of
 
 from stages.common.contract.dvc_cache import trust_links
 

@@ -67,3 +67,10 @@ def test_beyond_this_host_only_with_keys_or_the_word_of_the_operator(host, tmp_p
     assert read("--host", host, EMBED_FOUNDRY_SERVE_KEYS="k").host == host
     assert read("--host", host, "--key-file", str(tmp_path)).host == host
     assert read("--host", "::1").host == "::1"
+
+
+def test_the_page_for_operators_lists_every_option(root):
+    page = (root / "docs" / "service-operations.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("| `--")] == [
+        f"| `--{option.name}` | {option.help[0].upper()}{option.help[1:]} |" for option in OPTIONS
+    ]

@@ -82,7 +82,8 @@ def other_space_release(released, base, converted, tmp_path_factory) -> Path:
     )
     record = json.loads((altered / "variant.json").read_text())
     (altered / "variant.json").write_bytes(manifest.canonical(record | {"space_id": "0123456789abcdef"}))
-    small_release.refit(altered)
+    made = manifest.read(converted("static"))
+    small_release.refit(altered, inputs=made.inputs, parameters=made.parameters, libraries=made.libraries)
 
     @functools.cache
     def choose(name: str) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from .errors import EXIT_CODES
 from .exits import exit_code
 from .serve.commands import add_commands as add_serve
-from .signer import Signer, make_signer
+from .signer import Signer
+from .signer_options import add_signer, signer_of
 
 # A package adds commands by a function `add_commands(commands)` under this entry point; the build does.
 ENTRY_POINTS = "embed_foundry.commands"
@@ -75,22 +76,6 @@ def add_environment(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--libraries", type=_parse_set, help="kinds whose library is installed, e.g. onnx,static")
     group.add_argument("--railway", metavar="NAME", help="as if RAILWAY_ENVIRONMENT were set to this")
     group.add_argument("--cuda", action=argparse.BooleanOptionalAction, help="whether a CUDA device may be used")
-
-
-def add_signer(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say who must have signed: --key, or --identity and --issuer."""
-    group = parser.add_argument_group("signer", "refuse the bundle unless this signer signed it")
-    group.add_argument("--key", type=Path, help="the signer's public key (PEM)")
-    group.add_argument("--identity", help="keyless: the signer's e-mail address or workflow URL")
-    group.add_argument(
-        "--issuer", help="keyless: the OIDC issuer of that identity, e.g. https://token.actions.githubusercontent.com"
-    )
-    group.add_argument("--trust", type=Path, help="ClientTrustConfig of a private Sigstore; default: the public one")
-
-
-def signer_of(args: argparse.Namespace) -> Signer | None:
-    """Return who must have signed, by the options of `add_signer`."""
-    return make_signer(args.key, args.identity, args.issuer, args.trust)
 
 
 def verify(args: argparse.Namespace) -> None:

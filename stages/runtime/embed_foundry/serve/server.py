@@ -17,9 +17,10 @@ from .cache import open_cache
 from .feeder import Feeder
 from .log import EventLog, Observers
 from .metrics import Metrics
+from .opening import open_source
 from .service import Service
 from .settings import Settings
-from .source import Source, UnchangedBundle, Watch, open_source
+from .source import Source, UnchangedBundle, Watch
 
 # Seconds that answers get to reach their clients once every request has ended.
 LINGER_S = 5

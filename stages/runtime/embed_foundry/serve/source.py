@@ -5,16 +5,14 @@ the process, so that a start needs no other unpacking.
 """
 
 import hashlib
-import json
 import os
 import shutil
-import tarfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
-from .. import archive, manifest, signature
+from .. import signature
 from ..bundle import Bundle
 from ..encoders.encoder import Encoder
 from ..errors import FoundryError, InputError, IntegrityError, RetryableError
@@ -211,67 +209,6 @@ class Shelf:
             self.fault.unlink(missing_ok=True)
 
 
-class TarSupply:
-    """Unpacks a tar, once.
-
-    Args:
-        tar: the tar; it may be replaced by another one.
-        shelf: where the release goes.
-        signer: who must have signed it.
-    """
-
-    def __init__(self, tar: Path, shelf: Shelf, signer: Signer | None) -> None:
-        self._tar, self.shelf, self._signer = tar, shelf, signer
-        self._state: tuple[int, int, int] | None = None
-
-    def refresh(self) -> None:
-        """Unpack the tar if it changed and its release is not on the shelf; see `archive.unpack` for errors."""
-        try:
-            status = self._tar.stat()
-        except OSError as error:
-            raise InputError(f"{self._tar}: cannot be read ({error.strerror}). Name a tar that pack wrote.") from None
-        state = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if state == self._state:
-            return
-        digest = read_digest(self._tar)
-        folder = self.shelf.releases / digest
-        if not folder.exists():
-            work = self.shelf.releases / f".{digest}.{os.getpid()}"
-            try:
-                bundle = archive.unpack(self._tar, work, self._signer)
-                _move(bundle.folder, self.shelf.releases / bundle.digest)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-        self.shelf.put(folder)
-        self._state = state
-
-
-def read_digest(tar: Path) -> str:
-    """Return the digest that the manifest in a tar names; nothing of the tar is trusted by it.
-
-    Raises:
-        InputError: not a tar that `pack` wrote.
-    """
-    try:
-        with tarfile.open(tar, "r:") as file:
-            for member in file:
-                if PurePosixPath(member.name).parts[1:] == (manifest.NAME,) and (content := file.extractfile(member)):
-                    digest = str(json.load(content)["digest"])
-                    if len(digest) == 64 and digest.isalnum():
-                        return digest
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{tar}: cannot be read as a tar of a release ({error}). Get it again.") from None
-    raise InputError(f"{tar}: holds no {manifest.NAME} of a release. Name a tar that `embed-foundry pack` wrote.")
-
-
-def _move(folder: Path, target: Path) -> None:
-    """Move a release and its signature to a shelf; the signature first, so that a release in place is complete."""
-    for part, place in ((signature.folder_of(folder), signature.folder_of(target)), (folder, target)):
-        if part.exists():
-            shutil.rmtree(place, ignore_errors=True)
-            part.rename(place)
-
-
 def _link(link: Path, folder: Path) -> None:
     """Make a link point at a folder beside it, at once for every reader.
 
@@ -288,15 +225,3 @@ def _link(link: Path, folder: Path) -> None:
         raise retryable_error(error, link) or InputError(
             f"{link}: cannot be written ({error.strerror}). Name another folder by --state."
         ) from None
-
-
-def open_source(source: Source, state: Path) -> tuple[Watch, Supply | None]:
-    """Return what notices releases of a source, and what brings them to this host; None where nothing must.
-
-    Raises:
-        InputError: the state folder cannot be written.
-    """
-    if not source.path.is_file():
-        return Watch(source.path, source.signer), None
-    shelf = Shelf(state, str(source.path.absolute()))
-    return shelf.watch(source.signer), TarSupply(source.path, shelf, source.signer)
