@@ -38,6 +38,7 @@ pytest_plugins = [
     "support.added_models",
     "support.sample_documents",
     "support.saved_models",
+    "support.served",
     "support.served_releases",
     "support.small_inputs",
     "support.small_disk",

@@ -2,7 +2,7 @@
 
 import random
 
-from embed_foundry import added_tokens
+from embed_foundry.encoders import added_tokens
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import Replace

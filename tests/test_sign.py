@@ -187,7 +187,7 @@ def test_a_checkout_that_did_not_build_it_cannot_sign(released, keys, checkout, 
     message = refused(append(code), commit=False)
     assert "differs from its last commit" in message
     assert code in message
-    assert "its runtime's embed_foundry/onnx.py differs from" in refused(append(code))
+    assert "its runtime's embed_foundry/encoders/onnx.py differs from" in refused(append(code))
     assert "its requirements.lock differs from" in refused(append("requirements.lock"))
     assert "Sign in the checkout that built" in refused(lambda folder: shutil.rmtree(folder / ".git"), commit=False)
     assert not signature.folder_of(released.folder).exists()

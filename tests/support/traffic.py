@@ -10,12 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got: the status, the headers that say who answered, and the vector if there is one."""
+    """What a client got: the status, the headers that say who answered or why nobody did, and the vector, if any."""
 
     status: int
     release: str
     space: str
     vector: bytes
+    refusal: str
 
 
 def ask(url: str, text: str = "a question", model: str = "auto", client: httpx2.Client | None = None) -> Answer:
@@ -26,7 +27,8 @@ def ask(url: str, text: str = "a question", model: str = "auto", client: httpx2.
     if response.status_code == 200:
         vector = np.array(response.json()["data"][0]["embedding"], dtype=np.float32).tobytes()
     headers = response.headers
-    return Answer(response.status_code, headers.get("X-Release", ""), headers.get("X-Space-Id", ""), vector)
+    refusal = "" if response.status_code == 200 else response.text
+    return Answer(response.status_code, headers.get("X-Release", ""), headers.get("X-Space-Id", ""), vector, refusal)
 
 
 @dataclass

@@ -195,6 +195,10 @@ class Service:
         wait_s = look_s = min(LOOK_S, self.settings.poll_s)
         while True:
             fault = await self._try(self._take, bundle)
+            if fault and not self._serving and bundle and not bundle.unchanged:
+                bundle = None  # it was replaced while it was opened: take what is there now
+                self._watch.forget()
+                continue
             if fault and not self._serving and (proven := await asyncio.to_thread(self._watch.load_proven)):
                 await self._try(self._take, proven)
             self._fault = fault if fault else self._fault
