@@ -6,6 +6,8 @@ import pytest
 import yaml
 from embed_foundry.serve.options import OPTIONS, PREFIX
 
+from support.served_releases import read_readiness, wait_for
+
 NAMES = ("Dockerfile", "railway.toml", "kubernetes.yaml", "embed-foundry.service")
 
 
@@ -31,6 +33,7 @@ def test_probes_ask_what_is_answered(root, service):
 
     documents = list(yaml.safe_load_all((root / "docs" / "deploy" / "kubernetes.yaml").read_text()))
     container = documents[0]["spec"]["template"]["spec"]["containers"][0]
+    wait_for(lambda: read_readiness(service.url)[0] == 200)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert httpx2.get(service.url + container[probe]["httpGet"]["path"]).status_code == 200
     scaled = documents[2]["spec"]["metrics"][0]["pods"]["metric"]["name"]

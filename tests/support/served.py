@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import pytest
 
 CONSOLE = Path(sys.executable).with_name("embed-foundry")
 
@@ -54,3 +55,10 @@ def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def service(released, tmp_path_factory) -> Iterator[Served]:
+    """Return a running service of onnx_int8, onnx_fp32 and static, for tests that do not change it."""
+    with serve(released.folder, tmp_path_factory.mktemp("service")) as running:
+        yield running

@@ -38,7 +38,7 @@ TIERS = (
 
 def tier_of(memory_mb: int | None) -> Tier:
     """Return the tier of a host; unknown memory counts as the largest."""
-    return next(tier for tier in TIERS if memory_mb is None or memory_mb <= tier.most_mb)
+    return TIERS[-1] if memory_mb is None else next(tier for tier in TIERS if memory_mb <= tier.most_mb)
 
 
 def read_pressure() -> float:
