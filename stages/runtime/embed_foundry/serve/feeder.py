@@ -28,9 +28,9 @@ class Feeder:
         """Begin at once. The thread ends with the process, which waits for no attempt."""
         threading.Thread(target=self._run, name="feeder", daemon=True).start()
 
-    def refresh(self) -> None:
-        """Bring the newest release now; see `Supply.refresh` for errors."""
-        self._supply.refresh()
+    def refresh(self, *, again: bool = False) -> None:
+        """Bring the newest release now; see `Supply.refresh`."""
+        self._supply.refresh(again=again)
 
     def _run(self) -> None:
         wait_s = self._poll_s

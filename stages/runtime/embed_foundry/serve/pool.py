@@ -121,10 +121,10 @@ class VariantPool:
         self._looked = now
         self._make_room(0)  # while all were in use, one too many may have been loaded
         idle = sorted((loaded.used, name) for name, loaded in self.loaded.items() if not loaded.users)
-        if self._idle_s:
-            for used, name in idle:
-                if now - used > self._idle_s:
-                    self._unload(name, f"it was not used for {now - used:.0f} s")
+        stale = [(used, name) for used, name in idle if self._idle_s and now - used > self._idle_s]
+        if stale and self._bundle.unchanged:  # else it could not come back
+            for used, name in stale:
+                self._unload(name, f"it was not used for {now - used:.0f} s")
         idle = [(used, name) for used, name in idle if name in self.loaded]
         pressure = memory.read_pressure() if idle else 0.0
         if pressure > memory.HIGH and len(self.loaded) > 1:

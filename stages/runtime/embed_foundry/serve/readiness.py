@@ -53,7 +53,6 @@ class Proofs(Observer):
         self._listener = listener
         self.computed: float | None = None  # time.monotonic() of the last call
         self.waiting_since: float | None = None  # of the oldest request since then
-        self.failed: dict[str, str] = {}
 
     def expect(self) -> None:
         """Take note that something waits for the lanes."""
@@ -81,10 +80,6 @@ class Proofs(Observer):
 
     def on_event(self, event: Event) -> None:
         """See `Observer`."""
-        if event.name == "load_failed":
-            self.failed[event.variant] = event.message
-        elif event.name == "loaded":
-            self.failed.pop(event.variant, None)
         self._listener.on_event(event)
 
     def on_finished(self, finished: Finished) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from ..errors import InputError
+from ..cpus import available_cpus
+from ..errors import InputError, IntegrityError
 from . import health, systemd
 from .app import make_app
 from .cache import open_cache
@@ -57,9 +58,14 @@ def _look_first(watch: Watch, feeder: Feeder | None) -> UnchangedBundle | None:
     Raises:
         FoundryError: it cannot be served, so that whoever starts the service learns it at once.
     """
-    if feeder:
-        feeder.refresh()
-    return watch.look()
+    if not feeder:
+        return watch.look()
+    feeder.refresh()
+    try:
+        return watch.look()
+    except IntegrityError:  # a disk or a cleaner damaged what an earlier process unpacked
+        feeder.refresh(again=True)
+        return watch.look()
 
 
 def serve(
@@ -74,12 +80,23 @@ def serve(
         bundle: the first release, already verified.
         parent: a file descriptor that ends when the parent process does; -1 without one.
     """
+    limit_threads(settings)
     metrics = Metrics()
     observer = Observers([metrics, EventLog(requests=settings.access_log)])
-    service = Service(watch, settings, observer, open_cache(settings, observer))
+    cache = open_cache(settings, observer)
+    service = Service(watch, settings, observer, cache)
     app = make_app(service, [health.router(service), metrics.router()])
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LINGER_S)
-    _Server(config, service, bundle, parent).run([listener])
+    try:
+        _Server(config, service, bundle, parent).run([listener])
+    finally:
+        if cache:
+            cache.close()
+
+
+def limit_threads(settings: Settings) -> None:
+    """Give the tokenizers' pool as many threads as the encoders have; by itself it takes one for each CPU of the host."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads or available_cpus()))
 
 
 class _Server(uvicorn.Server):

@@ -83,14 +83,14 @@ class Service:
         """
         if self._draining:
             raise RefusalError(UNAVAILABLE, "this process is ending. Ask again: another one answers.", retry_after_s=1)
-        serving, remaining_s = await self._admit(request)
-        self.observer.expect()
-        task = serving.enter()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in a task
         self._requests.add(task)
         try:
-            answer = await serving.engine.embed(
-                request if remaining_s is None else replace(request, deadline_s=remaining_s)
-            )
+            serving, request = await self._admit(request)
+            self.observer.expect()
+            with serving.running():
+                answer = await serving.engine.embed(request)
         except asyncio.CancelledError:
             if self._ended and task.uncancel() == 0:
                 raise RefusalError(
@@ -102,7 +102,6 @@ class Service:
                 self.observer.waiting_since = None
             raise
         finally:
-            serving.leave(task)
             self._requests.discard(task)
             if not self._requests:
                 self._idle.set()
@@ -155,7 +154,7 @@ class Service:
             release=serving.bundle.digest,
             space=serving.space,
             loaded=loaded,
-            failed=dict(self.observer.failed),
+            failed=serving.engine.failed,
             fallback=self._fallback,
             running=len(self._requests),
             probe_age_s=age_s,
@@ -168,12 +167,12 @@ class Service:
             return ""
         return f"requests have waited for {waited:.0f} s and none was computed; restart this process"
 
-    async def _admit(self, request: EmbedRequest) -> tuple[Serving, float | None]:
-        """Return the release that answers a request, and what is left of its deadline if it had to wait."""
+    async def _admit(self, request: EmbedRequest) -> tuple[Serving, EmbedRequest]:
+        """Return the release that answers a request, and the request with what is left of its deadline."""
         if self._open.is_set():
             if not self._serving:
                 raise self._refuse_without_release()
-            return self._serving, None
+            return self._serving, request
         limit = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
         began = time.monotonic()
         try:
@@ -184,7 +183,7 @@ class Service:
             ) from None
         if not self._serving:
             raise self._refuse_without_release()
-        return self._serving, limit - (time.monotonic() - began)
+        return self._serving, replace(request, deadline_s=limit - (time.monotonic() - began))
 
     def _refuse_without_release(self) -> RefusalError:
         reason = self._fault or self._watch.read_fault() or "none has arrived yet"
@@ -195,10 +194,9 @@ class Service:
         wait_s = look_s = min(LOOK_S, self.settings.poll_s)
         while True:
             fault = await self._try(self._take, bundle)
-            if fault and not self._serving and bundle and not bundle.unchanged:
-                bundle = None  # it was replaced while it was opened: take what is there now
-                self._watch.forget()
-                continue
+            bundle = None
+            if fault and not self._serving and await asyncio.to_thread(self._watch.has_changed):
+                continue  # it was replaced while it was opened: take what is there now
             if fault and not self._serving and (proven := await asyncio.to_thread(self._watch.load_proven)):
                 await self._try(self._take, proven)
             self._fault = fault if fault else self._fault
@@ -210,7 +208,6 @@ class Service:
                 wait_s = min(2 * wait_s, max(60.0, look_s))
                 self._watch.forget()
             await asyncio.sleep(wait_s)
-            bundle = None
 
     async def _try(
         self, step: Callable[[UnchangedBundle | None], Coroutine[None, None, None]], bundle: UnchangedBundle | None
@@ -271,7 +268,10 @@ class Service:
             await asyncio.sleep(PROBE_EVERY_S / 5)
             age_s = self.observer.age_s
             serving = self._serving
-            if not serving or self._draining or not self._open.is_set() or not serving.engine.loaded:
+            if not serving or self._draining or not self._open.is_set():
+                continue
+            serving.engine.unload_idle()  # without requests, nothing else would
+            if not serving.engine.loaded:
                 continue
             if age_s is not None and age_s < PROBE_EVERY_S:
                 continue

@@ -1,7 +1,8 @@
 """One release that answers: its engine, and the requests that run on it."""
 
 import asyncio
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .engine import Engine
 from .probing import GoldenProbe
@@ -19,7 +20,7 @@ class Serving:
 
     def __init__(self, bundle: UnchangedBundle, engine: Engine, probe: GoldenProbe) -> None:
         self.bundle, self.engine, self.probe = bundle, engine, probe
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -28,19 +29,17 @@ class Serving:
         """Return the vector space of the release's first choice."""
         return self.bundle.contract.variants[self.bundle.order[0]].space_id
 
-    def enter(self) -> "asyncio.Task[Any]":
-        """Count the running task among those that this release must outlive, and return it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a coroutine runs in a task
-        self._tasks.add(task)
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep this release until the block ends."""
+        self._running += 1
         self._idle.clear()
-        return task
-
-    def leave(self, task: "asyncio.Task[Any]") -> None:
-        """End what `enter` began."""
-        self._tasks.discard(task)
-        if not self._tasks:
-            self._idle.set()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def retire(self) -> None:
         """Wait for the last request, then let go of the release."""

@@ -127,6 +127,10 @@ class Watch:
         self._state = (bundle.folder, list(bundle.state))
         return bundle
 
+    def has_changed(self) -> bool:
+        """Return whether the next look would find something else than the last one did."""
+        return (self.current.resolve(), read_state(self.current.resolve())) != self._state
+
     def forget(self) -> None:
         """Make the next look return the release whether or not it is another one."""
         self._state = None
@@ -159,8 +163,11 @@ class Supply(Protocol):
     def shelf(self) -> "Shelf":
         """Return the shelf."""
 
-    def refresh(self) -> None:
+    def refresh(self, *, again: bool = False) -> None:
         """Bring the newest release to the shelf if it is not there.
+
+        Args:
+            again: bring it even if it is there, for it turned out to be damaged.
 
         Raises:
             FoundryError: it cannot be had, or is not sound.

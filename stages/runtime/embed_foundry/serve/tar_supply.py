@@ -25,18 +25,18 @@ class TarSupply:
         self._tar, self.shelf, self._signer = tar, shelf, signer
         self._state: tuple[int, int, int] | None = None
 
-    def refresh(self) -> None:
+    def refresh(self, *, again: bool = False) -> None:
         """Unpack the tar if it changed and its release is not on the shelf; see `archive.unpack` for errors."""
         try:
             status = self._tar.stat()
         except OSError as error:
             raise InputError(f"{self._tar}: cannot be read ({error.strerror}). Name a tar that pack wrote.") from None
         state = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if state == self._state:
+        if state == self._state and not again:
             return
         digest = read_digest(self._tar)
         folder = self.shelf.releases / digest
-        if not folder.exists():
+        if again or not folder.exists():
             work = self.shelf.releases / f".{digest}.{os.getpid()}"
             try:
                 bundle = archive.unpack(self._tar, work, self._signer)
