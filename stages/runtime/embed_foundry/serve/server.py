@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from ..errors import InputError
-from . import health, systemd
+from . import health, page, systemd
 from .app import make_app
 from .cache import open_cache
 from .feeder import Feeder
@@ -77,7 +77,7 @@ def serve(
     metrics = Metrics()
     observer = Observers([metrics, EventLog(requests=settings.access_log)])
     service = Service(watch, settings, observer, open_cache(settings, observer))
-    app = make_app(service, [health.router(service), metrics.router()])
+    app = make_app(service, [health.router(service), metrics.router(), page.router()])
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LINGER_S)
     _Server(config, service, bundle, parent).run([listener])
 
