@@ -51,6 +51,8 @@ def answer_headers(answer: EmbedAnswer) -> dict[str, str]:
         headers["X-Truncated"] = name_positions(answer.truncated)
     if answer.unknown:
         headers["X-Unknown"] = name_positions(answer.unknown)
+    if answer.cached:
+        headers["X-Cached"] = str(answer.cached)
     if answer.skipped:
         headers["X-Fallback"] = header_text("; ".join(answer.skipped))
     return headers

@@ -12,7 +12,7 @@ import uvicorn
 
 from ..cpus import available_cpus
 from ..errors import InputError, IntegrityError
-from . import health, systemd
+from . import health, page, systemd
 from .app import make_app
 from .cache import open_cache
 from .feeder import Feeder
@@ -85,7 +85,7 @@ def serve(
     observer = Observers([metrics, EventLog(requests=settings.access_log)])
     cache = open_cache(settings, observer)
     service = Service(watch, settings, observer, cache)
-    app = make_app(service, [health.router(service), metrics.router()])
+    app = make_app(service, [health.router(service), metrics.router(), page.router()])
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LINGER_S)
     try:
         _Server(config, service, bundle, parent).run([listener])

@@ -65,6 +65,7 @@ ANSWER_HEADERS: Final = {
 SOMETIMES: Final = {
     "X-Truncated": "Positions of the texts that were over the token limit and lost tokens, such as 0,3; at most 100.",
     "X-Unknown": "Positions of the texts of which a static variant knows no token: do not search by them.",
+    "X-Cached": "How many of the texts were answered from the cache.",
     "X-Fallback": "Why a variant that comes first did not answer.",
 }
 EXPECTED_SPACE: Final = {
