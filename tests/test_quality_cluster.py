@@ -92,6 +92,7 @@ def test_a_killed_worker_changes_nothing(evaluate, variants, local_digest, two_w
     assert "cells on 2 workers" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_workers_may_share_the_disk(evaluate, variants, local_digest, two_workers, monkeypatch):
     monkeypatch.delattr(FileServer, "open")
     assert evaluate(variants, "shared", dask(two_workers.scheduler_address, shared="/")) == local_digest

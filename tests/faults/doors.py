@@ -24,7 +24,7 @@ from stages.commands.promote.file_store import FileStore
 from stages.commands.promote.moves import list_channels, load_channel
 from stages.commands.sign import KeyPairSigner, generate_key_pair
 from stages.commands.sign.provenance import build_statement
-from support import small_release, tiny_graph
+from support import small_release, tiny_graph, tiny_static
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "bundle-2-of-2026-11-26.tar"
@@ -173,6 +173,27 @@ def _sign(folder: Path) -> tuple[Path, Key]:
     statement = build_statement(bundle, "0" * 40, "", "urn:test:builder")
     KeyPairSigner(private).prepare()(bundle.folder, statement, out)
     return bundle.folder, Key(public)
+
+
+def encode(changed: str) -> Callable[[Path], Iterator[Door]]:
+    """Return an `open_door` that puts bytes into a variant, opens it and encodes a text."""
+
+    def open_door(folder: Path) -> Iterator[Door]:
+        variant = tiny_static.write_variant(folder / "variant")
+
+        def door(data: bytes) -> object:
+            (variant / changed).write_bytes(data)
+            return open_variant(variant).encode(["Starts a job; 模型 Über"])
+
+        yield door
+
+    return open_door
+
+
+@cache
+def read_variant(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return (tiny_static.write_variant(Path(folder) / "variant") / name).read_bytes()
 
 
 def open_graph(folder: Path) -> Iterator[Door]:

@@ -9,6 +9,7 @@ from faults.doors import (
     as_json,
     as_jsonl,
     call,
+    encode,
     in_folder,
     in_store,
     list_history,
@@ -18,6 +19,7 @@ from faults.doors import (
     read_golden,
     read_graph,
     read_signed,
+    read_variant,
     sealed_manifest,
     unpack,
     write_channel,
@@ -94,6 +96,12 @@ PARSERS: dict[str, Parser] = {
             *("variants/static/variant.json", "variants/static/tokenizer.json", "variants/static/table.safetensors"),
             *("probes/probes.json", "probes/golden.safetensors"),
         )
+    },
+    **{
+        f"variant that encodes by another {name}": Parser(
+            (read_variant(name),), encode(name), structured=name.endswith(".json"), share=FEW
+        )
+        for name in ("variant.json", "tokenizer.json", "table.safetensors")
     },
     "graph with weights beside it": Parser((read_graph(),), open_graph, structured=False, share=FEW),
     "tar": Parser(write_tars(), unpack, structured=False, reads_valid=False),

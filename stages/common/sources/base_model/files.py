@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.errors import InputError, IntegrityError, one_line
 from embed_foundry.system_errors import retryable_error
 
 from stages.common.sources.base_model.layout import WEIGHTS, list_weights, read_modules
@@ -87,7 +87,10 @@ def _check_tokenizer(path: Path) -> None:
 
     try:
         Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise retryable_error(error, path) or IntegrityError(
-            f"{path}: does not load as a tokenizer ({error}). Get it again from its source."
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the Rust library raises bare Exception, and its panics are none
+        refused = retryable_error(error, path) if isinstance(error, Exception) else None
+        raise refused or IntegrityError(
+            f"{path}: does not load as a tokenizer ({one_line(error)}). Get it again from its source."
         ) from None

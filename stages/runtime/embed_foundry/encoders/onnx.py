@@ -22,7 +22,7 @@ class OnnxEncoder(GraphEncoder):
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        path = folder / self.variant.files["graph"]
+        path = self.variant.locate(folder, "graph")
         try:
             self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ort raises untyped pybind errors

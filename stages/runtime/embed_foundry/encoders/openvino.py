@@ -51,7 +51,7 @@ class OpenvinoEncoder(GraphEncoder):
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
         prepare_for_threads()
-        path = folder / self.variant.files["graph"]
+        path = self.variant.locate(folder, "graph")
         core = openvino.Core()
         settings = OpenvinoSettings.of(self.variant)
         # Set explicitly, whatever OpenVINO's default: a variant must not change with the host's library.

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from ..errors import IntegrityError, one_line
 from ..system_errors import retryable_error
 from .rows import Embedding, Rows, Tokens
-from .tokenized import TokenizedEncoder
+from .tokenized import TokenizedEncoder, refuse_failures
 from .variant import Variant
 from .vectors import Vectors
 
@@ -77,7 +77,7 @@ class StaticEncoder(TokenizedEncoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
-        path = folder / self.variant.files["table"]
+        path = self.variant.locate(folder, "table")
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
@@ -118,7 +118,8 @@ class StaticEncoder(TokenizedEncoder):
         return ids if self.unknown_id is None else ids[ids != self.unknown_id]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        return [self._tokens(text) for text in texts]
+        with refuse_failures(self.tokenizer_path):
+            return [self._tokens(text) for text in texts]
 
     def _tokens(self, text: str) -> list[int]:
         """Return all token ids of a text; a table's tokenizer adds no special ones."""

@@ -18,7 +18,7 @@ from ..system_errors import retryable_error
 from .added_tokens import AddedToken, AddedTokenSplitter
 from .encoder import Encoder
 from .rows import Embedding, Rows, Tokens, UnusableRowError
-from .tokenized import EMPTY, describe_missing_row, load_tokenizer
+from .tokenized import EMPTY, describe_missing_row, load_tokenizer, refuse_failures
 from .variant import Variant
 from .vectors import Vectors
 
@@ -162,7 +162,7 @@ class TfliteEncoder(Encoder):
     def _graph(self, length: int) -> Graph:
         with self.graphs_lock:
             if length not in self.graphs:
-                path = self.folder / self.variant.files[f"graph_{length}"]
+                path = self.variant.locate(self.folder, f"graph_{length}")
                 self.graphs[length] = Graph(path, length, self.threads)
             return self.graphs[length]
 
@@ -205,12 +205,13 @@ class HuggingFaceTokenizer:
     """A tokenizer.json of Hugging Face tokenizers."""
 
     def __init__(self, path: Path) -> None:
-        self.model = load_tokenizer(path)
+        self.path, self.model = path, load_tokenizer(path)
         self.size = int(self.model.get_vocab_size(with_added_tokens=False))
 
     def encode(self, rows: list[str]) -> list[list[int]]:
         """Return the token ids of each row, without special tokens."""
-        return [encoding.ids for encoding in self.model.encode_batch_fast(rows, add_special_tokens=False)]
+        with refuse_failures(self.path):
+            return [encoding.ids for encoding in self.model.encode_batch_fast(rows, add_special_tokens=False)]
 
     def describe(self, number: int) -> str | None:
         """Return the token of an id."""

@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,17 @@ class TokenizedEncoder(Encoder):
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         super().__init__(folder, threads)
-        self.tokenizer = load_tokenizer(folder / self.variant.files["tokenizer"])
-        special = self.tokenizer.encode("a").special_tokens_mask
+        self.tokenizer_path = self.variant.locate(folder, "tokenizer")
+        self.tokenizer = load_tokenizer(self.tokenizer_path)
+        with refuse_failures(self.tokenizer_path):
+            special = self.tokenizer.encode("a").special_tokens_mask
         self.before = special.index(0) if 0 in special else len(special)
         self.after = len(special) - self.before - special.count(0)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         """Return each text's token ids, special tokens included, not truncated."""
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
+        with refuse_failures(self.tokenizer_path):
+            return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
 
     def _truncate(self, ids: list[int]) -> list[int]:
         """Return ids within the limit; special tokens stay."""
@@ -138,6 +142,25 @@ class GraphEncoder(TokenizedEncoder):
         }
 
 
+@contextmanager
+def refuse_failures(path: Path) -> Iterator[None]:
+    """Turn what the library of tokenizers raises of a file into an error that names it.
+
+    Raises:
+        IntegrityError: the library failed.
+        RetryableError: memory is out.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # it raises nothing narrower than Exception, and a panic of Rust's is not even that
+        refused = retryable_error(error, path) if isinstance(error, Exception) else None
+        raise refused or IntegrityError(
+            f"{path}: tokenizers cannot use it ({one_line(error)}). Build the variant again."
+        ) from None
+
+
 def load_tokenizer(path: Path) -> "Tokenizer":
     """Return the tokenizer in a tokenizer.json; it neither pads nor truncates.
 
@@ -148,12 +171,8 @@ def load_tokenizer(path: Path) -> "Tokenizer":
 
     # The Rust tokenizer forks its own pool; beside a pinned model pool it only adds noise.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
+    with refuse_failures(path):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise retryable_error(error, path) or IntegrityError(
-            f"{path}: tokenizers cannot load it ({one_line(error)}). Build the variant again."
-        ) from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -34,7 +34,7 @@ class TorchEncoder(Encoder):
         torch.set_num_threads(self.threads)
         with _without_bars():
             self.model = SentenceTransformer(
-                str(folder / self.variant.files["model"]),
+                str(self.variant.locate(folder, "model")),
                 device="cpu",
                 local_files_only=True,
                 trust_remote_code=False,

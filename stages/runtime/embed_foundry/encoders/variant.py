@@ -1,13 +1,59 @@
 """variant.json: everything a runtime needs to know to encode with one converted variant."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import IntegrityError
 from ..manifest import JsonObject, read_object
 
 NAME = "variant.json"
 SCHEMA = 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_length(value: object) -> bool:
+    return _is_count(value) and value != 0
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _is_files(value: object) -> bool:
+    """Return whether a value names files by role, all of them inside the folder."""
+    return isinstance(value, dict) and all(isinstance(name, str) and _is_inside(name) for name in value.values())
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+# Field of the record -> whether a value of JSON is one of it.
+_FITS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("name", "kind", "precision", "model", "space_id"), _is_text),
+    **dict.fromkeys(("dimensions", "max_tokens"), _is_length),
+    "matryoshka": lambda value: isinstance(value, list) and all(map(_is_length, value)),
+    "prompts": _is_texts,
+    "files": _is_files,
+    **dict.fromkeys(("recipe", "parity"), _is_object),
+    **dict.fromkeys(("pad_id", "vocabulary", "schema"), _is_count),
+    "batching": lambda value: value in ("padded", "equal_length", "single"),
+    "truncation_side": lambda value: value in ("left", "right"),
+    "pools_prompt": lambda value: isinstance(value, bool),
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +115,24 @@ class Variant:
             )
         if unknown := sorted(set(raw) - {attribute.name for attribute in fields(cls)}):
             raise IntegrityError(f"{path}: unknown keys {unknown}. Install the runtime wheel of the same bundle.")
+        if wrong := [name for name, value in raw.items() if not _FITS[name](value)]:
+            raise IntegrityError(
+                f"{path}: {wrong[0]} is {raw[wrong[0]]!a:.60}, which no build writes. Build the variant again."
+            )
         try:
             return cls(**raw | {"matryoshka": tuple(raw["matryoshka"])})
         except (KeyError, TypeError) as error:
             raise IntegrityError(f"{path}: incomplete ({error}). Build the variant again.") from None
+
+    def locate(self, folder: Path, role: str) -> Path:
+        """Return the path of a file by its role.
+
+        Raises:
+            IntegrityError: the record names none.
+        """
+        if role not in self.files:
+            raise IntegrityError(f"{folder / NAME}: names no file {role}. Build the variant again.")
+        return folder / self.files[role]
 
     def to_json(self) -> JsonObject:
         """Return the JSON value that `load` reads back."""
