@@ -13,7 +13,6 @@ from embed_foundry import Variant, manifest, open_variant
 from embed_foundry.errors import InputError
 
 from stages import convert
-from support.workplace import make_workplace
 
 # The least that a sound conversion of MiniLM reaches; measured values are higher.
 COSINE_MIN = {"fp32": 0.99999, "bf16": 0.9995, "onnx_fp32": 0.9999, "openvino_fp32": 0.9999} | {

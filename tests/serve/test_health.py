@@ -92,7 +92,7 @@ def test_a_service_that_proves_nothing_is_not_ready_and_then_not_alive(in_proces
 def test_a_probe_whose_vector_changed_makes_it_not_ready(in_process, monkeypatch):
     async def use(service):
         monkeypatch.setattr(readiness, "PROBE_EVERY_S", 0.0)
-        encoder = service.engine.pool.loaded["static"].encoder
+        encoder = service.engine.pool.find("static").encoder
         sound = encoder.table
         encoder.table = sound[::-1].copy()  # memory that went bad
         await asyncio.sleep(readiness.PROBE_EVERY_S + 7)

@@ -1,4 +1,4 @@
-"""Texts that people really send, and clients that mean harm or read slowly: others are answered, memory stays bounded."""
+"""Texts that people really send, and clients that mean harm or are slow: others are answered, memory stays bounded."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ QUESTIONS = [f"how do I list the {name} of my account?" for name in ("buckets", 
 TEXTS = {
     "capitals": "HOW DO I LIST MY BUCKETS?",
     "over the limit": "the bucket of the account " * 300,
-    "quoted special tokens": "[CLS] [SEP] [MASK] [PAD] [UNK] <s> </s> <bos> <eos> <pad> <|endoftext|> <image_soft_token>",
+    "quoted special tokens": "[CLS] [SEP] [MASK] [PAD] [UNK] <s> </s> <bos> <eos> <pad> <|endoftext|> <image_token>",
     "Russian": "Как получить список моих корзин?",
     "Chinese": "如何列出我的存储桶?",
     "Japanese": "バケットを一覧表示するにはどうすればよいですか。",
@@ -52,14 +52,15 @@ TEXTS = {
     "white space": " \t\u3000\u00a0\n",
     "markup": "<script>alert(1)</script> ' OR 1=1; -- ../../etc/passwd %00 ${jndi:ldap://a}",
 }
+POST = b"POST /embed HTTP/1.1\r\nHost: a\r\n"
 GARBAGE = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500,
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no method": b"\x00\xff\xfe\r\n\r\n",
-    "a negative length": b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    "two lengths": b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
-    "length and chunks": b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",
-    "a chunk without end": b"POST /embed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
+    "a negative length": POST + b"Content-Length: -1\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+    "length and chunks": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",
+    "a chunk without end": POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
     "a huge header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 2_000_000 + b"\r\n\r\n",
     "many headers": b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X-A: a\r\n" * 100_000 + b"\r\n",
     "a huge path": b"GET /" + b"a" * 2_000_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -211,8 +212,9 @@ def test_a_flood_of_bad_bodies(guarded, body, statuses):
 @pytest.mark.usefixtures("unharmed")
 def test_a_flood_of_texts_is_answered_or_refused_within_its_deadline(guarded):
     bodies = [
-        json.dumps({"inputs": [f"{n} {row} " + "a bucket " * 80 for row in range(200)], "model": "onnx_int8",
-                    "truncate": True}).encode()
+        json.dumps(
+            {"inputs": [f"{n} {row} " + "a bucket " * 80 for row in range(200)], "model": "onnx_int8", "truncate": True}
+        ).encode()
         for n in range(64)
     ]
     started = time.perf_counter()

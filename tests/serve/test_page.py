@@ -187,10 +187,13 @@ def test_it_is_readable_and_accessible_in_both_schemes(service, open_page, schem
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 30
     assert [tag for tag, contrast in contrasts if contrast < 4.5] == []
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == {
-        "light": "rgb(255, 255, 255)",
-        "dark": "rgb(22, 24, 29)",
-    }[scheme]
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(255, 255, 255)",
+            "dark": "rgb(22, 24, 29)",
+        }[scheme]
+    )
 
 
 @needs_chromium

@@ -20,7 +20,7 @@ async def main():
     service = Service(Watch(Path(sys.argv[1])), Settings(), None)
     await service.start()
     answer = await service.embed(EmbedRequest(("a text",) * 64))
-    encoder = service.engine.pool.loaded[answer.variant].encoder
+    encoder = service.engine.pool.find(answer.variant).encoder
     lanes = sum(thread.name.startswith("lane-") for thread in threading.enumerate())
     print(answer.variant, lanes, encoder.threads, os.environ["RAYON_NUM_THREADS"])
     await service.close()

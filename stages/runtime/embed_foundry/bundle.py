@@ -129,13 +129,18 @@ class Bundle:
             return encoder
         raise IntegrityError(f"{self.folder}: no variant passes its self-test. " + "; ".join(failures))
 
-    def open_tested(self, name: str, threads: int | None = None) -> tuple[Encoder, SelfTest]:
+    def open_tested(self, name: str, threads: int | None = None, calls: int = 1) -> tuple[Encoder, SelfTest]:
         """Return one shipped variant's encoder, and the self-test that it passed.
+
+        Args:
+            name: the variant's.
+            threads: CPU threads of a call; None means all this process may use.
+            calls: how many threads call the encoder at once.
 
         Raises:
             InputError, IntegrityError: see `open_variant` and `self_test`.
         """
-        encoder = open_variant(self.folder / "variants" / name, threads)
+        encoder = open_variant(self.folder / "variants" / name, threads, calls=calls)
         return encoder, self.self_test(encoder)
 
     def self_test(self, encoder: Encoder) -> SelfTest:

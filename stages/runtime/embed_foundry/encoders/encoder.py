@@ -33,7 +33,8 @@ class Encoder(ABC):
 
     Args:
         folder: a variant folder (variant.json beside its files).
-        threads: CPU threads to use; None means one per CPU that this process may use, within its container's quota.
+        threads: CPU threads of a call; None means one per CPU that this process may use, within its container's quota.
+        calls: how many threads call `embed` at once; each call gets `threads`.
     """
 
     # Texts per call of the underlying library, unless the caller sets a batch size.
@@ -43,10 +44,11 @@ class Encoder(ABC):
     # Input lengths, in tokens, that have a graph of their own; empty where one graph takes any length.
     lengths: tuple[int, ...] = ()
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
         self.folder = folder
         self.variant = Variant.load(folder)
         self.threads = threads or available_cpus()
+        self.calls = calls
 
     def encode(
         self,
@@ -223,13 +225,14 @@ class Encoder(ABC):
         return dimensions or full
 
 
-def open_variant(folder: Path, threads: int | None = None, max_tokens: int | None = None) -> Encoder:
+def open_variant(folder: Path, threads: int | None = None, max_tokens: int | None = None, calls: int = 1) -> Encoder:
     """Open the encoder for one variant folder.
 
     Args:
         folder: a variant folder.
-        threads: CPU threads; None means all that this process may use.
+        threads: CPU threads of a call; None means all that this process may use.
         max_tokens: truncate texts to fewer tokens than the variant takes, to bound the time of a call; None does not.
+        calls: how many threads call the encoder at once.
 
     Raises:
         IntegrityError: variant.json is missing or unreadable.
@@ -242,7 +245,7 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     module, _, name = kind.encoder.partition(":")
     try:
         encoder_class: type[Encoder] = getattr(importlib.import_module(module), name)
-        encoder = encoder_class(folder, threads)
+        encoder = encoder_class(folder, threads, calls)
     except ImportError as error:
         raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {kind.install}") from None
     if max_tokens is not None:

@@ -17,8 +17,8 @@ OUTPUT = "sentence_embedding"
 class OnnxEncoder(GraphEncoder):
     """Runs a graph that pools and normalises itself: int64 input_ids, attention_mask [b, s] -> sentence_embedding."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

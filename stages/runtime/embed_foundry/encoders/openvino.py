@@ -48,8 +48,8 @@ class OpenvinoSettings:
 class OpenvinoEncoder(GraphEncoder):
     """Runs a graph that pools and normalises itself: int64 input_ids, attention_mask [b, s] -> sentence_embedding."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         prepare_for_threads()
         path = self.variant.locate(folder, "graph")
         core = openvino.Core()
@@ -64,9 +64,9 @@ class OpenvinoEncoder(GraphEncoder):
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": precision,
-                    "INFERENCE_NUM_THREADS": self.threads,
+                    "INFERENCE_NUM_THREADS": self.threads * self.calls,
                     "PERFORMANCE_HINT": "LATENCY",
-                    "NUM_STREAMS": 1,
+                    "NUM_STREAMS": self.calls,  # a stream runs one call after the other; streams share the weights
                     "DYNAMIC_QUANTIZATION_GROUP_SIZE": settings.activation_group,
                 },
             )

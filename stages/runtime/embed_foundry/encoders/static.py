@@ -75,8 +75,8 @@ class StaticEncoder(TokenizedEncoder):
 
     default_batch = 1024
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         path = self.variant.locate(folder, "table")
         try:
             tensors = load_file(path)

@@ -103,8 +103,8 @@ class TfliteEncoder(Encoder):
 
     window = 32
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         self.settings = TfliteSettings.of(self.variant)
         self.lengths = self.settings.lengths
         self.special_tokens = len(self.settings.before) + len(self.settings.after)
@@ -163,7 +163,7 @@ class TfliteEncoder(Encoder):
         with self.graphs_lock:
             if length not in self.graphs:
                 path = self.variant.locate(self.folder, f"graph_{length}")
-                self.graphs[length] = Graph(path, length, self.threads)
+                self.graphs[length] = Graph(path, length, self.threads * self.calls)  # calls come one by one
             return self.graphs[length]
 
 

@@ -32,8 +32,8 @@ class TokenizedEncoder(Encoder):
     borrowed"), and what versions before 0.23 report as `overflowing` is not what later ones do.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         self.tokenizer_path = self.variant.locate(folder, "tokenizer")
         self.tokenizer = load_tokenizer(self.tokenizer_path)
         with refuse_failures(self.tokenizer_path):
@@ -73,8 +73,8 @@ class GraphEncoder(TokenizedEncoder):
 
     window = 32
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         added = max(self.tokenizer.get_added_tokens_decoder(), default=-1)
         highest = max(self.tokenizer.get_vocab_size(with_added_tokens=False) - 1, added)
         # Texts are checked only where the tokenizer has ids that the model has no row for.

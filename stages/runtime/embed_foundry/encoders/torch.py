@@ -22,8 +22,8 @@ TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "floa
 class TorchEncoder(Encoder):
     """Runs the model folder as SentenceTransformer loads it, in the variant's precision, on the CPU."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        super().__init__(folder, threads)
+    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+        super().__init__(folder, threads, calls)
         import torch
         from sentence_transformers import SentenceTransformer
 

@@ -1,7 +1,6 @@
 """One release in memory: from an `EmbedRequest` to an `EmbedAnswer`, by the variants it has open."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,32 +10,34 @@ import numpy as np
 
 from .. import cpus
 from ..bundle import Bundle
-from ..contract import ShippedVariant
 from ..encoders.encoder import Encoder
 from ..encoders.rows import Tokens
 from ..encoders.vectors import Vectors, truncate
 from ..environment import Environment
-from ..errors import InputError, IntegrityError
+from ..errors import IntegrityError
 from . import names
 from .cache import VectorCache, VectorKey
-from .compute import Batch, Lanes
+from .compute import Lanes
+from .jobs import Batch
 from .observer import Event, Observer
 from .pool import Lease, VariantPool
+from .prepared import Prepared, prepare
 from .refusals import (
+    DEADLINE,
     EMPTY_INPUT,
     INPUT_TOO_LONG,
     INVALID_INPUT,
     OTHER_SPACE,
+    UNAVAILABLE,
     UNSOUND_VECTOR,
     RefusalError,
 )
 from .requests import EmbedAnswer, EmbedRequest, Timings
 from .settings import Settings
+from .status import Status, VariantStatus
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-# Texts of so many characters together are tokenized on the event loop: a thread would take longer to start on them.
-INLINE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,32 @@ class Engine:
         self.bundle, self.settings = bundle, settings
         self.cache, self.observer = cache, observer or Observer()
         self.environment = Environment.detect()
-        self.prompts = frozenset(map(str, bundle.raw["variants"][bundle.order[0]]["prompts"]))
+        shipped = bundle.raw["variants"]
+        self.prompts = frozenset(map(str, shipped[bundle.order[0]]["prompts"]))
+        self._dimensions = {name: int(shipped[name]["dimensions"]) for name in bundle.order}
         threads = settings.threads or cpus.available_cpus()
         lanes = min(settings.lanes or threads, threads)
         self.lanes = Lanes(lanes, settings.batch_tokens, settings.max_queued_tokens, self.observer)
-        self.pool = VariantPool(bundle, self.environment, settings, max(1, threads // lanes), self.observer)
+        self.pool = VariantPool(bundle, self.environment, settings, max(1, threads // lanes), lanes, self.observer)
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """Return the variants in memory."""
-        return tuple(self.pool.loaded)
+        return self.pool.loaded
+
+    def read_status(self) -> Status:
+        """Return what the variants and the queue do now."""
+        failed, speeds, variants = self.pool.failed, self.lanes.speeds, self.bundle.contract.variants
+        statuses = [
+            VariantStatus(name, variants[name].space_id, name in self.loaded, failed.get(name, ""), speeds.get(name))
+            for name in self.bundle.order
+        ]
+        return Status(tuple(statuses), self.lanes.load)
 
     @property
     def failed(self) -> dict[str, str]:
         """Return the variants that cannot answer, and why."""
-        return {name: failed.reason for name, failed in self.pool.failed.items()}
+        return self.pool.failed
 
     def unload_idle(self) -> None:
         """Unload what was not used for too long, and what a shortage of memory asks for."""
@@ -106,17 +118,19 @@ class Engine:
             request.model, self.bundle.contract, self.environment, self.settings.aliases, self.prompts
         )
         prompt = self._choose_prompt(request, named)
-        shipped = self._require_space(request, named)
+        order = named.order or (self.bundle.order[0],)
+        # Before anything is loaded, for that may take another variant's place.
+        self._require_space(request, order[0])
+        _require_dimensions(request.dimensions, self._dimensions[order[0]])
         self.pool.look()
-        async with self.pool.lease(named.order or (shipped,), deadline, counts=not request.probe) as lease:
+        async with self.pool.lease(order, deadline, counts=not request.probe) as lease:
             loaded_s = time.monotonic() - started
             encoder = lease.loaded.encoder
-            _require_dimensions(request.dimensions, encoder)
-            rows = await _tokenize(encoder, request.texts, prompt)
+            prepared = await prepare(encoder, request.texts, prompt)
             if not request.truncate:
-                _require_short(rows, encoder.variant.max_tokens)
+                _require_short(prepared.rows, encoder.variant.max_tokens)
             tokenized_s = time.monotonic() - started - loaded_s
-            computed = await self._compute(lease, rows, request, prompt, deadline)
+            computed = await self._compute(lease, prepared, request, prompt, deadline)
         vectors = _truncate(computed.vectors, request, encoder)
         if skipped := (*named.skipped, *lease.skipped):
             self.observer.on_event(Event("fallback", f"{encoder.variant.name} answered; {'; '.join(skipped)}"))
@@ -126,9 +140,9 @@ class Engine:
             model=encoder.variant.model,
             space_id=self.bundle.contract.variants[encoder.variant.name].space_id,
             release=self.bundle.digest,
-            tokens=tuple(len(row.ids) for row in rows),
-            truncated=tuple(position for position, row in enumerate(rows) if row.truncated),
-            unknown=tuple(position for position, row in enumerate(rows) if encoder.is_unknown(row)),
+            tokens=tuple(len(row.ids) for row in prepared.rows),
+            truncated=tuple(position for position, row in enumerate(prepared.rows) if row.truncated),
+            unknown=prepared.unknown,
             cached=computed.cached,
             skipped=skipped,
             timings=Timings(tokenized_s, computed.queue_s, loaded_s, computed.compute_s, time.monotonic() - started),
@@ -154,55 +168,59 @@ class Engine:
             raise RefusalError(INVALID_INPUT, f"prompt {prompt!r} is unknown; this model has {known}.", "prompt")
         return prompt
 
-    def _require_space(self, request: EmbedRequest, named: names.Named) -> str:
-        """Check the space before anything is loaded; return the first variant that the request stands for."""
-        first = named.order[0] if named.order else self.bundle.order[0]
-        shipped: ShippedVariant = self.bundle.contract.variants[first]
-        if request.expected_space and request.expected_space != shipped.space_id:
+    def _require_space(self, request: EmbedRequest, variant: str) -> None:
+        space = self.bundle.contract.variants[variant].space_id
+        if request.expected_space and request.expected_space != space:
             raise RefusalError(
                 OTHER_SPACE,
-                f"this service's vectors are of space {shipped.space_id}, the index expects {request.expected_space}: "
+                f"this service's vectors are of space {space}, the index expects {request.expected_space}: "
                 "they cannot be compared. Embed the index again, or ask a service of that space.",
             )
-        return first
 
     async def _compute(
-        self, lease: Lease, rows: Sequence[Tokens], request: EmbedRequest, prompt: str | None, deadline: float
+        self, lease: Lease, prepared: Prepared, request: EmbedRequest, prompt: str | None, deadline: float
     ) -> Computed:
-        """Return the model's vectors: from the cache, or computed, each different text once."""
-        encoder, numerics = lease.loaded.encoder, lease.loaded.numerics
-        keys = [VectorKey(numerics, prompt or "", hashlib.sha256(text.encode()).digest()) for text in request.texts]
+        """Return the model's vectors, from the cache or computed."""
+        loaded, rows = lease.loaded, prepared.rows
+        keys = [VectorKey(loaded.numerics, prompt or "", digest) for digest in prepared.digests]
         cache = None if request.probe else self.cache
         kept = await _call(cache, cache.get, keys) if cache else [None] * len(keys)
-        first = {key: position for position, key in reversed(list(enumerate(keys)))}
-        missing = [position for position, key in enumerate(keys) if kept[position] is None and first[key] == position]
-        vectors = np.empty((len(rows), encoder.variant.dimensions), dtype=np.float32)
+        vectors = np.empty((len(rows), loaded.encoder.variant.dimensions), dtype=np.float32)
         for position, vector in enumerate(kept):
             if vector is not None:
                 vectors[position] = vector
-        batch = await self._run(lease, [rows[position] for position in missing], deadline) if missing else None
-        if batch:
-            vectors[missing] = batch.vectors
-            for position, key in enumerate(keys):
-                vectors[position] = vectors[first[key]] if kept[position] is None else vectors[position]
-            if cache:
-                await _call(cache, cache.put, [keys[position] for position in missing], batch.vectors)
-        cached = sum(vector is not None for vector in kept)
-        return Computed(vectors, cached, batch.queue_s, batch.compute_s) if batch else Computed(vectors, cached)
+        missing = [position for position, vector in enumerate(kept) if vector is None]
+        cached = len(keys) - len(missing)
+        if not missing:
+            return Computed(vectors, cached)
+        missing_keys = [keys[position] for position in missing]
+        # A probe shares its vector with no other request: it must be computed.
+        shared: Sequence[VectorKey | None] = [None] * len(missing) if request.probe else missing_keys
+        batch = await self._run(lease, [rows[position] for position in missing], shared, deadline)
+        vectors[missing] = batch.vectors
+        if cache:
+            await _call(cache, cache.put, missing_keys, batch.vectors)
+        return Computed(vectors, cached, batch.queue_s, batch.compute_s)
 
-    async def _run(self, lease: Lease, rows: Sequence[Tokens], deadline: float) -> Batch:
+    async def _run(
+        self, lease: Lease, rows: Sequence[Tokens], keys: Sequence[VectorKey | None], deadline: float
+    ) -> Batch:
         """Compute rows in the lanes."""
-        loop = asyncio.get_running_loop()
-        encoder = lease.loaded.encoder
+        loop, encoder = asyncio.get_running_loop(), lease.loaded.encoder
         vectors = np.empty((len(rows), encoder.variant.dimensions), dtype=np.float32)
-        batch = Batch(encoder, rows, deadline, vectors, loop.create_future(), loop)
+        batch = Batch(encoder, rows, keys, deadline, vectors, loop.create_future(), loop)
         self.lanes.submit(batch)
         try:
-            await batch.future
+            await asyncio.wait_for(batch.future, max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise RefusalError(
+                DEADLINE, "the deadline passed before all texts were computed. Ask again later.", retry_after_s=1.0
+            ) from None
         except RefusalError as refusal:
-            if refusal.reason is UNSOUND_VECTOR:
-                self.pool.fail(encoder.variant.name, refusal.message)
+            if batch.failed_row is not None and refusal.reason in (UNSOUND_VECTOR, UNAVAILABLE):
+                self.pool.note_failure(lease.loaded, rows[batch.failed_row].text, refusal.message)
             raise
+        lease.loaded.failures.clear()
         return batch
 
 
@@ -211,17 +229,7 @@ async def _call(cache: VectorCache, method: Callable[P, Result], *args: P.args, 
     return await asyncio.to_thread(method, *args, **kwargs) if cache.blocks else method(*args, **kwargs)
 
 
-async def _tokenize(encoder: Encoder, texts: Sequence[str], prompt: str | None) -> list[Tokens]:
-    try:
-        if sum(map(len, texts)) <= INLINE_CHARACTERS:
-            return encoder.tokenize(texts, prompt=prompt)
-        return await asyncio.to_thread(encoder.tokenize, texts, prompt=prompt)
-    except InputError as error:
-        raise RefusalError(INVALID_INPUT, str(error), "input") from None
-
-
-def _require_dimensions(dimensions: int | None, encoder: Encoder) -> None:
-    full = encoder.variant.dimensions
+def _require_dimensions(dimensions: int | None, full: int) -> None:
     if dimensions is not None and not 1 <= dimensions <= full:
         raise RefusalError(
             INVALID_INPUT, f"dimensions {dimensions} is out of range; this model has 1 to {full}.", "dimensions"

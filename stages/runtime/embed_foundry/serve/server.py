@@ -95,7 +95,7 @@ def serve(
 
 
 def limit_threads(settings: Settings) -> None:
-    """Give the tokenizers' pool as many threads as the encoders have; by itself it takes one for each CPU of the host."""
+    """Give the tokenizers' pool as many threads as the encoders have; by itself it takes one a CPU of the host."""
     os.environ.setdefault("RAYON_NUM_THREADS", str(settings.threads or available_cpus()))
 
 

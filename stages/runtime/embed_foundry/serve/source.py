@@ -54,14 +54,14 @@ class UnchangedBundle(Bundle):
         """Whether the folder still holds the files that were verified."""
         return tuple(read_state(self.folder)) == self.state
 
-    def open_tested(self, name: str, threads: int | None = None) -> tuple[Encoder, SelfTest]:
+    def open_tested(self, name: str, threads: int | None = None, calls: int = 1) -> tuple[Encoder, SelfTest]:
         """Open a variant as `Bundle.open_tested` does.
 
         Raises:
             IntegrityError: also if the folder was replaced or changed since it was verified.
         """
         self._require_unchanged()
-        opened = super().open_tested(name, threads)
+        opened = super().open_tested(name, threads, calls)
         self._require_unchanged()
         return opened
 

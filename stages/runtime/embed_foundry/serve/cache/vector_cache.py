@@ -13,8 +13,9 @@ class VectorKey:
     """What a vector depends on; nothing else may change a byte of it.
 
     Attributes:
-        numerics: digest of the vectors that this variant gives here for the probes: it names release, variant,
-            libraries and kind of CPU at once, so replicas share entries only where they compute the same bytes.
+        numerics: digest of the variant's files and of the vectors that it gives here for the release's probes. The
+            vectors differ between libraries and kinds of CPU, so replicas share entries only where they compute the
+            same bytes; the files differ between variants that agree on the probes.
         prompt: the prompt's name; "" for none.
         text: SHA-256 of the text's UTF-8 bytes.
     """
