@@ -12,26 +12,7 @@ from embed_foundry.serve.observer import Call, Observer
 from embed_foundry.serve.requests import EmbedRequest
 from embed_foundry.serve.settings import Settings
 
-WORDS = [
-    "the",
-    "bucket",
-    "key",
-    "list",
-    "object",
-    "policy",
-    "role",
-    "user",
-    "café",
-    "данные",
-    "模型",
-    "query",
-    "when",
-    "a",
-    "region",
-    "🙂",
-    "naïve",
-    "Straße",
-]
+TEXT = "the bucket key list object policy role user café данные 模型 query when a region 🙂 naïve Straße"
 # Words of a text: mostly short ones, as questions are, a few up to a passage.
 LENGTHS, WEIGHTS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 89), (1, 4, 6, 8, 8, 6, 4, 2, 1, 0.2)
 CLIENTS = 12
@@ -70,7 +51,8 @@ class Counter(Observer):
 
 def make_texts(chance: random.Random, count: int) -> list[str]:
     """Return random texts, an empty one among them."""
-    return ["", *(" ".join(chance.choices(WORDS, k=chance.choices(LENGTHS, WEIGHTS)[0])) for _ in range(count - 1))]
+    words = TEXT.split()
+    return ["", *(" ".join(chance.choices(words, k=chance.choices(LENGTHS, WEIGHTS)[0])) for _ in range(count - 1))]
 
 
 def run(bundle: Bundle, variant: str, count: int, lanes: int, seed: int = 0, *, report: bool = False) -> Outcome:

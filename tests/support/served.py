@@ -50,11 +50,17 @@ def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
         assert "http://" in line, f"exit code {process.wait(timeout=10)}: {log.read_text()}"
         url = line.split()[-1]
         try:
-            with httpx2.Client(base_url=url, timeout=60) as client:
+            with httpx2.Client(base_url=url, timeout=60, event_hooks={"response": [show_refusal]}) as client:
                 yield Served(url, process, log, client)
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def show_refusal(response: httpx2.Response) -> None:
+    """Print what was not answered, so that pytest shows it beside a test that did not expect it."""
+    if response.status_code >= 400:
+        print(response.request.method, response.url, response.status_code, response.read()[:500])
 
 
 @pytest.fixture(scope="session")
