@@ -12,8 +12,8 @@ from pathlib import Path
 
 from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
+from embed_foundry.output.folder import replace_file
 
-from stages.common.contract.output import replace_file
 from stages.common.contract.process import run_stage
 from stages.common.measure.host import fingerprint_machine
 from stages.common.records.machine import Machine

@@ -17,16 +17,17 @@ STAGES = ROOT / "stages"
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # Rooms of stages/ that are not stages: commands, shared code, the package that ships.
 ROOMS = {"commands", "common", "runtime"}
-COMMANDS = {"add_model", "build", "compose", "promote", "repair", "search", "sign"}
+COMMANDS = {"add_model", "build", "compose", "publish", "repair", "search", "sign"}
 # Modules that cannot change an output's content, so no stage depends on them in dvc.yaml.
 NEUTRAL = {
     "stages/__init__.py": "silences libraries",
     "stages/common/config": "its values are the stages' params",
     "stages/common/contract/output.py": "writes a folder and its manifest, not what is in it",
     "stages/common/contract/process.py": "starts and ends a process",
-    "stages/common/contract/progress.py": "shows progress",
     "stages/runtime/embed_foundry/errors.py": "error messages",
     "stages/runtime/embed_foundry/exits.py": "exit codes",
+    "stages/runtime/embed_foundry/output": "writes a folder or a file whole, not what is in it",
+    "stages/runtime/embed_foundry/progress.py": "shows progress",
     "stages/runtime/embed_foundry/system_errors.py": "error messages",
     "stages/runtime/embed_foundry/manifest.py": "its SCHEMA changes with its layout",
 }

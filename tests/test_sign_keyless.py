@@ -19,9 +19,10 @@ from embed_foundry import (
     open_bundle,
     signature,
 )
+from embed_foundry.store import fetch, open_store
 
-from stages.commands import promote, sign
-from stages.commands.promote.addresses import open_store
+from stages.commands import sign
+from stages.commands.publish import publish
 from support.sigstore_server import IDENTITY, SigstoreServer
 from support.small_release import refit
 
@@ -261,9 +262,9 @@ def test_archives_and_stores_keep_the_signature(signed, sigstore, run_command, t
 def test_a_release_that_is_unsigned_in_its_store_is_not_fetched_as_signed(make_release, sigstore, tmp_path):
     store = open_store(f"file://{tmp_path / 'store'}", None)
     release = make_release(2, "static")
-    digest = promote.publish(store, release, release.parent).digest
+    digest = publish(store, release, release.parent).digest
     with pytest.raises(IntegrityError, match="has no signature, expected one by"):
-        promote.fetch(store, digest, tmp_path / "fetched", signer=identity_of(sigstore))
+        fetch(store, digest, tmp_path / "fetched", signer=identity_of(sigstore))
     assert not (tmp_path / "fetched").exists()
 
 

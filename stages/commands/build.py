@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embed_foundry import InputError, RetryableError
+from embed_foundry.output import lock
+from embed_foundry.output.leftovers import sweep
 
 from stages import machine
-from stages.common.contract import lock
-from stages.common.contract.leftovers import sweep
 from stages.common.records.machine import Machine
 
 # DVC's folder of files that belong to this clone.

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 
 from embed_foundry import InputError
 from embed_foundry.errors import EXIT_CODES
-from embed_foundry.signer_options import add_signer, signer_of
+from embed_foundry.store.commands import add_store_command, open_named_store
 
 from stages.common.contract.dvc_cache import trust_links
 
 if TYPE_CHECKING:
-    from stages.commands.promote import ChannelUpdate
-    from stages.commands.promote.store import Store
-
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 Run = Callable[[argparse.Namespace], int | None]
@@ -50,50 +47,17 @@ def add_commands(commands: "Subparsers") -> None:
     key.add_argument("--key", type=Path, help="private key; embed-foundry keygen makes one")
     key.add_argument("--keyless", action="store_true", help="sign with an OIDC token, from CI or your browser")
     parser.add_argument("--trust", type=Path, help="ClientTrustConfig of your own Sigstore; default: the public one")
-    _add_store_commands(commands)
-
-
-def _add_store_commands(commands: "Subparsers") -> None:
-    parser = _add_store_command(
+    parser = add_store_command(
         commands, "publish", _publish, "upload a release that the gate passed, and print its digest"
     )
     parser.add_argument("release", nargs="?", type=Path, default=Path("release"))
     parser.add_argument("--build", type=Path, help="folder with gate/ and catalog/; default: the release's parent")
     parser.add_argument("--dry-run", action="store_true", help="check everything, upload nothing")
-    parser = _add_move_command(commands, "promote", _promote, "point a channel at a published release")
-    parser.add_argument("release", help="digest, release folder (such as release/), or channel (its current release)")
-    parser.add_argument("--expect", metavar="DIGEST", help="move only if the channel is at DIGEST (none: is new)")
-    parser = _add_move_command(commands, "rollback", _rollback, "point a channel at the release before its current one")
-    parser.add_argument("--to", metavar="DIGEST", help="one of the channel's earlier releases")
-    parser = _add_store_command(commands, "history", _history, "show a channel's moves, or every channel's release")
-    parser.add_argument("channel", nargs="?")
-    parser = _add_store_command(commands, "fetch", _fetch, "download a release; its folder appears once it is verified")
-    parser.add_argument("release", help="digest or channel")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--dry-run", action="store_true", help="only look up what would be downloaded")
-    add_signer(parser)
 
 
 def _add_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, epilog=EXIT_CODES)
     parser.set_defaults(run=run)
-    return parser
-
-
-def _add_store_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    parser = _add_command(commands, name, run, summary)
-    parser.add_argument(
-        "--store", help="such as s3://BUCKET/PREFIX or file://FOLDER; default: $EMBED_FOUNDRY_STORE, ./store"
-    )
-    parser.add_argument("--endpoint", help="S3 server; default: $AWS_ENDPOINT_URL, boto3's configuration")
-    return parser
-
-
-def _add_move_command(commands: "Subparsers", name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    parser = _add_store_command(commands, name, run, summary)
-    parser.add_argument("channel", help="such as canary or stable")
-    parser.add_argument("--reason", help="recorded in the channel's history")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, change nothing")
     return parser
 
 
@@ -160,17 +124,11 @@ def _sign(args: argparse.Namespace) -> None:
     print(f"{result.folder}: signed {args.bundle}" + (f" as {result.identity}" if result.identity else ""))
 
 
-def _open_store(args: argparse.Namespace) -> "Store":
-    from stages.commands import promote
-
-    return promote.open_store(args.store, args.endpoint)
-
-
 def _publish(args: argparse.Namespace) -> None:
-    from stages.commands import promote
+    from stages.commands.publish import publish
 
-    store, build = _open_store(args), args.build or args.release.resolve().parent
-    result = promote.publish(store, args.release, build, dry_run=args.dry_run)
+    store, build = open_named_store(args), args.build or args.release.resolve().parent
+    result = publish(store, args.release, build, dry_run=args.dry_run)
     if args.dry_run:
         for name in result.new_files:
             print(f"would upload {name}", file=sys.stderr)
@@ -178,51 +136,3 @@ def _publish(args: argparse.Namespace) -> None:
     count, size_mb = f"{len(result.new_files)} of {result.object_count} objects", result.new_bytes / 1e6
     print(f"{store.address}: {verb} {count}, {size_mb:.1f} MB, {signed}", file=sys.stderr)
     print(result.digest)
-
-
-def _print_update(args: argparse.Namespace, update: "ChannelUpdate") -> None:
-    before = update.before.release if update.before else "none"
-    if update.before is update.after:
-        print(f"{args.channel}: is already at {before}")
-        return
-    print(f"{args.channel}: {'would move' if args.dry_run else 'moved'} from {before} to {update.after.release}")
-
-
-def _promote(args: argparse.Namespace) -> None:
-    from stages.commands import promote
-
-    options = {"expect": args.expect, "reason": args.reason, "dry_run": args.dry_run}
-    _print_update(args, promote.promote(_open_store(args), args.channel, args.release, **options))
-
-
-def _rollback(args: argparse.Namespace) -> None:
-    from stages.commands import promote
-
-    options = {"to": args.to, "reason": args.reason, "dry_run": args.dry_run}
-    _print_update(args, promote.rollback(_open_store(args), args.channel, **options))
-
-
-def _history(args: argparse.Namespace) -> None:
-    from stages.commands import promote
-
-    store = _open_store(args)
-    if args.channel is None:
-        names = promote.list_channels(store)
-        if not names:
-            print(f"{store.address}: no channels yet", file=sys.stderr)
-        for name in names:
-            print(f"{name:<20} {promote.load_channel(store, name).release}")
-        return
-    channel = promote.load_channel(store, args.channel)
-    for move in reversed(channel.moves):
-        mark = "*" if move is channel.moves[-1] else " "
-        print(f"{mark} {move.number:>3}  {move.at}  {move.action:<8}  {move.release}  {move.reason or ''}".rstrip())
-
-
-def _fetch(args: argparse.Namespace) -> None:
-    from stages.commands import promote
-
-    signer = signer_of(args)
-    body = promote.fetch(_open_store(args), args.release, args.folder, signer=signer, dry_run=args.dry_run)
-    verb, size_mb = "would hold" if args.dry_run else "verified, holds", body.size / 1e6
-    print(f"{args.folder}: {verb} release {body.digest}, {len(body.files)} files, {size_mb:.1f} MB")

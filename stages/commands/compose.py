@@ -13,13 +13,13 @@ from pathlib import Path
 
 import yaml
 from embed_foundry.errors import InputError
+from embed_foundry.output.folder import replace_file
 from pydantic import TypeAdapter
 
 from stages.common import config
 from stages.common.config import Params, choices
 from stages.common.config.overrides import list_hints, list_unescaped, quote_for_hydra
 from stages.common.config.suite import BuiltinSuite, HubSuite, Suite
-from stages.common.contract.output import replace_file
 from stages.common.limits.reach import find_unmeasured, find_unreachable
 from stages.common.sources.suite_files import BUILTIN_LAYOUTS
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from embed_foundry import InputError, IntegrityError, RetryableError, manifest
 from embed_foundry.file_check import require_bytes
+from embed_foundry.output.leftovers import sweep
 from tqdm import tqdm
 
 from stages.common.contract.dvc_cache import is_cached
-from stages.common.contract.leftovers import sweep
 
 DvcRepo = Any  # dvc has no types
 # DVC names an object xx/yyy…, by the MD5 of its bytes. Other names are of files that it is writing.

@@ -16,9 +16,9 @@ import numpy as np
 from embed_foundry import manifest
 from embed_foundry.cpus import available_cpus
 from embed_foundry.encoders.vectors import Vectors
+from embed_foundry.progress import bar
 from numpy.typing import NDArray
 
-from stages.common.contract.progress import bar
 from stages.convert import graph
 from stages.convert.intermediate import load_or_make
 

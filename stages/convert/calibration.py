@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from embed_foundry.progress import bar
 from numpy.typing import NDArray
 
-from stages.common.contract.progress import bar
 from stages.convert import graph
 from stages.convert.tokenizer import BaseTokenizer
 

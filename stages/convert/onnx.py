@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from embed_foundry.progress import bar
 from numpy.typing import NDArray
 
 from stages.common.config.variant import Blocks, OnnxQuantize, OnnxRecipe
-from stages.common.contract.progress import bar
 from stages.convert import calibration, graph
 from stages.convert.conversion import GRAPH_LIBRARIES, ConversionResult, Folders
 from stages.convert.rounding import blocks

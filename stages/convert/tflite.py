@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from embed_foundry.encoders.tflite import Graph, VariantTokenizer
 from embed_foundry.encoders.vectors import Vectors
+from embed_foundry.progress import bar
 
 from stages.common.config.variant import TfliteRecipe
-from stages.common.contract.progress import bar
 from stages.common.sources import probe_texts
 from stages.convert import calibration
 from stages.convert.conversion import MODEL_LIBRARIES, THREADS, ConversionResult, Folders

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from embed_foundry import IntegrityError, manifest
+from embed_foundry.progress import bar
 
 from stages.common.config.suite import AirgappedSuite, HubSuite
-from stages.common.contract.progress import bar
 from stages.common.records.tasks import TaskRecord
 from stages.common.sources.hub import Connection
 from stages.common.sources.suite_files import SplitContent, TaskFiles, write_passages

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from embed_foundry.encoders.vectors import Vectors, truncate
 from embed_foundry.errors import InputError
+from embed_foundry.progress import bar
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
-from stages.common.contract.progress import bar
 from stages.common.sources import similarity
 from stages.finetune.results import Evaluation, GradedChange, RetrievalGain
 from stages.finetune.splits import Splits

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from embed_foundry import manifest
 from embed_foundry.errors import InputError
+from embed_foundry.output.folder import require_space
 
 from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
-from stages.common.contract.output import folder_size, library_versions, require_space, stage_output
+from stages.common.contract.output import folder_size, library_versions, stage_output
 from stages.common.contract.tables import write_json_lines
 from stages.finetune.disk import estimate_disk
 from stages.finetune.results import FinetuneReport, Metrics, TrainingRecord

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.progress import bar
 from embed_foundry.system_errors import is_out_of_memory
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
@@ -18,7 +19,6 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 
 from stages.common.config import Model
 from stages.common.config.finetune import FinetuneSettings
-from stages.common.contract.progress import bar
 from stages.finetune.arguments import SCORE, build_arguments, make_deterministic, select_column_prompts
 from stages.finetune.checkpoints import (
     best_checkpoint,

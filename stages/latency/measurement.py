@@ -10,9 +10,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Never
 
 from embed_foundry import Variant
+from embed_foundry.progress import bar, share_bar
 
 from stages.common.config import Latency
-from stages.common.contract.progress import bar, share_bar
 from stages.common.records.base import Failure
 from stages.common.records.latency import ColdStart, TimedSeries, VariantLatency
 from stages.latency import figures, sized_texts, timing

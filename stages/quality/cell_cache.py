@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed_foundry import manifest
+from embed_foundry.output.folder import replace_file
 
-from stages.common.contract.output import replace_file
 from stages.quality.cell import Cell
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from embed_foundry import IntegrityError
 from embed_foundry.errors import InputError
+from embed_foundry.output.folder import require_space
+from embed_foundry.progress import share_bar
 
 from stages.common.config import Engine, Quality
-from stages.common.contract.output import require_space, stage_output
-from stages.common.contract.progress import share_bar
+from stages.common.contract.output import stage_output
 from stages.common.records.base import Failure
 from stages.common.records.scores import Compatibility, Floor, Scores, TruncatedScores
 from stages.common.records.tasks import load_tasks

@@ -18,10 +18,10 @@ from typing import Any
 
 from embed_foundry import Bundle, Key, archive, contract, manifest, signature
 from embed_foundry.encoders.encoder import open_variant
+from embed_foundry.store.channel import append_move
+from embed_foundry.store.channels import list_channels, load_channel
+from embed_foundry.store.file_store import FileStore
 
-from stages.commands.promote.channel import append_move
-from stages.commands.promote.file_store import FileStore
-from stages.commands.promote.moves import list_channels, load_channel
 from stages.commands.sign import KeyPairSigner, generate_key_pair
 from stages.commands.sign.provenance import build_statement
 from support import small_release, tiny_graph, tiny_static

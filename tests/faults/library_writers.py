@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from embed_foundry.output.folder import replace_file
 
-from stages.common.contract.output import replace_file, stage_output
+from stages.common.contract.output import stage_output
 from stages.common.contract.process import run_stage
 
 VALUES = np.zeros((1000, 1000), dtype=np.float32)

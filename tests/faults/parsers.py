@@ -2,6 +2,7 @@
 
 import numpy as np
 from embed_foundry import Variant, contract, manifest, text_lines
+from embed_foundry.store.releases import load_manifest
 from faults.doors import (
     STORED,
     STORED_DIGEST,
@@ -44,7 +45,6 @@ from faults.input_doors import (
 from faults.text_doors import COMPLETION, HTML, MARKDOWN, REPLIES, Stream, make_document, read_completion, read_reply
 from safetensors.numpy import save
 
-from stages.commands.promote.releases import load_manifest
 from stages.common import config
 from stages.common.records.latency import LatencyReport
 from stages.common.records.machine import Machine

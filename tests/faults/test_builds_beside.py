@@ -12,9 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from embed_foundry import manifest
-
-from stages.common.contract import lock
-from stages.common.contract.leftovers import sweep
+from embed_foundry.output import lock
+from embed_foundry.output.leftovers import sweep
 
 FAULTS = Path(__file__).parent
 DVC = [sys.executable, "-m", "dvc"]

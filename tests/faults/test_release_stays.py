@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 from embed_foundry import GateError, IntegrityError, RetryableError, manifest, open_bundle, replaced
+from embed_foundry.output.folder import atomic_folder
 from embed_foundry.replaced import read_whole
 
 from stages.common.config import Target
-from stages.common.contract.output import atomic_folder
 from support import small_release
 from support.release_reader import read_meanwhile
 

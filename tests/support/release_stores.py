@@ -1,5 +1,6 @@
 """A store that a test may corrupt, and what tests read of the releases in it."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -7,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embed_foundry import manifest
+from embed_foundry import manifest, signature
+from embed_foundry.signer import PROVENANCE, SIGNATURE
+from embed_foundry.store.store import Store
 
-from stages.commands.promote.store import Store
 from support.small_release import refit
 
 
@@ -57,3 +59,19 @@ def forge_release(release: Path, folder: Path, name: str, change: Callable[[dict
     refit(path.parent if name.startswith("variants/") else folder / "release")
     refit(folder / "release")
     return folder / "release"
+
+
+def write_signature(release: Path) -> Path:
+    """Write a signature that names a release's bytes, and was made by nobody; return its folder."""
+    folder = signature.folder_of(release)
+    statement = {
+        "_type": signature.STATEMENT,
+        "predicateType": signature.PREDICATE,
+        "subject": signature.build_subject(signature.list_signed(release, manifest.read(release))),
+    }
+    payload = base64.b64encode(json.dumps(statement).encode()).decode()
+    envelope = {"payloadType": signature.PAYLOAD_TYPE, "payload": payload, "signatures": []}
+    folder.mkdir(exist_ok=True)
+    (folder / PROVENANCE).write_text(json.dumps(envelope))
+    (folder / SIGNATURE).write_text("by nobody")
+    return folder

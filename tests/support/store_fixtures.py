@@ -14,10 +14,9 @@ from botocore.loaders import JSONFileLoader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from embed_foundry.store import open_store, s3_multipart
+from embed_foundry.store.s3_multipart import UnfinishedUpload
 
-from stages.commands import promote
-from stages.commands.promote import s3_multipart
-from stages.commands.promote.s3_multipart import UnfinishedUpload
 from support.fault_proxy import FaultProxy
 from support.release_stores import StoreUnderTest
 from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, SeaweedServer, secret_key
@@ -81,7 +80,7 @@ def release_store(request, tmp_path, monkeypatch) -> StoreUnderTest:
             client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
 
     monkeypatch.setenv("EMBED_FOUNDRY_STORE", address)
-    return StoreUnderTest(promote.open_store(None, None), put, remove)
+    return StoreUnderTest(open_store(None, None), put, remove)
 
 
 @pytest.fixture

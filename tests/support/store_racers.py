@@ -12,9 +12,9 @@ from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Barrier
 
 from embed_foundry import RetryableError
+from embed_foundry.store import load_channel, open_store, promote, rollback
+from embed_foundry.store.store import Store
 
-from stages.commands import promote
-from stages.commands.promote.store import Store
 from support.refused_calls import NO_LINKS, refuse
 
 RACERS = 16
@@ -44,12 +44,12 @@ def race(number: int, rounds: int, release: str, unused: Store, ready: Barrier, 
         ready.wait()
         try:
             if number % 2:
-                promote.rollback(store, f"race{index}")
+                rollback(store, f"race{index}")
             else:
-                promote.promote(store, f"race{index}", release)
+                promote(store, f"race{index}", release)
             outcomes[index * RACERS + number] = WON
         except RetryableError as error:
-            current = promote.load_channel(store, f"race{index}").release
+            current = load_channel(store, f"race{index}").release
             if f"channel race{index} is at {current} (move 3" in str(error):
                 outcomes[index * RACERS + number] = LOST
 
@@ -58,11 +58,11 @@ def main(rounds: int, releases: list[str]) -> None:
     """Start the racers and print each round's result."""
     context = multiprocessing.get_context("fork")
     ready, outcomes = context.Barrier(RACERS, timeout=60), context.Array("i", rounds * RACERS)
-    store = promote.open_store(None, None)
+    store = open_store(None, None)
     for index in range(rounds):
         for release in releases[:2]:
-            promote.promote(store, f"race{index}", release)
-    unused = promote.open_store(None, None)  # made once, since boto3 takes a second; without connections to share
+            promote(store, f"race{index}", release)
+    unused = open_store(None, None)  # made once, since boto3 takes a second; without connections to share
     arguments = (rounds, releases[2], unused, ready, outcomes)
     racers = [context.Process(target=race, args=(number, *arguments)) for number in range(RACERS)]
     for racer in racers:

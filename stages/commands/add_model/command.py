@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from embed_foundry.errors import InputError, IntegrityError
+from embed_foundry.output.folder import replace_file
 
 from stages.commands import compose
 from stages.commands.add_model.description import Place, describe
@@ -15,7 +16,6 @@ from stages.commands.add_model.names import derive_name, require_name
 from stages.commands.add_model.origin import FolderOrigin, HubOrigin, digest_of_pins
 from stages.commands.add_model.proposal import Proposal, read_proposal
 from stages.common import config
-from stages.common.contract.output import replace_file
 from stages.common.sources.base_model.quiet import silence_libraries
 from stages.common.sources.base_model.servable import check_settings
 from stages.common.sources.hub import Connection

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import FrameType
 
 from embed_foundry.exits import exit_code
+from embed_foundry.output.leftovers import sweep
 
 from stages.common.contract.dvc_cache import trust_links
-from stages.common.contract.leftovers import sweep
 from stages.common.contract.owner import stop_with_dvc
 
 

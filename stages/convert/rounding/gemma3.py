@@ -9,8 +9,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from embed_foundry.errors import InputError
+from embed_foundry.progress import bar
 
-from stages.common.contract.progress import bar
 from stages.convert.rounding.inputs import Call
 from stages.convert.rounding.layers import Stream, round_layers
 from stages.convert.rounding.rows import round_by_least_squares

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from embed_foundry import RemoteError
+from embed_foundry.progress import bar
 
 from stages.common.config.finetune import LlmEndpoint
-from stages.common.contract.progress import bar
 from stages.finetune.documents import Passage
 from stages.finetune.llm.answers import parse_mark, parse_questions
 from stages.finetune.llm.endpoint import Endpoint

@@ -13,6 +13,7 @@ from .exits import exit_code
 from .serve.commands import add_commands as add_serve
 from .signer import Signer
 from .signer_options import add_signer, signer_of
+from .store.commands import add_commands as add_store_commands
 
 # A package adds commands by a function `add_commands(commands)` under this entry point; the build does.
 ENTRY_POINTS = "embed_foundry.commands"
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("embed-foundry", epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_bundle_commands(commands)
+    add_store_commands(commands)
     add_serve(commands)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:

@@ -6,12 +6,13 @@ It lies beside the bundle, not inside: signing changes no byte of a bundle, henc
 signed again.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from . import manifest
-from .errors import IntegrityError
+from .errors import IntegrityError, one_line
 from .manifest import JsonObject, Manifest
 from .signer import PROVENANCE, SIGNATURE, Signer
 
@@ -56,6 +57,30 @@ def verify(bundle: Path, signer: Signer, folder: Path | None = None, body: Manif
     statement = _parse_statement(folder / PROVENANCE, payload_type, payload)
     _require_subject(folder / PROVENANCE, statement, bundle, hashes)
     return statement
+
+
+def require_own(bundle: Path, body: Manifest) -> None:
+    """Check that the signature beside a bundle is about its bytes; who signed them is not checked.
+
+    Raises:
+        IntegrityError: it is about other bytes, so the bundle was replaced after it was signed; or it is unreadable.
+    """
+    folder = folder_of(bundle)
+    try:
+        envelope = json.loads((folder / PROVENANCE).read_bytes())
+        envelope = envelope.get("dsseEnvelope", envelope)  # inside a Sigstore bundle if it was signed without a key
+        payload_type, payload = str(envelope["payloadType"]), base64.b64decode(envelope["payload"], validate=True)
+        statement = _parse_statement(folder / PROVENANCE, payload_type, payload)
+        own = read_subject(statement) == list_signed(bundle, body)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{folder}: is not readable as a signature ({one_line(error)}). Sign {bundle} again, or remove {folder}."
+        ) from None
+    if not own:
+        raise IntegrityError(
+            f"{folder}: signs other bytes than {bundle} has, which was built or fetched again since. Sign it again, "
+            f"or remove {folder}."
+        )
 
 
 def list_signed(bundle: Path, body: Manifest) -> dict[str, str]:

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 import httpx2
 from embed_foundry.errors import IntegrityError
+from embed_foundry.progress import byte_bar
 from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers
 
-from stages.common.contract.progress import byte_bar
 from stages.common.sources.hub.connection import Connection
 from stages.common.sources.hub.repository import Repository
 

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
-from embed_foundry import InputError, IntegrityError, RemoteError, RetryableError
-from embed_foundry.errors import FoundryError
 
-from stages.commands.promote.s3_answers import TRANSIENT_TLS, refuse
+from ..errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError
+from .s3_answers import TRANSIENT_TLS, refuse
 
 # The bytes that arrived do not match the checksum that was sent.
 CORRUPTED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}

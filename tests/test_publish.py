@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from embed_foundry import manifest
 
-from support.release_stores import forge_release
+from support.release_stores import forge_release, write_signature
 from support.small_release import refit
 
 FORGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
@@ -60,3 +60,21 @@ def test_a_release_that_the_gate_did_not_pass_is_refused(release_store, run_comm
     code, _, err = run_command("publish", release)
     assert (code, "the gate did not pass it" in err) == (4, True)
     assert release_store.store.list_keys("") == []
+
+
+@pytest.mark.parametrize("damage", ["another release's", "cut"])
+def test_a_signature_of_other_bytes_is_not_published(run_command, make_release, tmp_path, damage):
+    """As a build leaves it that replaces a signed release."""
+    release, other = tmp_path / "build" / "release", make_release(2, "static")
+    shutil.copytree(make_release(1, "static").parent, release.parent)
+    signature = write_signature(release)
+    shutil.rmtree(release.parent / "release")
+    if damage == "cut":
+        shutil.copytree(make_release(1, "static"), release)
+        (signature / "provenance.intoto.json").write_text("{")
+    else:
+        shutil.copytree(other.parent, release.parent, dirs_exist_ok=True)
+    code, _, err = run_command("publish", release, "--store", f"file://{tmp_path / 'store'}")
+    assert code == 3
+    assert f"or remove {signature}" in err
+    assert not (tmp_path / "store").exists()

@@ -4,21 +4,10 @@ import hashlib
 import json
 from pathlib import PurePosixPath
 
-from embed_foundry import InputError, IntegrityError, manifest
-from embed_foundry.manifest import JsonObject, Manifest
-from pydantic import Field, TypeAdapter
-
-from stages.commands.promote.channel import Digest
-from stages.commands.promote.store import Store, manifest_key, object_key
-from stages.common.config.strict import Strict
-
-
-class _FileEntry(Strict):
-    sha256: Digest
-    size: int = Field(ge=0)
-
-
-FILE_ENTRIES = TypeAdapter(dict[str, _FileEntry])
+from .. import manifest
+from ..errors import InputError, IntegrityError
+from ..manifest import JsonObject, Manifest
+from .store import DIGEST, Store, manifest_key, object_key
 
 
 def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
@@ -35,7 +24,7 @@ def load_manifest(store: Store, digest: str) -> tuple[bytes, Manifest]:
     try:
         body: JsonObject = json.loads(stored.data)
         own_digest = body.pop("digest")
-        FILE_ENTRIES.validate_python(body["files"])
+        _require_file_entries(body["files"])
         intact = own_digest == digest == hashlib.sha256(manifest.canonical(body)).hexdigest()
         content = manifest.parse(body | {"digest": digest})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
@@ -68,3 +57,11 @@ def require_complete(store: Store, digest: str) -> None:
                 f"{store.address}: release {digest} is incomplete: {name} ({object_key(entry.sha256)}) {fault}. "
                 "No channel was moved. Publish the release again."
             )
+
+
+def _require_file_entries(files: JsonObject) -> None:
+    """Check that each entry is a digest and a size; raises what a wrong one leads to, ValueError among it."""
+    for entry in files.values():
+        fits = entry.keys() == {"sha256", "size"} and type(entry["size"]) is int and entry["size"] >= 0
+        if not (fits and DIGEST.fullmatch(entry["sha256"])):
+            raise ValueError("not a file's digest and size")

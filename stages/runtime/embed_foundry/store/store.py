@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from embed_foundry import InputError
+from ..errors import InputError
 
 RELEASES, CHANNELS, OBJECTS = "releases/", "channels/", "objects/sha256/"
 DIGEST = re.compile(r"[0-9a-f]{64}")

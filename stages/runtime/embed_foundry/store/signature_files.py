@@ -7,11 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
-from embed_foundry import IntegrityError, RetryableError, signature
-from embed_foundry.signer import Signer
-
-from stages.commands.promote.store import Store, signature_prefix
-from stages.common.contract.output import atomic_folder
+from .. import signature
+from ..errors import IntegrityError, RetryableError
+from ..output.folder import atomic_folder
+from ..signer import Signer
+from .store import Store, signature_prefix
 
 FILE_NAME = re.compile(r"[\w-][\w.-]*")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from embed_foundry import Bundle, IntegrityError, manifest
+from embed_foundry.store import open_store
+from embed_foundry.store.store import manifest_key, object_key
 
-from stages.commands import promote
-from stages.commands.promote.store import manifest_key, object_key
-from support.release_stores import read_digest, read_moves
+from support.release_stores import read_digest, read_moves, write_signature
 
 
 def test_publish_promote_rollback_and_fetch(release_store, run_command, first_release, second_release, tmp_path):
@@ -143,8 +143,7 @@ def test_a_signature_goes_with_its_release(release_store, run_command, make_rele
     """The store carries the files; tests of signing check whether they are right."""
     signed, unsigned = tmp_path / "build" / "release", make_release(2, "static")
     shutil.copytree(make_release(1, "static").parent, signed.parent)
-    signature = tmp_path / "build" / "release.signature"
-    signature.mkdir()
+    signature = write_signature(signed)
     for text in ("first", "second"):  # signing again gives other bytes
         (signature / "model.sig").write_text(text)
         assert ", signed" in run_command("publish", signed)[2]
@@ -223,7 +222,7 @@ def test_what_a_killed_upload_left_is_removed_but_not_an_upload_in_progress(tmp_
     uploads = tmp_path / "store" / "uploads"
     uploads.mkdir(parents=True)
     (uploads / "leftover").write_bytes(b"half")
-    store = promote.open_store(address, None)
+    store = open_store(address, None)
     source = tmp_path / "x"
     source.write_bytes(b"whole")
     # Another publisher cleans up while an upload is in progress.

@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from embed_foundry import RetryableError
-
-from stages.common.contract import lock
+from ..errors import RetryableError
+from . import lock
 
 # Where outputs and intermediate results stand.
 _PATTERNS = (".*.partial", "*/.*.partial", ".cache/**/.*.partial")

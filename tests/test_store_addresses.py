@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from embed_foundry.store import s3_multipart
+from embed_foundry.store.addresses import open_store
 
-from stages.commands.promote import s3_multipart
-from stages.commands.promote.addresses import open_store
 from support.release_stores import read_digest
 from support.seaweedfs import BUCKET, PUBLISHER, secret_key
 from support.signed_requests import SignedRequests

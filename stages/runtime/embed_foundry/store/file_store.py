@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from embed_foundry import InputError, IntegrityError, RemoteError, RetryableError
-from embed_foundry.errors import FoundryError
-
-from stages.commands.promote.store import ProgressCallback, VersionedBytes
-from stages.common.contract.output import sync_folder
+from ..errors import FoundryError, InputError, IntegrityError, RemoteError, RetryableError
+from ..output.folder import sync_folder
+from .store import ProgressCallback, VersionedBytes
 
 UPLOADS, LOCK = "uploads", "lock"
 BLOCK_BYTES = 1 << 20

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embed_foundry import InputError, IntegrityError, RetryableError, manifest
-
-from stages.commands.promote.channel import Action, Channel, append_move
-from stages.commands.promote.releases import require_complete
-from stages.commands.promote.store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key, is_channel_name
+from .. import manifest
+from ..errors import InputError, IntegrityError, RetryableError
+from .channel import Action, Channel, append_move
+from .releases import require_complete
+from .store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key, is_channel_name
 
 
 @dataclass(frozen=True)

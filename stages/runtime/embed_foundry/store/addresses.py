@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed_foundry import InputError
-
-from stages.commands.promote.file_store import FileStore
-from stages.commands.promote.store import Store
+from ..errors import InputError
+from .file_store import FileStore
+from .store import Store
 
 # The environment variable with the store's address, and the address used without it.
 VARIABLE = "EMBED_FOUNDRY_STORE"
@@ -32,7 +31,10 @@ class StoreKind:
 
 
 def _open_s3(location: re.Match[str], endpoint: str | None) -> Store:
-    from stages.commands.promote.s3_store import S3Store  # boto3 takes a second to import
+    try:
+        from .s3_store import S3Store  # boto3 takes a second to import
+    except ImportError as error:
+        raise InputError(f"s3:// needs a library ({error}). Next: pip install 'embed-foundry[s3]'") from None
 
     prefix = location["prefix"] or ""
     _require_usable_prefix(prefix)

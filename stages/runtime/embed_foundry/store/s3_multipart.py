@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from botocore.exceptions import ClientError
-from embed_foundry import IntegrityError, RetryableError
 
-from stages.commands.promote.s3_errors import error_code
-from stages.commands.promote.store import ProgressCallback
+from ..errors import IntegrityError, RetryableError
+from .s3_errors import error_code
+from .store import ProgressCallback
 
 S3Client = Any  # boto3 makes its clients' methods at run time
 

@@ -1,8 +1,9 @@
 """S3 refuses or is unreachable: the documented exit code, one message, and no secret in it."""
 
 import pytest
+from embed_foundry.store import open_store
 
-from stages.commands import promote
+from stages.commands.publish import publish
 from support.fault_proxy import Fault
 from support.seaweedfs import ADMIN, BUCKET, PUBLISHER, READER, secret_key
 
@@ -61,8 +62,8 @@ def test_an_unreachable_server_ends_with_75(set_credentials, first_release, cons
 
 def test_an_admin_needs_no_more_than_a_publisher(set_credentials, s3_server, bucket_prefix, first_release):
     set_credentials(ADMIN, secret_key(ADMIN))
-    store = promote.open_store(f"s3://{BUCKET}/{bucket_prefix}/deep/er/", s3_server.endpoint)
-    digest = promote.publish(store, first_release, first_release.parent).digest
+    store = open_store(f"s3://{BUCKET}/{bucket_prefix}/deep/er/", s3_server.endpoint)
+    digest = publish(store, first_release, first_release.parent).digest
     keys = [item["Key"] for item in s3_server.client().list_objects_v2(Bucket=BUCKET, Prefix=bucket_prefix)["Contents"]]
     assert all(key.startswith(f"{bucket_prefix}/deep/er/") for key in keys)
     assert f"{bucket_prefix}/deep/er/releases/{digest}/manifest.json" in keys

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from embed_foundry import IntegrityError, RetryableError, manifest
+from embed_foundry.store import load_channel, promote
+from embed_foundry.store.channel import Channel
+from embed_foundry.store.file_store import FileStore
+from embed_foundry.store.store import DIGEST, channel_key
 
-from stages.commands import promote
-from stages.commands.promote.channel import Channel
-from stages.commands.promote.file_store import FileStore
-from stages.commands.promote.store import DIGEST, channel_key
+from stages.commands.publish import publish
 from support.release_stores import read_digest, read_moves
 
 RACERS = 16
@@ -55,7 +56,7 @@ def test_one_of_sixteen_promotions_wins(release_store, run_command, first_releas
 
     def try_to_promote(number: int) -> str:
         try:
-            promote.promote(WaitingStore(), "stable", read_digest(second_release), reason=str(number))
+            promote(WaitingStore(), "stable", read_digest(second_release), reason=str(number))
         except RetryableError as error:
             return str(error)
         return "won"
@@ -66,7 +67,7 @@ def test_one_of_sixteen_promotions_wins(release_store, run_command, first_releas
     a, b = read_digest(first_release), read_digest(second_release)
     assert all(f"channel stable is at {b} (move 2" in outcome for outcome in outcomes if outcome != "won")
     assert read_moves(run_command) == [("promote", a), ("promote", b)]
-    assert str(outcomes.index("won")) == promote.load_channel(release_store.store, "stable").moves[-1].reason
+    assert str(outcomes.index("won")) == load_channel(release_store.store, "stable").moves[-1].reason
 
 
 def test_one_of_sixteen_processes_wins(release_store, root, make_release):
@@ -74,7 +75,7 @@ def test_one_of_sixteen_processes_wins(release_store, root, make_release):
     releases = [make_release(number, "static") for number in (1, 2, 3)]
     rounds = 5 if isinstance(release_store.store, FileStore) else 1
     for release in releases:
-        promote.publish(release_store.store, release, release.parent)
+        publish(release_store.store, release, release.parent)
     result = subprocess.run(
         [sys.executable, "-m", "support.store_racers", str(rounds), *map(read_digest, releases)],
         env=os.environ | {"PYTHONPATH": f"{root / 'tests'}"},
@@ -85,7 +86,7 @@ def test_one_of_sixteen_processes_wins(release_store, root, make_release):
     )
     assert (result.returncode, result.stdout.splitlines()) == (0, [f"1 {RACERS - 1}"] * rounds), result.stderr
     for index in range(rounds):
-        assert len(promote.load_channel(release_store.store, f"race{index}").moves) == 3
+        assert len(load_channel(release_store.store, f"race{index}").moves) == 3
     if isinstance(release_store.store, FileStore):
         assert list((release_store.store.folder / "uploads").iterdir()) == []
 

@@ -13,11 +13,11 @@ from threading import Event
 import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle, IntegrityError, RemoteError, RetryableError, manifest
+from embed_foundry.store import fetch, load_channel, open_store, promote, s3_multipart
+from embed_foundry.store.s3_multipart import S3Client, UnfinishedUpload
+from embed_foundry.store.s3_store import S3Store
 
-from stages.commands import promote
-from stages.commands.promote import s3_multipart
-from stages.commands.promote.s3_multipart import S3Client, UnfinishedUpload
-from stages.commands.promote.s3_store import S3Store
+from stages.commands.publish import publish
 from support.fault_proxy import ALWAYS, Fault, wait_for
 from support.seaweedfs import BUCKET
 from support.store_fixtures import PART_BYTES
@@ -148,9 +148,9 @@ def test_a_kill_in_mid_upload_loses_nothing(
     """kill -9 of a real process, while a part is on its way, with a channel that points elsewhere."""
     small, large = make_release(1, "static"), make_release(1, "onnx_int8")
     address = f"s3://{BUCKET}/{bucket_prefix}"
-    store = promote.open_store(address, s3_server.endpoint)
-    before = promote.publish(store, small, small.parent).digest
-    promote.promote(store, "stable", before)
+    store = open_store(address, s3_server.endpoint)
+    before = publish(store, small, small.parent).digest
+    promote(store, "stable", before)
     pointer = store.read("channels/stable.json")
     stalled, go_on = Event(), Event()
     proxy.faults = [Fault("PUT", "partNumber=3", times=1, stalled=stalled, go_on=go_on)]
@@ -170,17 +170,17 @@ def test_a_kill_in_mid_upload_loses_nothing(
     assert (result.returncode, result.stdout.strip()) == (0, manifest.read(large).digest), result.stderr
     assert proxy.count("PUT", "partNumber") == 1, "it resumed, it did not start again"
     assert list_uploads() == []
-    promote.fetch(store, manifest.read(large).digest, tmp_path / "fetched")
+    fetch(store, manifest.read(large).digest, tmp_path / "fetched")
     assert Bundle.load(tmp_path / "fetched").digest == manifest.read(large).digest
 
 
 def test_wrong_bytes_read_back_stop_publishing(store, first_release, proxy):
     proxy.faults = [Fault("GET", "objects/sha256/", corrupt=True)]
     with pytest.raises(IntegrityError):
-        promote.publish(store, first_release, first_release.parent)
+        publish(store, first_release, first_release.parent)
     assert store.list_keys("releases/") == []
     proxy.faults = []
-    assert promote.publish(store, first_release, first_release.parent).new_files == []
+    assert publish(store, first_release, first_release.parent).new_files == []
 
 
 def test_wrong_bytes_of_parts_are_noticed(store, weights_file, proxy):
@@ -193,24 +193,24 @@ def test_wrong_bytes_of_parts_are_noticed(store, weights_file, proxy):
 
 
 def test_a_broken_download_continues(store, first_release, proxy, tmp_path):
-    digest = promote.publish(store, first_release, first_release.parent).digest
+    digest = publish(store, first_release, first_release.parent).digest
     proxy.faults = [Fault("GET", "objects/sha256/", times=2, cut=True)]
-    promote.fetch(store, digest, tmp_path / "fetched")
+    fetch(store, digest, tmp_path / "fetched")
     assert Bundle.load(tmp_path / "fetched").digest == digest
     proxy.faults = [Fault("GET", "objects/sha256/", times=ALWAYS, status=503, code="SlowDown")]
     with pytest.raises(RetryableError, match=r"SlowDown \(HTTP 503\), even after retries"):
-        promote.fetch(store, digest, tmp_path / "more")
+        fetch(store, digest, tmp_path / "more")
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"fetched"}
 
 
 def test_a_pointers_lost_answer_is_not_a_lost_race(store, first_release, proxy):
-    digest = promote.publish(store, first_release, first_release.parent).digest
+    digest = publish(store, first_release, first_release.parent).digest
     proxy.faults = [Fault("PUT", "channels/", times=1, lost=True)]
-    promote.promote(store, "stable", digest)
-    assert len(promote.load_channel(store, "stable").moves) == 1
+    promote(store, "stable", digest)
+    assert len(load_channel(store, "stable").moves) == 1
     proxy.faults = [Fault("PUT", "channels/", times=2, status=409, code="ConditionalRequestConflict")]
-    promote.promote(store, "canary", digest)
-    assert promote.load_channel(store, "canary").release == digest
+    promote(store, "canary", digest)
+    assert load_channel(store, "canary").release == digest
 
 
 @pytest.mark.parametrize("before", ["nothing", "an earlier publisher's try"])
@@ -221,5 +221,5 @@ def test_a_server_that_ignores_conditions_is_refused(s3_server, store, bucket_pr
     unchanged = Fault("PUT", "conditions", times=1)
     proxy.faults = [unchanged, Fault("PUT", "conditions", times=1, pretend=True)]
     with pytest.raises(RemoteError, match="this server ignores If-None-Match or If-Match"):
-        promote.publish(store, first_release, first_release.parent)
+        publish(store, first_release, first_release.parent)
     assert store.list_keys("objects/") == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embed_foundry import RetryableError
+from ..errors import RetryableError
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from embed_foundry.store import s3_answers
 
-from stages.commands.promote import s3_answers
 from support.fault_proxy import Fault, FaultProxy
 from support.local_server import LocalServer, read_body, reply
 from support.release_stores import read_digest

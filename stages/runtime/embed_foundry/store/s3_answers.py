@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.exceptions import SSLError
-from embed_foundry import RemoteError
+
+from ..errors import RemoteError
 
 REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 REDIRECTS = {301, 302, 303, 307, 308}

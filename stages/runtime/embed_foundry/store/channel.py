@@ -1,17 +1,20 @@
 """A channel's pointer: the release it points at, and every move that led there. Pure: no store, no clock."""
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
-from embed_foundry import InputError, IntegrityError, manifest
-from pydantic import Field, ValidationError, model_validator
+from .. import manifest
+from ..errors import InputError, IntegrityError, one_line
+from .store import DIGEST
 
-from stages.common.config.strict import Strict
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Action = Literal["promote", "rollback"]
+SCHEMA = 1
 
 
-class Move(Strict):
+@dataclass(frozen=True)
+class Move:
     """One move of a channel.
 
     Attributes:
@@ -25,34 +28,55 @@ class Move(Strict):
 
     number: int
     action: Action
-    release: Digest
+    release: str
     at: str
     id: str
     reason: str | None
 
+    @classmethod
+    def parse(cls, raw: object) -> "Move":
+        """Return a move, given the JSON value of one.
 
-class Channel(Strict):
+        Raises:
+            ValueError: a field is missing, unknown or wrong.
+        """
+        fields = _require_fields(raw, cls.__dataclass_fields__)
+        for name in ("action", "release", "at", "id"):
+            if not isinstance(fields[name], str):
+                raise ValueError(f"{name} is {fields[name]!a:.60}, expected text")
+        if type(fields["number"]) is not int:
+            raise ValueError(f"number is {fields['number']!a:.60}, expected a whole number")
+        if fields["action"] not in get_args(Action):
+            raise ValueError(f"action is {fields['action']!a:.60}, expected one of {get_args(Action)}")
+        if not DIGEST.fullmatch(fields["release"]):
+            raise ValueError(f"release is {fields['release']!a:.60}, expected a digest")
+        if not isinstance(fields["reason"], str | None):
+            raise ValueError(f"reason is {fields['reason']!a:.60}, expected text or null")
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Channel:
     """The content of channels/NAME.json.
 
     Attributes:
-        schema_version: of this file's layout.
         name: the channel's.
         release: digest of the release that it points at now.
         moves: all of them, oldest first.
+        schema_version: of the file's layout.
     """
 
-    schema_version: Literal[1] = 1
     name: str
-    release: Digest
-    moves: tuple[Move, ...] = Field(min_length=1)
+    release: str
+    moves: tuple[Move, ...]
+    schema_version: int = SCHEMA
 
-    @model_validator(mode="after")
-    def _require_consistent_moves(self) -> "Channel":
+    def __post_init__(self) -> None:
+        """Check that the moves are whole, and lead to the release; raises ValueError."""
         if [move.number for move in self.moves] != list(range(1, len(self.moves) + 1)):
             raise ValueError("moves are not numbered 1, 2, 3 ...")
         if self.replay_moves()[-1:] != [self.release]:
             raise ValueError(f"its moves do not lead to {self.release}")
-        return self
 
     @classmethod
     def parse(cls, data: bytes, location: str) -> "Channel":
@@ -62,17 +86,21 @@ class Channel(Strict):
             IntegrityError: they are not a pointer, or one that contradicts itself.
         """
         try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors()[0]
+            fields = _require_fields(json.loads(data), cls.__dataclass_fields__)
+            if fields["schema_version"] != SCHEMA or not isinstance(fields["name"], str):
+                raise ValueError(f"schema_version is {fields['schema_version']!a:.60}, expected {SCHEMA}")
+            if not isinstance(fields["moves"], list):
+                raise ValueError("moves is no list")
+            return cls(**fields | {"moves": tuple(map(Move.parse, fields["moves"]))})
+        except (ValueError, RecursionError) as error:
             raise IntegrityError(
-                f"{location}: is not a channel pointer ({'.'.join(map(str, first['loc']))}: {first['msg']}). "
+                f"{location}: is not a channel pointer ({one_line(error)}). "
                 "Restore an earlier version of it; an S3 bucket with versioning keeps them."
             ) from None
 
     def dump(self) -> bytes:
         """Return the pointer's bytes."""
-        return manifest.canonical(self.model_dump(mode="json"))
+        return manifest.canonical(asdict(self))
 
     def replay_moves(self) -> list[str]:
         """Return the releases that were promoted and not rolled back, oldest first. Rollback goes back through them.
@@ -128,3 +156,18 @@ def append_move(
     earlier = channel.moves if channel else ()
     move = Move(number=len(earlier) + 1, action=action, release=release, at=at, id=identity, reason=reason)
     return Channel(name=name, release=release, moves=(*earlier, move))
+
+
+def _require_fields(raw: object, names: Mapping[str, object]) -> manifest.JsonObject:
+    """Return an object that has exactly these fields.
+
+    Raises:
+        ValueError: it is no object, lacks one, or has others.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"a {type(raw).__name__}, expected an object")
+    if missing := sorted(names.keys() - raw.keys()):
+        raise ValueError(f"{missing[0]} is missing")
+    if unknown := sorted(raw.keys() - names.keys()):
+        raise ValueError(f"{unknown[0]!a:.60} is no field of it")
+    return raw

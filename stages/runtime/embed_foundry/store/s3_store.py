@@ -14,12 +14,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.handlers import validate_bucket_name
-from embed_foundry import InputError, IntegrityError, RemoteError, RetryableError
 
-from stages.commands.promote import s3_answers, s3_multipart
-from stages.commands.promote.s3_errors import BROKEN_CONNECTION, error_code, http_status, translate_errors
-from stages.commands.promote.s3_multipart import CONDITION_FAILED, CONFLICTS, PART_BYTES, S3Client
-from stages.commands.promote.store import OBJECTS, ProgressCallback, VersionedBytes
+from ..errors import InputError, IntegrityError, RemoteError, RetryableError
+from . import s3_answers, s3_multipart
+from .s3_errors import BROKEN_CONNECTION, error_code, http_status, translate_errors
+from .s3_multipart import CONDITION_FAILED, CONFLICTS, PART_BYTES, S3Client
+from .store import OBJECTS, ProgressCallback, VersionedBytes
 
 ATTEMPTS = 6
 # Nobody resumes a multipart upload that is older than this.

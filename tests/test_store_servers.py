@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from embed_foundry import RemoteError, manifest
+from embed_foundry.store import load_channel, open_store, promote
+from embed_foundry.store.s3_store import S3Store
 
-from stages.commands import promote
-from stages.commands.promote.s3_store import S3Store
+from stages.commands.publish import publish
 from support.fault_proxy import Fault, FaultProxy
 from support.local_server import reply
 from support.release_stores import read_digest
@@ -109,8 +110,8 @@ def test_minio_resumes_an_upload(set_credentials, minio, bucket_prefix, weights_
 
 
 def test_r2_is_asked_again_where_one_key_is_written_too_often(set_credentials, proxy, bucket_prefix, first_release):
-    store = promote.open_store(f"s3://{BUCKET}/{bucket_prefix}", proxy.url)
-    digest = promote.publish(store, first_release, first_release.parent).digest
+    store = open_store(f"s3://{BUCKET}/{bucket_prefix}", proxy.url)
+    digest = publish(store, first_release, first_release.parent).digest
     proxy.faults = [Fault("PUT", "channels/", times=2, status=429, code="TooManyRequests")]
-    promote.promote(store, "stable", digest)
-    assert promote.load_channel(store, "stable").release == digest
+    promote(store, "stable", digest)
+    assert load_channel(store, "stable").release == digest

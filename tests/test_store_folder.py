@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import CONSOLE
 from embed_foundry import Bundle
+from embed_foundry.output.folder import sync_folder
+from embed_foundry.store import open_store, promote
 
-from stages.commands import promote
-from stages.common.contract.output import sync_folder
+from stages.commands.publish import publish
 from support.refused_calls import NO_LINKS
 from support.release_stores import read_digest
 
@@ -63,8 +64,8 @@ def test_a_file_system_without_locks_is_refused_in_one_line_but_read(run_refused
     result = run_refused({"flock": error}, CONSOLE, "publish", first_release, "--store", address)
     assert (result.returncode, result.stdout, count_messages(result.stderr)) == (5, "", 1)
     assert "this file system has no file locks (flock" in result.stderr
-    store = promote.open_store(address, None)
-    promote.promote(store, "stable", promote.publish(store, first_release, first_release.parent).digest)
+    store = open_store(address, None)
+    promote(store, "stable", publish(store, first_release, first_release.parent).digest)
     result = run_refused({"flock": error}, CONSOLE, "history", "--store", address)
     assert (result.returncode, result.stdout.split()) == (0, ["stable", read_digest(first_release)])
 
@@ -128,9 +129,9 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(root, run_command, f
     run_command("publish", first_release, "--store", address)
     run_command("promote", "stable", read_digest(first_release), "--store", address)
     script = (  # refused after the imports, which list folders too
-        "from stages.commands import promote; from support.refused_calls import refuse; import sys; "
-        f"store = promote.open_store({address!r}, None); refuse({{'getdents64': {errno.EACCES}}}); "
-        "print(promote.list_channels(store))"
+        "from embed_foundry.store import list_channels, open_store; from support.refused_calls import refuse; "
+        f"store = open_store({address!r}, None); refuse({{'getdents64': {errno.EACCES}}}); "
+        "print(list_channels(store))"
     )
     command = [sys.executable, "-c", script]
     environment = os.environ | {"PYTHONPATH": f"{root / 'tests'}"}
