@@ -1,7 +1,7 @@
 """Tiny models of sixteen architectures through the kinds: sentence-transformers' ids and vectors, whatever the model.
 
-docs/architectures.md is the whole table; tests/benchmarks/architectures.py writes it. The kinds that take longest are
-marked slow here.
+docs/architectures.md is the whole table; tests/benchmarks/architectures.py writes it. The kinds that take longest,
+and most architectures, are marked slow here.
 """
 
 import json
@@ -17,6 +17,9 @@ from support import architectures
 
 KINDS = ["fp32", "onnx_fp32", "openvino_fp32", "onnx_int8", "openvino_int8"]
 SLOW = ["onnx_q8", "onnx_q4", "torch_int8", "tflite_fp32", "tflite_int8"]
+# One of each way to know a token's place: learned positions, buckets, rotation, windows, a decoder's causal mask. The
+# others are marked slow.
+QUICK = {"bert", "mpnet", "t5", "modernbert", "qwen3", "gemma3_text"}
 EXACT_L2, BATCH_SHIFT = 1e-3, 1e-3
 
 
@@ -38,7 +41,10 @@ def parity(params, recipes, conversion_cache, tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe", [*KINDS, *[pytest.param(recipe, marks=pytest.mark.slow) for recipe in SLOW]])
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in architectures.ARCHITECTURES],
+)
 def test_every_kind_computes_the_model(parity, name, recipe):
     result = parity(name, recipe)
     assert not isinstance(result, Failure), result.error
@@ -48,7 +54,7 @@ def test_every_kind_computes_the_model(parity, name, recipe):
         assert result.hard_l2_max < EXACT_L2
 
 
-@pytest.mark.parametrize("name", ["distilbert", "qwen3"])
+@pytest.mark.parametrize("name", [pytest.param("distilbert", marks=pytest.mark.slow), "qwen3"])
 def test_litert_converts_it(name, params, recipes, tmp_path):
     """DistilBERT knows no token types; Qwen3's query heads share keys, and the last token is the text's vector."""
     settings = params.model.model_copy(update={"dimensions": 64, "matryoshka": [64], "max_tokens": 256, "prompts": {}})

@@ -106,6 +106,7 @@ def second_cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("second") / "cache"
 
 
+@pytest.mark.slow  # test_convert.py has a quick one, in another process
 @pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
 def test_converting_twice_gives_the_same_bytes(variant, gemma, model, recipes, second_cache, tmp_path, name):
     convert.run(name, recipes[name], model, gemma, tmp_path / name, cache=second_cache)

@@ -146,11 +146,11 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("pattern", MISFITS)
-def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe, tmp_path, pattern):
+def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe, conversion_cache, tmp_path, pattern):
     mixed = recipe("tflite_mixed", [32])
     misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": [pattern]})})
     with pytest.raises(InputError, match=MISFITS[pattern]):
-        convert.run("v", misfit, model, gemma, tmp_path / "v", cache=tmp_path / "cache")
+        convert.run("v", misfit, model, gemma, tmp_path / "v", cache=conversion_cache)
     assert not (tmp_path / "v").exists()
 
 

@@ -25,7 +25,7 @@ cache = MemoryCache(100 << 20)
 vectors = np.ones((1000, 384), np.float32)
 cache.put([VectorKey("a", "", b"-1")], vectors[:1])
 before = read_rss_mb()
-for block in range(600):  # ten times what fits
+for block in range(200):  # three times what fits
     cache.put([VectorKey("a", "", f"{block} {row}".encode()) for row in range(1000)], vectors)
 print(read_rss_mb() - before)
 """

@@ -31,16 +31,16 @@ class Served:
 
 
 @contextmanager
-def serve(source: Path | str, folder: Path, *options: str) -> Iterator[Served]:
+def serve(source: Path | str | None, folder: Path, *options: str) -> Iterator[Served]:
     """Start `embed-foundry serve SOURCE` on a free port, and stop it at the end of the block.
 
     Args:
-        source: what to serve.
+        source: what to serve; None where `options` name a channel.
         folder: an existing folder for its log.
         options: further ones.
     """
     log = folder / "serve.log"
-    command = [CONSOLE, "serve", source, "--port", "0", *options]
+    command = [CONSOLE, "serve", *([source] if source else []), "--port", "0", *options]
     with (
         log.open("w") as stderr,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,

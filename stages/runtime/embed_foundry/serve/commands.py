@@ -13,7 +13,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add `serve` to the console script."""
     parser = commands.add_parser("serve", help="answer embedding requests over HTTP", epilog=EXIT_CODES)
     parser.set_defaults(run=serve)
-    parser.add_argument("source", type=Path, help="a release folder, or a tar that pack wrote")
+    parser.add_argument(
+        "source", nargs="?", type=Path, help="a release folder, or a tar that pack wrote; or give --channel"
+    )
     add_options(parser)
     add_signer(parser)
 

@@ -194,6 +194,21 @@ OPTIONS = (
         _whole(1, 1 << 20, MIB),
         "bound of a cache in a folder, in MiB",
     ),
+    Option(
+        "channel",
+        "channel",
+        "a channel, or a digest",
+        str,
+        "serve the release that this channel of a store points at, in place of SOURCE, and follow it as it moves",
+    ),
+    Option(
+        "store",
+        "store",
+        "s3://BUCKET/PREFIX or file://FOLDER",
+        str,
+        "the store; default: $EMBED_FOUNDRY_STORE, ./store",
+    ),
+    Option("endpoint", "endpoint", "a URL", str, "its S3 server; default: $AWS_ENDPOINT_URL, boto3's configuration"),
     Option("poll_s", "poll-s", "seconds", _seconds, "look at a followed channel every so many seconds"),
     Option("state", "state", "a folder", Path, "folder for fetched and unpacked releases"),
     Option(

@@ -31,16 +31,17 @@ def run(source: Source, settings: Settings) -> None:
     """Serve a source until SIGTERM or Ctrl-C.
 
     Raises:
-        InputError: the port is taken, or the address is none of this host; the source does not exist.
+        InputError: the port is taken, or the address is none of this host; see `open_source`.
         IntegrityError: the release does not verify; see `Bundle.load`.
+        RetryableError: no release was ever fetched here, and the store cannot be reached.
         FoundryError: processes die again and again.
     """
     listener = systemd.take_socket() or listen(settings)
-    watch, supply = open_source(source, settings.state)
+    watch, supply = open_source(source, settings)
     feeder = Feeder(supply, settings.poll_s) if supply else None
     bundle = _look_first(watch, feeder)
     # Programs that start a service on port 0 read this line.
-    print(f"serving {bundle.name if bundle else source.path} on {describe(listener)}", flush=True)
+    print(f"serving {bundle.name if bundle else source.path or settings.channel} on {describe(listener)}", flush=True)
     if feeder:
         feeder.start()
     if settings.processes > 1:
@@ -60,7 +61,8 @@ def _look_first(watch: Watch, feeder: Feeder | None) -> UnchangedBundle | None:
     """
     if not feeder:
         return watch.look()
-    feeder.refresh()
+    if not (feeder.remote and watch.current.exists()):
+        feeder.refresh()
     try:
         return watch.look()
     except IntegrityError:  # a disk or a cleaner damaged what an earlier process unpacked

@@ -34,6 +34,9 @@ class Settings:
         cache_bytes: of the cache of vectors in memory; 0 switches it off.
         disk_cache_bytes: of a cache in a folder.
         cache_url: a cache shared by replicas: redis://…, or a folder on disk; "" has none.
+        channel: the store's channel that is followed, or a digest; "" follows none.
+        store: address of the store; "" takes $EMBED_FOUNDRY_STORE, else the folder `store`.
+        endpoint: the S3 server; "" takes boto3's configuration.
         poll_s: seconds between two looks at a followed channel.
         access_log: whether to write a line for every request.
         state: folder for fetched and unpacked releases.
@@ -62,6 +65,9 @@ class Settings:
     cache_bytes: int = 64 * MIB
     disk_cache_bytes: int = 1024 * MIB
     cache_url: str = ""
+    channel: str = ""
+    store: str = ""
+    endpoint: str = ""
     poll_s: float = 15.0
     access_log: bool = False
     state: Path = Path(".embed-foundry")

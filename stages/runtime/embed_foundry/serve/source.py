@@ -1,7 +1,7 @@
-"""What is served: a release folder or a tar; and when another release is there.
+"""What is served: a release folder, a tar, a channel; and when another release is there.
 
-A folder is the user's own and is watched as it is. A tar is unpacked to a shelf: a folder of this host that outlives
-the process, so that a start needs no other unpacking.
+A folder is the user's own and is watched as it is. A tar is unpacked, and a channel's release fetched, to a shelf: a
+folder of this host that outlives the process, so that a start needs neither again.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ class Source:
     """What `serve` was given.
 
     Attributes:
-        path: a release folder, or a tar that `pack` wrote.
+        path: a release folder, or a tar that `pack` wrote; None where a channel is followed.
         signer: who must have signed every release; None checks no signature.
     """
 
-    path: Path
+    path: Path | None
     signer: Signer | None = None
 
 
@@ -157,7 +157,13 @@ class Watch:
 
 
 class Supply(Protocol):
-    """Brings releases to a shelf."""
+    """Brings releases to a shelf.
+
+    Attributes:
+        remote: whether others may keep it from bringing one: a start then takes what is on the shelf already.
+    """
+
+    remote: bool
 
     @property
     def shelf(self) -> "Shelf":

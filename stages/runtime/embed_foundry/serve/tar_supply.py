@@ -21,6 +21,8 @@ class TarSupply:
         signer: who must have signed it.
     """
 
+    remote = False
+
     def __init__(self, tar: Path, shelf: Shelf, signer: Signer | None) -> None:
         self._tar, self.shelf, self._signer = tar, shelf, signer
         self._state: tuple[int, int, int] | None = None
