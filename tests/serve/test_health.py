@@ -5,6 +5,7 @@ import time
 
 import pytest
 from embed_foundry.serve import readiness
+from embed_foundry.serve import service as service_module
 from embed_foundry.serve.requests import EmbedRequest
 from embed_foundry.serve.service import Service
 from embed_foundry.serve.settings import Settings
@@ -48,16 +49,17 @@ def test_without_a_variant_that_opens_it_lives_and_is_not_ready(first_release, t
 def test_idle_traffic_is_proved_by_probes(first_release, tmp_path):
     with serve(first_release, tmp_path) as service:
         wait_for(lambda: read_readiness(service.url)[0] == 200)
-        time.sleep(readiness.PROBE_EVERY_S + 2)
+        time.sleep(readiness.PROBE_EVERY_S)
+        wait_for(lambda: read_readiness(service.url)[1]["probe_age_s"] < readiness.PROBE_EVERY_S)
         status, body = read_readiness(service.url)
-        assert status == 200
-        assert body["probe_age_s"] < readiness.PROBE_EVERY_S + 2
-        assert body["running"] == 0
+        assert (status, body["running"]) == (200, 0)
 
 
 @pytest.fixture
-def in_process(first_release, tmp_path):
+def in_process(first_release, tmp_path, monkeypatch):
     """Return a function that runs a coroutine function with a service in this process, on a release of its own."""
+
+    monkeypatch.setattr(service_module, "PROBE_EVERY_S", 0.5)
 
     def run(use, **settings):
         async def main():
@@ -89,28 +91,29 @@ def test_a_service_that_proves_nothing_is_not_ready_and_then_not_alive(in_proces
     in_process(use)
 
 
-def test_a_probe_whose_vector_changed_makes_it_not_ready(in_process, monkeypatch):
+async def until(condition):
+    """Wait until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def test_a_probe_whose_vector_changed_makes_it_not_ready(in_process):
     async def use(service):
-        monkeypatch.setattr(readiness, "PROBE_EVERY_S", 0.0)
         encoder = service.engine.pool.find("static").encoder
         sound = encoder.table
         encoder.table = sound[::-1].copy()  # memory that went bad
-        await asyncio.sleep(readiness.PROBE_EVERY_S + 7)
-        assert "golden probe" in service.read_readiness().reason
+        await until(lambda: "golden probe" in service.read_readiness().reason)
         encoder.table = sound
-        await asyncio.sleep(readiness.PROBE_EVERY_S + 3)
-        assert service.read_readiness().ready
+        await until(lambda: service.read_readiness().ready)
 
     in_process(use)
 
 
 def test_a_probe_keeps_no_variant_in_memory(in_process):
     async def use(service):
-        await asyncio.sleep(4)
-        await asyncio.sleep(readiness.PROBE_EVERY_S)
-        status = service.read_readiness()
-        assert status.ready
-        assert status.loaded == ()
+        await until(lambda: service.read_readiness().loaded == ())
+        assert service.read_readiness().ready
         answer = await service.embed(EmbedRequest(("a",)))
         assert answer.variant == "static"
 
@@ -120,7 +123,8 @@ def test_a_probe_keeps_no_variant_in_memory(in_process):
 def test_the_last_good_release_stays_in_memory_while_its_folder_holds_a_bad_one(in_process, first_release, tmp_path):
     async def use(service):
         replace_folder(tmp_path / "release", corrupt(copy_release(first_release, tmp_path / "corrupt")))
-        await asyncio.sleep(readiness.PROBE_EVERY_S + 3)
+        await until(lambda: service.read_readiness().notes)
+        await asyncio.sleep(1.5)  # longer than it may be idle
         answer = await service.embed(EmbedRequest(("a",)))
         assert answer.variant == "static"
 

@@ -1,7 +1,5 @@
 """What `serve` is given: a folder, a tar; and what it does with things that are neither."""
 
-import shutil
-
 import pytest
 from embed_foundry import Bundle, archive, manifest
 
@@ -65,7 +63,7 @@ def test_what_cannot_be_served_ends_the_start(first_release, console, tmp_path):
     assert (done.returncode, "cannot be read as a tar of a release" in done.stderr) == (2, True)
     done = console("serve", corrupt(copy_release(first_release, tmp_path / "corrupt")))
     assert (done.returncode, "sha256" in done.stderr) == (3, True)
-    shutil.copy(tmp_path / "text", tmp_path / "state")
-    done = console("serve", archive.pack(Bundle.load(first_release), tmp_path / "good.tar"), *state)
+    tar = archive.pack(Bundle.load(first_release), tmp_path / "good.tar")
+    done = console("serve", tar, "--state", tmp_path / "text")
     assert (done.returncode, "Name a folder that can by --state" in done.stderr) == (2, True)
     assert "Traceback" not in done.stderr

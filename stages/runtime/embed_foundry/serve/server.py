@@ -16,6 +16,7 @@ from . import health, page, systemd
 from .app import make_app
 from .cache import open_cache
 from .feeder import Feeder
+from .http_limits import BoundedHttp
 from .log import EventLog, Observers
 from .metrics import Metrics
 from .opening import open_source
@@ -88,7 +89,7 @@ def serve(
     cache = open_cache(settings, observer)
     service = Service(watch, settings, observer, cache)
     app = make_app(service, [health.router(service), metrics.router(), page.router()])
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LINGER_S)
+    config = uvicorn.Config(app, http=BoundedHttp, log_level="warning", timeout_graceful_shutdown=LINGER_S)
     try:
         _Server(config, service, bundle, parent).run([listener])
     finally:

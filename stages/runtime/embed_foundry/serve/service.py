@@ -239,12 +239,12 @@ class Service:
             self._serving = await self._take_with_pause(old, new, plan, make)
         else:
             self._serving = await swap.open_release(new, plan.variants, make, strict=old is not None)
-            if old:
-                await old.retire()
         self._fault = ""
         self.observer.prove()
         self._watch.mark_proven(new)
         self.observer.on_event(Event("swapped" if old else "loaded_release", swap.describe(old, self._serving, plan)))
+        if old and not plan.pauses:
+            await old.retire()
 
     async def _take_with_pause(
         self, old: Serving, new: UnchangedBundle, plan: swap.Plan, make: Callable[[UnchangedBundle], Engine]

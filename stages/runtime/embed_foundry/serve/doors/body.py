@@ -20,6 +20,7 @@ from ..refusals import (
     MALFORMED,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    Reason,
     RefusalError,
 )
 from .fields import JSON_TYPES, JsonObject, Limits
@@ -116,6 +117,9 @@ def _parse(body: bytes, record: type[BodyT], limits: Limits) -> BodyT:
     value = parse_json(body)
     if not isinstance(value, dict):
         raise RefusalError(MALFORMED, f"the body is {JSON_TYPES[type(value)]}; expected an object. {SEE}")
+    for name in value:
+        if name not in record.model_fields:  # pydantic would describe each of 200,000 before the first is told
+            raise _refuse_field(name, MALFORMED, "is unknown here")
     try:
         return record.model_validate(value, context=limits)
     except ValidationError as error:
@@ -128,11 +132,15 @@ def _describe(error: ValidationError) -> RefusalError:
     loc = first["loc"] or ("the body",)
     # A field that takes one of several types is followed by the name of the type.
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc if not str(part).endswith("]"))
-    place = place.removeprefix(".")[:100].encode("ascii", "backslashreplace").decode("ascii")
     problem = {"extra_forbidden": "is unknown here", "missing": "is missing"}.get(first["type"])
     if problem is None:
         problem = "cannot be used: " + first["msg"][:1].lower() + first["msg"][1:]
     reason = MALFORMED if first["type"] in ("extra_forbidden", "missing") or "type" in first["type"] else INVALID_INPUT
+    return _refuse_field(place.removeprefix("."), reason, problem)
+
+
+def _refuse_field(place: str, reason: Reason, problem: str) -> RefusalError:
+    place = place[:100].encode("ascii", "backslashreplace").decode("ascii")
     return RefusalError(reason, f"{place} {problem}. {SEE}", place.partition("[")[0])
 
 
