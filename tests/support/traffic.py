@@ -10,13 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got: the status, the headers that say who answered or why nobody did, and the vector, if any."""
+    """What a client got: the status, the headers that say who answered, the vector or why there is none."""
 
     status: int
     release: str
     space: str
     vector: bytes
     refusal: str
+    variant: str = ""
 
 
 def ask(url: str, text: str = "a question", model: str = "auto", client: httpx2.Client | None = None) -> Answer:
@@ -28,7 +29,8 @@ def ask(url: str, text: str = "a question", model: str = "auto", client: httpx2.
         vector = np.array(response.json()["data"][0]["embedding"], dtype=np.float32).tobytes()
     headers = response.headers
     refusal = "" if response.status_code == 200 else response.text
-    return Answer(response.status_code, headers.get("X-Release", ""), headers.get("X-Space-Id", ""), vector, refusal)
+    release, space, variant = (headers.get(name, "") for name in ("X-Release", "X-Space-Id", "X-Variant"))
+    return Answer(response.status_code, release, space, vector, refusal, variant)
 
 
 @dataclass
