@@ -21,7 +21,7 @@ SAMPLE, MANY = 60, 100_000
 DEADLINE = timedelta(seconds=20)
 MEMORY_MB = 1000
 LONGEST = 20_000
-# Parser -> a file whose damage once ended in a traceback, or in a message of several lines.
+# Parser -> a file whose damage once ended in a traceback, or in a message of several lines, or of many thousand letters.
 FOUND = {
     "jsonl of lists": b'{"s\\ntences": ["a", "b"], "labels": [0, 1]}\n',
     "csv": b'"text\n,label",0\n1,2\n',
@@ -29,6 +29,9 @@ FOUND = {
     "corpus.jsonl": b'{"i\\nd": "d2", "text": "two"}\n',
     "ranked.jsonl": b'{"query\\nid": "q1", "corpus-ids": []}\n',
     "triplets.jsonl": b'{"anchor": "a", "posi\\ntive": "b"}\n',
+    "record Floor": b'{"T\\n": {}}',
+    "record Scores": b'{"fp32": {"384": {"T": {"mai\\n_score": 1}}}}',
+    "bundle.json": re.sub(rb'"order": \[[^]]*]', b'"order": "' + b"x" * 9000 + b'"', PARSERS["bundle.json"].valid[0]),
     "graph with weights beside it": read_graph().replace(b"Gather", b"G\nther"),
 }
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udc7f\udd00-\udfff]")

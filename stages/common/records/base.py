@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from embed_foundry import IntegrityError, manifest
+from embed_foundry.errors import one_line
 from embed_foundry.system_errors import retryable_error
 from pydantic import BaseModel, ConfigDict, RootModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -33,9 +34,9 @@ class JsonFile:
             ) from None
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole file"
+            where = one_line(".".join(map(str, first["loc"]))) or "the whole file"
             raise IntegrityError(
-                f"{path}: {where}: {first['msg']}; expected what {cls.__name__} describes. {step}"
+                f"{path}: {where:.200}: {first['msg']}; expected what {cls.__name__} describes. {step}"
             ) from None
 
     def dump(self) -> bytes:

@@ -126,9 +126,8 @@ class Contract:
             if not NAMES.fullmatch(name):
                 raise IntegrityError(f"{path}: {name!r} cannot name a model, target or variant. {REFUSAL}")
         if not contract.order or sorted(contract.order) != sorted(contract.variants):
-            raise IntegrityError(
-                f"{path}: order {list(contract.order)} differs from variants {sorted(contract.variants)}. {REFUSAL}"
-            )
+            order, variants = ", ".join(contract.order), ", ".join(sorted(contract.variants))
+            raise IntegrityError(f"{path}: order {order!a:.200} differs from variants {variants!a:.200}. {REFUSAL}")
         return contract
 
     @classmethod
@@ -138,11 +137,17 @@ class Contract:
             model=str(raw["model"]["name"]),
             target=str(raw["target"]["name"]),
             content=str(raw["content"]),
-            order=tuple(map(str, raw["selection"]["order"])),
+            order=tuple(map(str, _require_list(raw["selection"]["order"]))),
             variants={str(name): ShippedVariant.parse(entry) for name, entry in raw["variants"].items()},
             cpu=str(machine.get("cpu", "")),
             cpu_flags=frozenset(machine.get("flags", ())),
         )
+
+
+def _require_list(value: object) -> list[object]:
+    if not isinstance(value, list):  # text would be read letter by letter
+        raise TypeError(f"a {type(value).__name__} where a list is expected")
+    return value
 
 
 def digest_content(hashes: Mapping[str, str]) -> str:
