@@ -21,7 +21,7 @@ SAMPLE, MANY = 60, 100_000
 DEADLINE = timedelta(seconds=20)
 MEMORY_MB = 1000
 LONGEST = 20_000
-# Parser -> a file whose damage once ended in a traceback, or in a message of several lines, or of many thousand letters.
+# Parser -> a file whose damage once ended in a traceback, or in a message of several lines or many thousand letters.
 FOUND = {
     "jsonl of lists": b'{"s\\ntences": ["a", "b"], "labels": [0, 1]}\n',
     "csv": b'"text\n,label",0\n1,2\n',

@@ -31,7 +31,8 @@ class EventLog(Observer):
         """Write a request."""
         if self._requests:
             values = asdict(finished)
-            _write({"request": values.pop("door"), **values, "seconds": round(finished.seconds, 6)})
+            rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+            _write({"request": rounded.pop("door"), **rounded})
 
 
 class Observers(Observer):

@@ -49,6 +49,9 @@ class Finished:
         texts: how many texts it had.
         tokens: of all of them.
         cached: how many texts were answered from the cache.
+        variant: which one answered; "" for a refusal.
+        queue_s: longest wait of one of its texts, in seconds.
+        compute_s: time of the calls that its texts had a part in, in seconds.
     """
 
     door: str
@@ -58,6 +61,9 @@ class Finished:
     texts: int = 0
     tokens: int = 0
     cached: int = 0
+    variant: str = ""
+    queue_s: float = 0.0
+    compute_s: float = 0.0
 
 
 class Observer:

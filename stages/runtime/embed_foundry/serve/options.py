@@ -214,6 +214,13 @@ OPTIONS = (
     Option(
         "access_log", "access-log", "true or false", _parse_switch, "true: one line of JSON a request, without texts"
     ),
+    Option(
+        "tracing",
+        "tracing",
+        "true or false",
+        _parse_switch,
+        "true: a span a request by OpenTelemetry, to $OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra otel",
+    ),
 )
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -23,6 +24,9 @@ from .opening import open_source
 from .service import Service
 from .settings import Settings
 from .source import Source, UnchangedBundle, Watch
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 # Seconds that answers get to reach their clients once every request has ended.
 LINGER_S = 5
@@ -85,16 +89,31 @@ def serve(
     """
     limit_threads(settings)
     metrics = Metrics()
-    observer = Observers([metrics, EventLog(requests=settings.access_log)])
+    tracing = _open_tracing() if settings.tracing else None
+    observer = Observers([metrics, EventLog(requests=settings.access_log), *([tracing] if tracing else [])])
     cache = open_cache(settings, observer)
     service = Service(watch, settings, observer, cache)
     app = make_app(service, [health.router(service), metrics.router(), page.router()])
+    if tracing:
+        tracing.add_to(app)
     config = uvicorn.Config(app, http=BoundedHttp, log_level="warning", timeout_graceful_shutdown=LINGER_S)
     try:
         _Server(config, service, bundle, parent).run([listener])
     finally:
         if cache:
             cache.close()
+        if tracing:
+            tracing.close()
+
+
+def _open_tracing() -> "Tracing":
+    try:
+        from .tracing import Tracing
+    except ImportError as error:
+        raise InputError(
+            f"--tracing needs a library ({error}). Next: pip install 'embed-foundry[serve,otel]'"
+        ) from None
+    return Tracing()
 
 
 def limit_threads(settings: Settings) -> None:

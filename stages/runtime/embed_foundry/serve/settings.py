@@ -39,6 +39,7 @@ class Settings:
         endpoint: the S3 server; "" takes boto3's configuration.
         poll_s: seconds between two looks at a followed channel.
         access_log: whether to write a line for every request.
+        tracing: whether to send spans by OpenTelemetry.
         state: folder for fetched and unpacked releases.
     """
 
@@ -70,4 +71,5 @@ class Settings:
     endpoint: str = ""
     poll_s: float = 15.0
     access_log: bool = False
+    tracing: bool = False
     state: Path = Path(".embed-foundry")

@@ -168,6 +168,9 @@ class Door:
                     len(answer.tokens) if answer else 0,
                     sum(answer.tokens) if answer else 0,
                     answer.cached if answer else 0,
+                    answer.variant if answer else "",
+                    answer.timings.queue_s if answer else 0.0,
+                    answer.timings.compute_s if answer else 0.0,
                 )
             )
         return response
