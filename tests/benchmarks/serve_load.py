@@ -1,10 +1,14 @@
-"""The service under load, beside what a user would write: sentence-transformers behind FastAPI.
+"""The service under load, beside what a user would write: sentence-transformers, or fastembed, behind FastAPI.
 
 Usage: python tests/benchmarks/serve_load.py --release release --base models/base --data data [--seconds 10]
+           [--fastembed PYTHON --onnx FOLDER]
 
-Both answer the same texts, the default suite's retrieval queries and documents cut to 3 to 60 words, one a request,
+PYTHON is that of an environment with fastembed, fastapi and uvicorn; FOLDER holds onnx/model.onnx as
+sentence-transformers exports it, which tests/benchmarks/peers.py writes to SCRATCH/exports.
+
+All answer the same texts, the default suite's retrieval queries and documents cut to 3 to 60 words, one a request,
 one server after the other in one run, with 2 threads. Clients are a process of their own; the table has their share of
-the CPU, which is the same for both. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
+the CPU, which is the same for all. Closed loop: each of N clients asks again as soon as it is answered. Open loop:
 Poisson arrivals at a share of the capacity that the closed loop of 16 clients reached.
 """
 
@@ -45,6 +49,37 @@ class Body(BaseModel):
 @app.post("/v1/embeddings")
 def embed(body: Body):
     vector = model.encode(body.input, normalize_embeddings=True)
+    return {"data": [{"embedding": vector.tolist(), "index": 0}]}
+
+
+uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+"""
+FASTEMBED = """
+import json, pathlib, sys
+import uvicorn
+from fastapi import FastAPI
+from fastembed import TextEmbedding
+from fastembed.common.model_description import ModelSource, PoolingType
+from pydantic import BaseModel
+
+folder = pathlib.Path(sys.argv[1])
+width = json.loads((folder / "config.json").read_text())["hidden_size"]
+source = ModelSource(hf="a/b")
+TextEmbedding.add_custom_model(
+    model="local", pooling=PoolingType.MEAN, normalization=True, sources=source, dim=width, model_file="onnx/model.onnx"
+)
+model = TextEmbedding("local", specific_model_path=str(folder), threads=2)
+app = FastAPI()
+
+
+class Body(BaseModel):
+    input: str
+    model: str = ""
+
+
+@app.post("/v1/embeddings")
+def embed(body: Body):
+    vector = next(iter(model.embed([body.input])))
     return {"data": [{"embedding": vector.tolist(), "index": 0}]}
 
 
@@ -190,6 +225,8 @@ def main() -> None:
     parser.add_argument("--release", type=Path, default=Path("release"))
     parser.add_argument("--base", type=Path, default=Path("models/base"))
     parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--fastembed", type=Path, help="the Python of an environment with fastembed, fastapi, uvicorn")
+    parser.add_argument("--onnx", type=Path, help="a model folder with onnx/model.onnx, for fastembed")
     parser.add_argument("--variants", default="onnx_int8,openvino_int8")
     parser.add_argument("--lanes", type=int, nargs="*", default=[2])
     parser.add_argument("--seconds", type=float, default=10)
@@ -206,10 +243,14 @@ def main() -> None:
             for variant in args.variants.split(","):
                 name = f"{variant}, {lanes} lanes"
                 capacities[name] = measure(name, Load(url, texts, variant), args)
-    with start([sys.executable, "-c", PEER, str(args.base), str(args.port + 1)], args.port + 1) as url:
-        peer = measure("sentence-transformers, FastAPI", Load(url, texts, ""), args)
-    for name, capacity in capacities.items():
-        print(f"{name}: {capacity / peer:.2f} times the answers of sentence-transformers behind FastAPI, 16 clients")
+    peers = {"sentence-transformers, FastAPI": [sys.executable, "-c", PEER, str(args.base)]}
+    if args.fastembed:
+        peers["fastembed, FastAPI"] = [str(args.fastembed), "-c", FASTEMBED, str(args.onnx)]
+    for port, (peer, command) in enumerate(peers.items(), args.port + 1):
+        with start([*command, str(port)], port) as url:
+            answers = measure(peer, Load(url, texts, ""), args)
+        for name, capacity in capacities.items():
+            print(f"{name}: {capacity / answers:.2f} times the answers of {peer}, 16 clients")
 
 
 if __name__ == "__main__":
