@@ -76,7 +76,7 @@ def make_release(build: Path, variant: str, scratch: Path) -> Path:
     """Return a release of one variant of a finished build, by its own gate and figures."""
     folder = scratch / variant
     if not (folder / "release").exists():
-        params = config.parse((build / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
+        params = config.load(build / "params.yaml")
         target = params.target.model_copy(update={"candidates": [variant], "required": 1})
         places = {name: build / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)}
         places["gate"] = folder / "gate"
