@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import sys
 import threading
 import time
 from collections import Counter
@@ -103,9 +104,8 @@ class Soak:
             ended.set()
             for thread in threads:
                 thread.join()
-            print(
-                f"{now:.0f} of {seconds:.0f} s, {self.outcome.memory_mb[-1:]} {dict(self.outcome.answers)}", flush=True
-            )
+            memory, answers = self.outcome.memory_mb[-1:], dict(self.outcome.answers)
+            print(f"{now:.0f} of {seconds:.0f} s, {memory} {answers}", file=sys.__stderr__, flush=True)
             time.sleep(PAUSE_S)
         self.outcome.loads = self._count_events()
         return self.outcome
