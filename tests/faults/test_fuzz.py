@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from embed_foundry.errors import FoundryError
-from faults.doors import Door, Parser, read_graph
+from faults.doors import Door, Parser, read_graph, read_variant
 from faults.parsers import PARSERS
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -29,6 +29,9 @@ FOUND = {
     "corpus.jsonl": b'{"i\\nd": "d2", "text": "two"}\n',
     "ranked.jsonl": b'{"query\\nid": "q1", "corpus-ids": []}\n',
     "triplets.jsonl": b'{"anchor": "a", "posi\\ntive": "b"}\n',
+    "variant that encodes by another variant.json": re.sub(
+        rb'"dimensions": \d+', b'"dimensions": 9223372036854775808', read_variant("variant.json")
+    ),
     "record Floor": b'{"T\\n": {}}',
     "record Scores": b'{"fp32": {"384": {"T": {"mai\\n_score": 1}}}}',
     "bundle.json": re.sub(rb'"order": \[[^]]*]', b'"order": "' + b"x" * 9000 + b'"', PARSERS["bundle.json"].valid[0]),

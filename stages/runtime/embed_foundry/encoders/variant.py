@@ -9,6 +9,8 @@ from ..manifest import JsonObject, read_object
 
 NAME = "variant.json"
 SCHEMA = 1
+# Of a vector in numbers, or a text in tokens; no model comes near it.
+LONGEST = 1 << 24
 
 
 def _is_text(value: object) -> bool:
@@ -20,7 +22,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_length(value: object) -> bool:
-    return _is_count(value) and value != 0
+    return isinstance(value, int) and _is_count(value) and 0 < value <= LONGEST
 
 
 def _is_object(value: object) -> bool:
