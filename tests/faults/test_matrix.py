@@ -13,6 +13,7 @@ def test_every_row_names_tests_that_exist(root):
     rows = {line.split("|")[1].strip(): NAMED.findall(line) for line in lines if not line.startswith("| row")}
     assert {int(row) for row in rows if row.isdecimal()} == set(range(1, 51))
     assert {row for row in rows if row[0] == "P"} == {f"P{number}" for number in range(1, 16)}
+    assert {row for row in rows if row[0] == "S"} == {f"S{number}" for number in range(1, 17)}
     assert all(rows.values()), [row for row, tests in rows.items() if not tests]
     tests = {
         file: {node.name for node in ast.parse((root / file).read_bytes()).body if isinstance(node, ast.FunctionDef)}
