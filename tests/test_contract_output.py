@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from embed_foundry import IntegrityError, RetryableError, manifest
+from embed_foundry.output import folder as folder_module
 
 from stages.common.contract import output
 from stages.common.contract.output import stage_output
@@ -85,14 +86,14 @@ def test_a_failing_block_leaves_the_previous_output_and_no_leftovers(out, tmp_pa
 
 
 def test_ctrl_c_after_the_replacement_leaves_the_new_output_alone(out, tmp_path, monkeypatch):
-    sync = output.sync_folder
+    sync = folder_module.sync_folder
 
     def interrupt(folder):
         if folder == tmp_path:  # the last call of a replacement
             raise KeyboardInterrupt
         sync(folder)
 
-    monkeypatch.setattr(output, "sync_folder", interrupt)
+    monkeypatch.setattr(folder_module, "sync_folder", interrupt)
     with pytest.raises(KeyboardInterrupt), stage_output(out, **OUTPUT) as work:
         (work / "new").write_text("new")
     manifest.verify(out)

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from embed_foundry import IntegrityError, manifest
+from embed_foundry.output import folder
 from writer import write
 
-from stages.common.contract import output
 from stages.common.contract.output import stage_output
 
 OLD, NEW = 10, 20  # bytes, so that the two outputs differ
@@ -87,5 +87,5 @@ def _read_state(out: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[2] == "rename":
-        output.exchange = lambda _first, _second: False
+        folder.exchange = lambda _first, _second: False
     sweep(Path(sys.argv[1]), replace=sys.argv[2] != "fresh")

@@ -119,8 +119,9 @@ def _restart(job: Job, dead: _Worker, deaths: "deque[float]") -> _Worker:
     print(f"worker {dead.process.pid} ended {end}; another one is started", file=sys.stderr, flush=True)
     os.environ[MULTIPROCESS] = job.metrics
     multiprocess.mark_process_dead(dead.process.pid, job.metrics)  # type: ignore[no-untyped-call]
-    if dead.process.stdin:
-        dead.process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # it died before it had read its job
+        if dead.process.stdin:
+            dead.process.stdin.close()
     time.sleep(PAUSE_S * 2 ** (recent - 1))
     return _start(job)
 
