@@ -169,21 +169,27 @@ class Service:
 
     async def _admit(self, request: EmbedRequest) -> tuple[Serving, EmbedRequest]:
         """Return the release that answers a request, and the request with what is left of its deadline."""
-        if self._open.is_set():
-            if not self._serving:
-                raise self._refuse_without_release()
-            return self._serving, request
         limit = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
         began = time.monotonic()
-        try:
-            await asyncio.wait_for(self._open.wait(), limit)
-        except TimeoutError:
-            raise RefusalError(
-                DEADLINE, f"no release was ready within {limit:g} s. Ask again.", retry_after_s=1
-            ) from None
+        await self.wait_for_release(limit)
         if not self._serving:
             raise self._refuse_without_release()
         return self._serving, replace(request, deadline_s=limit - (time.monotonic() - began))
+
+    async def wait_for_release(self, seconds: float) -> None:
+        """Wait while the first release opens, or one takes another's place in a pause.
+
+        Raises:
+            RefusalError: it takes longer.
+        """
+        if self._open.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._open.wait(), seconds)
+        except TimeoutError:
+            raise RefusalError(
+                DEADLINE, f"no release was ready within {seconds:g} s. Ask again.", retry_after_s=1
+            ) from None
 
     def _refuse_without_release(self) -> RefusalError:
         reason = self._fault or self._watch.read_fault() or "none has arrived yet"

@@ -108,6 +108,7 @@ class Door:
         body: type[Body] | None = None,
         reasons: Sequence[Reason] = ANY,
         parameters: Sequence[JsonObject] = (),
+        waits: bool = True,
     ) -> None:
         """Add one route.
 
@@ -120,11 +121,12 @@ class Door:
             body: the record of its body.
             reasons: why it may refuse.
             parameters: of its path, as OpenAPI describes them.
+            waits: whether it waits while the first release opens.
         """
         embeds = OVERLOADED in reasons
 
         async def endpoint(request: Request) -> Response:
-            return await self._answer(Exchange(request, self.service), handler, embeds)
+            return await self._answer(Exchange(request, self.service), handler, embeds, waits)
 
         extra: JsonObject = {"parameters": [*parameters, *([EXPECTED_SPACE] if embeds else [])]}
         if body is not None:
@@ -144,9 +146,11 @@ class Door:
         if method == "GET":
             self.routes.add_api_route(path, endpoint, methods=["HEAD"], response_model=None, include_in_schema=False)
 
-    async def _answer(self, exchange: Exchange, handler: Handler, embeds: bool) -> Response:
+    async def _answer(self, exchange: Exchange, handler: Handler, embeds: bool, waits: bool) -> Response:
         reason = ""
         try:
+            if waits:
+                await self.service.wait_for_release(self.service.settings.deadline_s)
             response = await handler(exchange)
         except RefusalError as refusal:
             reason, response = refusal.reason.code, self.dialect.refuse(refusal)

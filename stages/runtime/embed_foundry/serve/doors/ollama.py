@@ -175,7 +175,9 @@ def router(service: Service) -> APIRouter:
     door.add("GET", "/api/tags", list_tags, summary="List the names that a request may use", answer=Tags)
     door.add("POST", "/api/show", show, summary="Describe a model", answer=ShowAnswer, body=ShowBody, reasons=READING)
     door.add("GET", "/api/ps", list_running, summary="List the variants in memory", answer=RunningList)
-    door.add("GET", "/api/version", get_version, summary="The version of the service", answer=VersionAnswer)
+    door.add(
+        "GET", "/api/version", get_version, summary="The version of the service", answer=VersionAnswer, waits=False
+    )
     return door.routes
 
 

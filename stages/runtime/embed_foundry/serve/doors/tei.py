@@ -143,7 +143,7 @@ def router(service: Service) -> APIRouter:
         "POST", "/tokenize", tokenize, summary="List tokens", answer=TOKENS, body=TokenizeBody, reasons=READING_TEXTS
     )
     door.add("GET", "/info", get_info, summary="What is served", answer=Info)
-    door.add("GET", "/health", get_health, summary="Whether the service answers", answer=None)
+    door.add("GET", "/health", get_health, summary="Whether the service answers", answer=None, waits=False)
     return door.routes
 
 
