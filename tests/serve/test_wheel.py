@@ -26,6 +26,31 @@ def bare_console(released, tmp_path_factory):
     pytest.skip(f"nothing can be installed here: {done.stderr.strip().splitlines()[-1]}")
 
 
+def test_the_wheel_alone_fetches_verifies_and_encodes(released, bare_console, run_command, tmp_path):
+    store = ("--store", f"file://{tmp_path / 'store'}")
+    digest = Bundle.load(released.folder).digest
+    assert run_command("publish", released.folder, *store)[0] == 0
+
+    def run(*arguments, stdin=""):
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        command = [bare_console, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=clean, input=stdin, capture_output=True, text=True, check=False
+        )
+
+    for command in (("promote", "canary", digest), ("promote", "stable", "canary"), ("history",)):
+        assert run(*command, *store).returncode == 0
+    assert digest in run("history", "stable", *store).stdout
+    fetched = run("fetch", "stable", tmp_path / "fetched", *store)
+    assert (fetched.returncode, digest in fetched.stdout) == (0, True), fetched.stderr
+    assert digest in run("verify", tmp_path / "fetched").stdout
+    assert "onnx_int8" in run("explain", tmp_path / "fetched").stdout
+    assert len(run("encode", tmp_path / "fetched", stdin="a text\n").stdout.split(",")) == 384
+    lacking = run("history", "--store", "s3://bucket")
+    assert (lacking.returncode, "embed-foundry[s3]" in lacking.stderr) == (2, True), lacking.stderr
+    assert run("publish", tmp_path / "fetched", *store).returncode == 2, "the build's"
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_the_wheel_alone_serves(released, bare_console, tmp_path, processes):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
