@@ -103,7 +103,7 @@ def test_the_wheel_holds_the_runtime_and_nothing_else(released):
     assert [name for name in names if name.endswith((".pyc", "/")) or "__pycache__" in name] == []
     required = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
     bare = {line.split(">")[0] for line in required if "extra ==" not in line}
-    assert bare == {"numpy", "onnxruntime", "safetensors", "tokenizers"}
+    assert bare == {"numpy", "onnxruntime", "safetensors", "tokenizers", "tqdm"}
 
 
 ALONE = """

@@ -5,6 +5,7 @@ OTEL_TRACES_SAMPLER, …. No span holds a text, a key or a vector.
 """
 
 import os
+import threading
 from dataclasses import asdict
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from .observer import Finished, Observer
 
 # Asked every few seconds by whoever operates the service.
 LEFT_OUT = "livez,readyz,health,metrics"
+FLUSH_S = 3.0
 
 
 class Tracing(Observer):
@@ -45,5 +47,7 @@ class Tracing(Observer):
             span.set_attribute(f"embed_foundry.{name}", value)
 
     def close(self) -> None:
-        """Send what was not sent yet."""
-        self._provider.shutdown()
+        """Send what was not sent yet; a collector that is gone holds the end of the process for `FLUSH_S` at most."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(FLUSH_S)
