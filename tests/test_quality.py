@@ -249,8 +249,8 @@ def test_a_transformer_is_better_than_its_static_copy(evaluate, converted, kept_
 def test_retrieval_with_texts_truncated_to_fewer_tokens(converted, params, few, kept_cells, tmp_path):
     """By all encoders alike; a limit that a variant does not reach is its own, and no cell of its own."""
     config = params.quality.model_copy(update={"max_tokens": [8, 64, 512]})
-    variants = {name: converted(name) for name in ("onnx_fp32", "static")}
-    scores = quality.run(config, variants, "onnx_fp32", [], few, tmp_path / "quality", kept_cells, ALONE)
+    variants = {name: converted(name) for name in ("fp32", "onnx_fp32", "static")}
+    scores = quality.run(config, variants, "fp32", [], few, tmp_path / "quality", kept_cells, ALONE)
     ((task, truncated),) = TruncatedScores.load(tmp_path / "quality/shorter.json").root.items()
     assert task == "AwsOperationRetrieval"
     assert set(truncated) == set(variants)
@@ -259,6 +259,7 @@ def test_retrieval_with_texts_truncated_to_fewer_tokens(converted, params, few, 
         assert set(truncated[name]) == {8, 64}
         assert truncated[name][8] < truncated[name][64] <= full + 0.05
         assert truncated[name][8] < full
+    assert truncated["onnx_fp32"] == pytest.approx(truncated["fp32"], abs=1e-3)
 
 
 def test_one_encoder_is_open_at_a_time_and_stays_open_for_the_same_variant(static, few, tmp_path, monkeypatch):

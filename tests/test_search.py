@@ -86,7 +86,6 @@ def test_changes_reach_the_depth_they_name(root, monkeypatch):
     assert (recipe.quantize.weights.block_size, recipe.quantize.embedding.block_size) == (64, 32)
 
 
-@pytest.mark.slow
 def test_a_search_converts_measures_and_keeps(root, monkeypatch, params, base, small_suite, conversion_cache, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf").symlink_to(root / "conf")

@@ -1,10 +1,8 @@
 """Training with early stopping: in one process or several, continued from the last checkpoint, ended at the best."""
 
-import gc
 import os
 import resource
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -143,7 +141,7 @@ def train_in_process(run: TrainingRun) -> TrainingOutcome:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         except (StoppedError, IntegrityError, MemoryError, RuntimeError) as error:
             stopped = StoppedError(f"step {trainer.state.global_step + 1}: {_describe_stop(error)}")
-            _free_memory(trainer, error, reserve)
+            reserve.clear()
             raise (stopped if distributed else _explain_stop(stopped, trained, run)) from None
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu_start
     digest = hash_tensors(trained)
@@ -165,15 +163,6 @@ def _describe_stop(error: Exception) -> str:
     if not isinstance(error, StoppedError | IntegrityError):
         raise error
     return str(error)
-
-
-def _free_memory(trainer: Trainer, error: Exception, reserve: bytearray) -> None:
-    """Let go of the reserve and of what the last step took."""
-    reserve.clear()
-    traceback.clear_frames(error.__traceback__)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.model.zero_grad(set_to_none=True)
-    gc.collect()
 
 
 def _measure_speed(seconds: float, cpu_seconds: float, tokens: int) -> Speed:

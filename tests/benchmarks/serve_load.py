@@ -29,15 +29,14 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
-PEER = """
-import os, sys
-import torch, uvicorn
+# What a user would write around a library; `encode` is that library's.
+SERVER = """
+import sys
+
+import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
-from sentence_transformers import SentenceTransformer
 
-torch.set_num_threads(2)
-model = SentenceTransformer(sys.argv[1], device="cpu", local_files_only=True)
 app = FastAPI()
 
 
@@ -48,19 +47,29 @@ class Body(BaseModel):
 
 @app.post("/v1/embeddings")
 def embed(body: Body):
-    vector = model.encode(body.input, normalize_embeddings=True)
-    return {"data": [{"embedding": vector.tolist(), "index": 0}]}
+    return {"data": [{"embedding": encode(body.input).tolist(), "index": 0}]}
 
 
 uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
 """
+SENTENCE_TRANSFORMERS = """
+import sys
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+torch.set_num_threads(2)
+model = SentenceTransformer(sys.argv[1], device="cpu", local_files_only=True)
+
+
+def encode(text):
+    return model.encode(text, normalize_embeddings=True)
+"""
 FASTEMBED = """
 import json, pathlib, sys
-import uvicorn
-from fastapi import FastAPI
+
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
-from pydantic import BaseModel
 
 folder = pathlib.Path(sys.argv[1])
 width = json.loads((folder / "config.json").read_text())["hidden_size"]
@@ -69,21 +78,10 @@ TextEmbedding.add_custom_model(
     model="local", pooling=PoolingType.MEAN, normalization=True, sources=source, dim=width, model_file="onnx/model.onnx"
 )
 model = TextEmbedding("local", specific_model_path=str(folder), threads=2)
-app = FastAPI()
 
 
-class Body(BaseModel):
-    input: str
-    model: str = ""
-
-
-@app.post("/v1/embeddings")
-def embed(body: Body):
-    vector = next(iter(model.embed([body.input])))
-    return {"data": [{"embedding": vector.tolist(), "index": 0}]}
-
-
-uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+def encode(text):
+    return next(iter(model.embed([text])))
 """
 CLIENTS, SHARES = (1, 4, 16, 64), (0.5, 0.8, 1.2)
 RESAMPLES = 200
@@ -243,9 +241,9 @@ def main() -> None:
             for variant in args.variants.split(","):
                 name = f"{variant}, {lanes} lanes"
                 capacities[name] = measure(name, Load(url, texts, variant), args)
-    peers = {"sentence-transformers, FastAPI": [sys.executable, "-c", PEER, str(args.base)]}
+    peers = {"sentence-transformers, FastAPI": [sys.executable, "-c", SENTENCE_TRANSFORMERS + SERVER, str(args.base)]}
     if args.fastembed:
-        peers["fastembed, FastAPI"] = [str(args.fastembed), "-c", FASTEMBED, str(args.onnx)]
+        peers["fastembed, FastAPI"] = [str(args.fastembed), "-c", FASTEMBED + SERVER, str(args.onnx)]
     for port, (peer, command) in enumerate(peers.items(), args.port + 1):
         with start([*command, str(port)], port) as url:
             answers = measure(peer, Load(url, texts, ""), args)

@@ -51,12 +51,6 @@ class Lanes:
         with self._changed:
             return Load(self._waiting.load.texts, self._waiting.load.tokens, self._waiting.load.cost)
 
-    @property
-    def speeds(self) -> dict[str, float]:
-        """Tokens a second of each variant that was measured, all lanes together."""
-        with self._changed:
-            return dict(self._speeds)
-
     def submit(self, batch: Batch) -> None:
         """Queue the texts of a request; those that another request already asked for are computed once.
 
@@ -194,8 +188,8 @@ class Lanes:
 
     def _fail(self, job: Job, reason: Reason, message: str, *, computed: bool = False) -> None:
         with self._changed:
-            asked = self._jobs.finish(job)
-        for batch, positions in asked.items():
+            requests = self._jobs.finish(job)
+        for batch, positions in requests.items():
             refusal = RefusalError(reason, message, retry_after_s=1.0 if reason.retry else None)
             batch.fail(refusal, positions[0] if computed else None)
 

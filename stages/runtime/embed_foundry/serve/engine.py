@@ -34,7 +34,6 @@ from .refusals import (
 )
 from .requests import EmbedAnswer, EmbedRequest, Timings
 from .settings import Settings
-from .status import Status, VariantStatus
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -85,15 +84,6 @@ class Engine:
     def loaded(self) -> tuple[str, ...]:
         """Return the variants in memory."""
         return self.pool.loaded
-
-    def read_status(self) -> Status:
-        """Return what the variants and the queue do now."""
-        failed, speeds, variants = self.pool.failed, self.lanes.speeds, self.bundle.contract.variants
-        statuses = [
-            VariantStatus(name, variants[name].space_id, name in self.loaded, failed.get(name, ""), speeds.get(name))
-            for name in self.bundle.order
-        ]
-        return Status(tuple(statuses), self.lanes.load)
 
     @property
     def failed(self) -> dict[str, str]:

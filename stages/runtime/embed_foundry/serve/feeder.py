@@ -24,18 +24,9 @@ class Feeder:
     def __init__(self, supply: Supply, poll_s: float) -> None:
         self._supply, self._poll_s = supply, poll_s
 
-    @property
-    def remote(self) -> bool:
-        """See `Supply.remote`."""
-        return self._supply.remote
-
     def start(self) -> None:
         """Begin at once. The thread ends with the process, which waits for no attempt."""
         threading.Thread(target=self._run, name="feeder", daemon=True).start()
-
-    def refresh(self, *, again: bool = False) -> None:
-        """Bring the newest release now; see `Supply.refresh`."""
-        self._supply.refresh(again=again)
 
     def _run(self) -> None:
         wait_s = self._poll_s

@@ -77,7 +77,7 @@ class Job:
         encoder: of its variant.
         row: the text.
         key: see `Batch.keys`.
-        asked: the requests that wait for it, and at which of their rows.
+        requests: those that wait for it, each with the positions that its text has among their rows.
         started: whether a call has it.
         queued: when it came, by time.monotonic.
     """
@@ -85,7 +85,7 @@ class Job:
     encoder: Encoder
     row: Tokens
     key: Hashable
-    asked: dict[Batch, list[int]] = field(default_factory=dict)
+    requests: dict[Batch, list[int]] = field(default_factory=dict)
     started: bool = False
     queued: float = field(default_factory=time.monotonic)
 
@@ -127,19 +127,19 @@ class Jobs:
         """Take note that a request waits for jobs, one a row."""
         batch.left = len(jobs)
         for position, job in enumerate(jobs):
-            job.asked.setdefault(batch, []).append(position)
+            job.requests.setdefault(batch, []).append(position)
             if job.key is not None:
                 self._by_key[job.key] = job
 
     def leave(self, batch: Batch, jobs: Sequence[Job]) -> None:
         """Forget that a request waits for jobs, and jobs that nobody asks for any more."""
         for job in jobs:
-            job.asked.pop(batch, None)
-            if not (job.asked or job.started) and self._by_key.get(job.key) is job:
+            job.requests.pop(batch, None)
+            if not (job.requests or job.started) and self._by_key.get(job.key) is job:
                 del self._by_key[job.key]
 
     def finish(self, job: Job) -> dict[Batch, list[int]]:
         """Forget a job; return who waits for it."""
         if self._by_key.get(job.key) is job:
             del self._by_key[job.key]
-        return dict(job.asked)
+        return dict(job.requests)

@@ -23,7 +23,7 @@ from .metrics import Metrics
 from .opening import open_source
 from .service import Service
 from .settings import Settings
-from .source import Source, UnchangedBundle, Watch
+from .source import Source, Supply, UnchangedBundle, Watch
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -43,12 +43,11 @@ def run(source: Source, settings: Settings) -> None:
     """
     listener = systemd.take_socket() or listen(settings)
     watch, supply = open_source(source, settings)
-    feeder = Feeder(supply, settings.poll_s) if supply else None
-    bundle = _look_first(watch, feeder)
+    bundle = _look_first(watch, supply)
     # Programs that start a service on port 0 read this line.
     print(f"serving {bundle.name if bundle else source.path or settings.channel} on {describe(listener)}", flush=True)
-    if feeder:
-        feeder.start()
+    if supply:
+        Feeder(supply, settings.poll_s).start()
     if settings.processes > 1:
         from . import supervisor
 
@@ -58,20 +57,20 @@ def run(source: Source, settings: Settings) -> None:
         serve(listener, watch, settings, bundle)
 
 
-def _look_first(watch: Watch, feeder: Feeder | None) -> UnchangedBundle | None:
+def _look_first(watch: Watch, supply: Supply | None) -> UnchangedBundle | None:
     """Return the first release.
 
     Raises:
         FoundryError: it cannot be served, so that whoever starts the service learns it at once.
     """
-    if not feeder:
+    if not supply:
         return watch.look()
-    if not (feeder.remote and watch.current.exists()):
-        feeder.refresh()
+    if not (supply.remote and watch.current.exists()):
+        supply.refresh()
     try:
         return watch.look()
     except IntegrityError:  # a disk or a cleaner damaged what an earlier process unpacked
-        feeder.refresh(again=True)
+        supply.refresh(again=True)
         return watch.look()
 
 
