@@ -127,11 +127,17 @@ def reference(base, probes) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def released(base, converted, params, tmp_path_factory) -> small_release.Build:
-    """Return a build with its release; a test that changes it takes a copy."""
-    build = small_release.start(tmp_path_factory.mktemp("release"), base, converted, params.model, params.target, ROOT)
-    build.release()
-    return build
+def released(base, converted, params, shared_folder, tmp_path_factory) -> small_release.Build:
+    """Return a build with its release, a copy of the one that the first process makes; a test changes a copy of it."""
+    made, own = shared_folder / "build", tmp_path_factory.mktemp("own") / "build"
+    with FileLock(made.with_name("build.waiting")):
+        if not made.exists():
+            build = small_release.start(own, base, converted, params.model, params.target, ROOT)
+            build.release()
+            shutil.copytree(own, made)
+            return build
+    shutil.copytree(made, own)
+    return small_release.Build(params.model, params.target, small_release.list_inputs(own, base, ROOT))
 
 
 @pytest.fixture(scope="session")
@@ -188,6 +194,19 @@ def elsewhere(monkeypatch):
     time.tzset()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files that docs/faults.md does not name if only the tests that it names are run."""
+    if not config.option.markexpr.startswith("faults") or not collection_path.name.startswith("test_"):
+        return None
+    return collection_path.relative_to(ROOT).as_posix() not in {file for file, _ in list_fault_tests()} or None
+
+
+@functools.cache
+def list_fault_tests() -> set[tuple[str, str]]:
+    """Return (file, test) of the tests that docs/faults.md names; "" is every test of the file."""
+    return set(FAULT_TEST.findall((ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
+
+
 # The files that take longest, in the order in which they start: so no process waits long for the other one's last file.
 FAULT_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 LONGEST = ("convert", "convert_tflite", "finetune", "convert_graph", "quality", "runtime", "latency", "latency_workers")
@@ -195,7 +214,7 @@ LONGEST = ("convert", "convert_tflite", "finetune", "convert_graph", "quality", 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what docs/faults.md names, and start with the files that take longest."""
-    named = set(FAULT_TEST.findall((ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
+    named = list_fault_tests()
     for item in items:
         file = item.path.relative_to(ROOT).as_posix()
         if not named.isdisjoint({(file, ""), (file, item.name.partition("[")[0])}):

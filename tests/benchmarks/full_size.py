@@ -115,7 +115,7 @@ def build(name, folder):
                 weight.fill_(len(weight) ** -0.5 if model_type == "embedding_gemma2_text" else 1.0)
     source = folder.with_name(f"{folder.name}.transformer")
     model.eval().save_pretrained(source)
-    architectures.TOKENIZERS[tokenizer]().save_pretrained(source)
+    architectures.save_tokenizer(tokenizer, source)
     body = Transformer(str(source), max_seq_length=limit, processor_kwargs={"model_max_length": limit})
     heads = [Dense(*sizes, bias=False, activation_function=torch.nn.Identity()) for sizes in HEADS.get(name, ())]
     modules = [body, Pooling(body.get_embedding_dimension(), pooling), *heads, Normalize()]

@@ -67,8 +67,10 @@ def test_killed_conversion_leaves_nothing_and_runs_again_to_the_same_bytes(workp
     assert sorted(path.name for path in made.parent.iterdir()) == [".onnx_int8.lock", "onnx_int8"]
 
 
-def test_terminated_conversion_cleans_up_in_one_line(workplace):
-    message = interrupt(workplace, "onnx_fp32", signal.SIGTERM, "*.onnx")
+def test_terminated_conversion_cleans_up_in_one_line(workplace, converted, conversion_cache):
+    converted("onnx_int8")
+    shutil.copytree(conversion_cache, workplace / convert.CACHE, ignore=shutil.ignore_patterns(".*"))
+    message = interrupt(workplace, "onnx_int8", signal.SIGTERM, "*.onnx")
     assert message.splitlines()[-1] == "interrupted; no output is half-written"
     assert "Traceback" not in message
-    assert [path.name for path in (workplace / "variants").iterdir()] == [".onnx_fp32.lock"]
+    assert [path.name for path in (workplace / "variants").iterdir()] == [".onnx_int8.lock"]

@@ -4,11 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast, T5EncoderModel
 
 from stages.common.sources import probe_texts
 
@@ -64,6 +60,8 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "t5": ("unigram", "mean", {"d_model": WIDTH, "d_kv": 16, "num_heads": HEADS, "num_layers": LAYERS, "d_ff": 96}),
     "gte": ("wordpiece", "weightedmean", BERT),
 }
+# A tokenizer and its special tokens, by transformers' names.
+Trained = tuple[Tokenizer, dict[str, str]]
 # What a model's configuration says of them.
 SETTINGS = {"dimensions": WIDTH, "matryoshka": [WIDTH], "max_tokens": POSITIONS, "prompts": {}}
 # Architectures of one model_type that only differ in pooling or tokenizer.
@@ -78,8 +76,12 @@ def build(name: str, folder: Path, *, dimensions: int | None = None) -> Path:
         folder: where to.
         dimensions: width of a Dense head after pooling; None adds none.
     """
+    import torch  # here: every test process loads this module, and most build no model
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from transformers import AutoConfig, AutoModel, T5EncoderModel
+
     tokenizer_kind, pooling, settings = ARCHITECTURES[name]
-    tokenizer = TOKENIZERS[tokenizer_kind]()
     torch.manual_seed(0)
     config = AutoConfig.for_model(MODEL_TYPES.get(name, name), vocab_size=ROWS, pad_token_id=0, **settings)
     model = T5EncoderModel(config) if name == "t5" else AutoModel.from_config(config)
@@ -89,15 +91,22 @@ def build(name: str, folder: Path, *, dimensions: int | None = None) -> Path:
                 weight.normal_(std=weight.shape[1] ** -0.5)
     source = folder.with_name(f"{folder.name}.transformer")
     model.eval().save_pretrained(source)
-    tokenizer.save_pretrained(source)
+    save_tokenizer(tokenizer_kind, source)
     transformer = Transformer(str(source), max_seq_length=POSITIONS)
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
     if dimensions:
-        from sentence_transformers.sentence_transformer.modules import Dense
-
         modules.append(Dense(transformer.get_embedding_dimension(), dimensions))
     SentenceTransformer(modules=[*modules, Normalize()], device="cpu").save(str(folder), create_model_card=False)
     return folder
+
+
+def save_tokenizer(kind: str, folder: Path) -> None:
+    """Train a tokenizer, a key of TOKENIZERS, and save it as transformers does."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer, special = TOKENIZERS[kind]()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **special)
+    fast.save_pretrained(folder)
 
 
 def _train(tokenizer: Tokenizer, trainer: Any) -> Tokenizer:
@@ -111,7 +120,7 @@ def surround(tokenizer: Tokenizer, before: str, after: str) -> Any:
     return processors.TemplateProcessing(single=f"{before} $A {after}", special_tokens=ids)
 
 
-def _wordpiece() -> PreTrainedTokenizerFast:
+def _wordpiece() -> Trained:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -124,18 +133,16 @@ def _wordpiece() -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=POSITIONS,
-    )
+    return tokenizer, {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
 
 
-def _unigram() -> PreTrainedTokenizerFast:
+def _unigram() -> Trained:
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
@@ -143,17 +150,10 @@ def _unigram() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Metaspace()
     _train(tokenizer, trainers.UnigramTrainer(vocab_size=ROWS - 50, special_tokens=special, unk_token="<unk>"))
     tokenizer.post_processor = surround(tokenizer, "<s>", "</s>")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        model_max_length=POSITIONS,
-    )
+    return tokenizer, {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
-def _bpe() -> PreTrainedTokenizerFast:
+def _bpe() -> Trained:
     special = ["<pad>", "<s>", "</s>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -161,16 +161,10 @@ def _bpe() -> PreTrainedTokenizerFast:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     _train(tokenizer, trainers.BpeTrainer(vocab_size=ROWS, special_tokens=special, initial_alphabet=alphabet))
     tokenizer.post_processor = surround(tokenizer, "<s>", "</s>")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        model_max_length=POSITIONS,
-    )
+    return tokenizer, {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
-TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+TOKENIZERS: dict[str, Callable[[], Trained]] = {
     "wordpiece": _wordpiece,
     "unigram": _unigram,
     "bpe": _bpe,

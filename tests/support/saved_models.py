@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
 
 from stages import download
 from stages.common.sources.base_model.loaded import LoadedModel
@@ -69,6 +67,8 @@ def edit_weights(change: Callable[[dict], object], name: str = WEIGHTS) -> Chang
     """Return a function that changes a model's tensors."""
 
     def apply(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
         tensors = load_file(folder / name)
         change(tensors)
         save_file(tensors, folder / name, {"format": "pt"})
@@ -80,6 +80,8 @@ def save_modules(*others: Any, **settings: Any) -> Change:
     """Return a function that saves the folder's transformer again with other modules behind it."""
 
     def change(folder: Path) -> None:
+        from sentence_transformers import SentenceTransformer
+
         transformer = SentenceTransformer(str(folder), device="cpu")[0]
         shutil.rmtree(folder)
         model = SentenceTransformer(modules=[transformer, *others], device="cpu", **settings)

@@ -68,11 +68,7 @@ def start(
     _write_data(folder)
     kinds = {name: Variant.load(folder / "variants" / name).kind for name in names}
     catalog.run(kinds, folder / "variants", folder / "catalog")
-    inputs = bundle.BundleInputs(
-        **{name: folder / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)},
-        weights=base,
-        project=project,
-    )
+    inputs = list_inputs(folder, base, project)
     for name in names:
         write(inputs.quality, f"samples/{name}.json", samples(folder / "variants" / name))
     write(inputs.quality, "compatibility.json", {})
@@ -85,6 +81,15 @@ def start(
     build = Build(model, target, inputs)
     build.judge()
     return build
+
+
+def list_inputs(folder: Path, base: Path, project: Path) -> bundle.BundleInputs:
+    """Return a build's folders."""
+    return bundle.BundleInputs(
+        **{name: folder / name for name in ("catalog", "variants", "data", *bundle.EVIDENCE)},
+        weights=base,
+        project=project,
+    )
 
 
 def _write_data(folder: Path) -> None:

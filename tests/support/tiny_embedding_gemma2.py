@@ -63,7 +63,7 @@ def write(folder: Path, model: EmbeddingGemma2Model, *, shard_size: str = "1GB")
     """
     text = folder.with_name(f"{folder.name}.text")
     EmbeddingGemma2TextModel(EmbeddingGemma2TextConfig(**TEXT)).save_pretrained(text)
-    architectures.TOKENIZERS["bpe"]().save_pretrained(text)
+    architectures.save_tokenizer("bpe", text)
     body = Transformer(str(text), max_seq_length=POSITIONS, processor_kwargs={"model_max_length": POSITIONS})
     SentenceTransformer(modules=[body, Pooling(DIMENSIONS), Normalize()], device="cpu").save(
         str(folder), create_model_card=False

@@ -4,12 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from embed_foundry import manifest
-from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer import modules
-from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
 
 WINDOW = 512
 SIZES: dict[str, Any] = {
@@ -40,6 +35,11 @@ def write(folder: Path, tokenizer: Path, **changes: Any) -> Path:
         tokenizer: a tokenizer.json to borrow.
         changes: other values of the transformers configuration.
     """
+    import torch  # here: every test process loads this module, and most build no model
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+    from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
+
     torch.manual_seed(0)
     raw = folder.with_name(f"{folder.name}.raw")
     model = Gemma3TextModel(Gemma3TextConfig(**SIZES | changes))
@@ -65,6 +65,8 @@ def write(folder: Path, tokenizer: Path, **changes: Any) -> Path:
 
 def copy_with_loud_tokens(folder: Path, out: Path) -> None:
     """Copy a model with token vectors that fit into fp16, but whose scaled copies inside the model overflow it."""
+    from safetensors.torch import load_file, save_file
+
     shutil.copytree(folder, out)
     path = out / "model.safetensors"
     weights = load_file(path)
