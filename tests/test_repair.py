@@ -56,7 +56,9 @@ def test_an_intact_repository_is_left_alone(clone, console):
     assert (clone / "dvc.lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("where", ["cache", "output", "both"])
+@pytest.mark.parametrize(
+    "where", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("cache", "output")), "both"]
+)
 def test_a_flipped_bit_is_removed_and_the_same_bytes_are_built_again(clone, console, where):
     data, lock = (clone / "out" / "data").read_bytes(), (clone / "dvc.lock").read_bytes()
     if where in ("cache", "both"):

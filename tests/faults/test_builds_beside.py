@@ -108,7 +108,14 @@ def read_writer(clone: Path) -> psutil.Process:
     return psutil.Process(int((clone / ".out.lock").read_text()))
 
 
-@pytest.mark.parametrize(("shell", "after"), [("/bin/sh", ""), ("/bin/sh", " && true"), ("/bin/bash", " && true")])
+@pytest.mark.parametrize(
+    ("shell", "after"),
+    [
+        pytest.param("/bin/sh", "", marks=pytest.mark.slow),
+        ("/bin/sh", " && true"),
+        pytest.param("/bin/bash", " && true", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stage_stops_when_its_dvc_is_killed(clone, start, shell, after):
     """Also where the shell that DVC started stays between the two."""
     set_mode(clone, "wait", after)

@@ -22,8 +22,8 @@ stages:
     outs: [copy]
 """
 # What DVC leaves in an output: the link's kind, and whether the cache stands outside the repository.
-QUICK = [("hardlink", True), ("symlink", True)]
-CACHES = [*QUICK, *(pytest.param(cache, marks=pytest.mark.slow) for cache in [("copy", True), ("symlink", False)])]
+RARE = [("hardlink", True), ("copy", True), ("symlink", False)]
+CACHES = [("symlink", True), *(pytest.param(cache, marks=pytest.mark.slow) for cache in RARE)]
 
 
 def run(folder: Path, *command: object, code: int = 0) -> str:

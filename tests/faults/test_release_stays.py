@@ -166,6 +166,7 @@ def choose(folder: Path, params, target: Target) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(changed.model_dump()))
 
 
+@pytest.mark.slow
 def test_dvc_keeps_the_last_good_release_when_the_gate_refuses_the_next(
     build, pipeline, root, params, run_command, tmp_path
 ):

@@ -61,7 +61,7 @@ def no_texts(tmp_path_factory):
     return tiny_finetune.write_examples(tmp_path_factory.mktemp("texts")) / "data"
 
 
-@pytest.mark.parametrize(("method", "copies"), [("lora", 1), ("full", 9)])
+@pytest.mark.parametrize(("method", "copies"), [pytest.param("lora", 1, marks=pytest.mark.slow), ("full", 9)])
 def test_finetune_asks_for_the_space_of_its_checkpoints_first(
     run_stage, root, base, no_texts, tmp_path, method, copies
 ):
@@ -73,7 +73,7 @@ def test_finetune_asks_for_the_space_of_its_checkpoints_first(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("method", "copies"), [("lora", 1), ("full", 2)])
+@pytest.mark.parametrize(("method", "copies"), [("lora", 1), pytest.param("full", 2, marks=pytest.mark.slow)])
 def test_finetune_asks_for_its_outputs_space_first(run_stage, root, base, no_texts, tmp_path, method, copies):
     params = tiny_finetune.compose_settings(root, method)
     folders = (base, no_texts, tmp_path / "disk" / "out", tmp_path / "scratch")
