@@ -9,11 +9,12 @@ from statistics import median
 
 import pytest
 from embed_foundry import InputError, IntegrityError, manifest, open_variant
+from embed_foundry.timing import sized_texts
 
 from stages.common.measure import host
 from stages.common.records.latency import LatencyReport, Speedup
 from stages.common.records.machine import Machine
-from stages.latency import sized_texts
+from stages.latency.measurement import load_documents
 from support.tiny_static import DOCUMENTS, list_workers, run_latency
 
 # What else runs on the machine is none of these tests' business.
@@ -106,7 +107,7 @@ def test_lengths_over_the_limit_are_left_out_and_the_batch_is_cut_to_it(tiny_bui
 
 def test_texts_have_exactly_their_length_and_differ(tiny_build):
     encoder = open_variant(tiny_build / "variants" / "base", 1)
-    documents = sized_texts.load_documents(tiny_build / "data", random.Random(0))
+    documents = load_documents(tiny_build / "data", random.Random(0))
     assert sorted(documents) == sorted({" ".join(text.split()) for text in DOCUMENTS})
     for tokens in (3, 8, 31, 64, 300):
         texts = sized_texts.cut_exact_texts(documents, tokens, 5, encoder.count_tokens)

@@ -4,9 +4,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-
-from stages.common.measure import statistics
-from stages.latency import pairing, timing
+from embed_foundry.timing import pairing, rounds, statistics
 
 
 def test_times_of_the_same_rounds_are_divided_round_by_round():
@@ -60,5 +58,5 @@ def test_a_ratio_is_tight_within_a_share_of_its_median():
     ],
 )
 def test_slow_variants_are_timed_less_often_where_that_buys_rounds(seconds, periods):
-    series = timing.Series(tokens=8, batch=1, rounds=60, seconds=seconds)
-    assert timing._choose_periods(series, {"slow": 1000.0, "middle": 250.0, "fast": 1.0}, seconds) == periods
+    series = rounds.Series(tokens=8, batch=1, rounds=60, seconds=seconds)
+    assert rounds._choose_periods(series, {"slow": 1000.0, "middle": 250.0, "fast": 1.0}, seconds) == periods

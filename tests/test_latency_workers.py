@@ -14,14 +14,9 @@ import psutil
 import pytest
 import yaml
 from embed_foundry import IntegrityError, RetryableError, manifest, open_variant
-
-from stages import catalog, latency
-from stages.common.records.base import Failure
-from stages.common.records.latency import LatencyReport
-from stages.latency import worker_process
-from stages.latency.matrix_throughput import measure_matrix_throughput
-from stages.latency.worker_pool import WorkerPool
-from stages.latency.worker_process import (
+from embed_foundry.timing import worker_process
+from embed_foundry.timing.worker_pool import WorkerPool
+from embed_foundry.timing.worker_process import (
     EncodeRequest,
     OperationsRequest,
     PeakRssRequest,
@@ -29,6 +24,11 @@ from stages.latency.worker_process import (
     WorkerProcess,
     build_environment,
 )
+
+from stages import catalog
+from stages.common.records.base import Failure
+from stages.common.records.latency import LatencyReport
+from stages.latency.matrix_throughput import measure_matrix_throughput
 from support.tiny_static import SETTINGS, list_workers, run_latency, write_variant
 
 # What else runs on the machine is none of these tests' business.
@@ -146,7 +146,7 @@ def test_a_worker_stands_still_between_requests(tiny_build):
 
 
 def test_what_a_library_prints_does_not_disturb_the_answers(tiny_build):
-    script = Path(latency.__file__).with_name("worker.py")
+    script = Path(worker_process.__file__).with_name("worker.py")
     noisy = f"import os, runpy, sys; sys.argv = ['worker', {str(tiny_build / 'variants' / 'base')!r}, '1']\n"
     noisy += "import embed_foundry.encoders.static as s; say = s.StaticEncoder._embed\n"
     noisy += "s.StaticEncoder._embed = lambda *a: (print('hello'), os.system('echo there'), say(*a))[2]\n"

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from stages.common.measure import statistics
+from embed_foundry.timing import statistics
 
 TRIALS = 3000
 # Three standard errors of a share near 0.95 over TRIALS.
@@ -63,3 +62,12 @@ def test_a_quantile_is_an_observed_value():
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
     assert [statistics.quantile(values, p) for p in (0.0, 0.2, 0.21, 0.5, 0.8, 1.0)] == [1, 1, 2, 3, 4, 5]
     assert statistics.quantile([float(rank) for rank in range(1, 101)], 0.95) == 95
+
+
+def test_the_quantiles_are_those_of_the_binomial_distribution():
+    from scipy.stats import binom
+
+    for n in (1, 6, 59, 60, 299, 1000):
+        for p in (0.5, 0.95, 0.99):
+            for q in (0.025, 0.5, 0.95):
+                assert statistics._binomial_quantile(q, n, p) == binom.ppf(q, n, p)

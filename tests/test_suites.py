@@ -121,7 +121,7 @@ def test_counts_that_differ_from_published_ones_are_recorded_or_refused(folder, 
 
 
 def test_latency_finds_texts_where_no_task_has_a_corpus_at_the_top(folder, written, tmp_path):
-    from stages.latency.sized_texts import load_documents
+    from stages.latency.measurement import load_documents
 
     data.run(stock_task_data.airgapped(folder, ("XQuADRetrieval", "STSBenchmark")), tmp_path / "data")
     assert len(load_documents(tmp_path / "data", random.Random(0))) == 30

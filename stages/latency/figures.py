@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from stages.common.measure import statistics
+from embed_foundry.timing import pairing, statistics
+from embed_foundry.timing.rounds import Sample
+
 from stages.common.records.latency import BatchLatency, LengthLatency, Speedup
-from stages.latency import pairing
-from stages.latency.timing import Sample
 
 # Samples by round.
 Rounds = Mapping[int, Sample]

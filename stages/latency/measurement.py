@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Never
 
 from embed_foundry import Variant
 from embed_foundry.progress import bar, share_bar
+from embed_foundry.timing import rounds, sized_texts
+from embed_foundry.timing.rounds import Sample, Series, SeriesTimes
+from embed_foundry.timing.worker_pool import WorkerPool
+from embed_foundry.timing.worker_process import OperationsRequest, PeakRssRequest, TokenCountRequest
 
 from stages.common.config import Latency
 from stages.common.records.base import Failure
 from stages.common.records.latency import ColdStart, TimedSeries, VariantLatency
-from stages.latency import figures, sized_texts, timing
-from stages.latency.timing import Sample, Series, SeriesTimes
-from stages.latency.worker_pool import WorkerPool
-from stages.latency.worker_process import OperationsRequest, PeakRssRequest, TokenCountRequest
+from stages.common.sources import suite_files
+from stages.latency import figures
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -76,9 +78,9 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
     """
     rng = random.Random(config.seed)  # noqa: S311 - orders, not secrets
     limits = {name: Variant.load(folder).max_tokens for name, folder in pool.variants.items()}
-    plan = _plan_calls(config, pool, limits, sized_texts.load_documents(data, rng))
+    plan = _plan_calls(config, pool, limits, load_documents(data, rng))
     with bar("latency: cold starts", config.cold_starts * len(pool.variants)) as progress:
-        cold_starts = timing.time_cold_starts(pool, config.cold_starts, rng, progress.update)
+        cold_starts = rounds.time_cold_starts(pool, config.cold_starts, rng, progress.update)
     timed = _time_all(config, pool, limits, plan, rng, quota=quota)
     samples = [sample for times in timed for sample in times.samples]
     peak_rss_mb = {name: mb for name in pool.names if (mb := pool.ask(name, PeakRssRequest())) is not None}
@@ -100,9 +102,20 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
     return Measurement(
         variants=variants,
         samples=[sample for sample in samples if sample.variant not in pool.errors],
-        series=[times.to_record() for times in timed],
+        series=[_record_series(times) for times in timed],
         operations=operations,
     )
+
+
+def load_documents(data: Path, rng: random.Random) -> list[str]:
+    """Return the documents of all retrieval tasks in an order that `rng` decides, white space collapsed.
+
+    Raises:
+        InputError: there are none.
+    """
+    documents = suite_files.read_passages(data)
+    rng.shuffle(documents)
+    return documents
 
 
 def _plan_calls(
@@ -159,7 +172,7 @@ def _time_all(
             )
             names = [name for name in pool.names if calls.tokens <= limits[name]]
             advance = partial(_advance, progress, position, config.budget_s / len(plan))
-            times = timing.time_series(series, pool, names, calls.texts, rng, advance)
+            times = rounds.time_series(series, pool, names, calls.texts, rng, advance)
             timed.append(times)
             spent_s += times.seconds
     return timed
@@ -175,3 +188,14 @@ def _count_operations(pool: WorkerPool, texts: Mapping[int, str]) -> dict[int, i
     if Variant.load(pool.variants[pool.baseline]).kind != "torch":
         return {}
     return {tokens: pool.ask_baseline(OperationsRequest([text])) for tokens, text in texts.items()}
+
+
+def _record_series(times: SeriesTimes) -> TimedSeries:
+    """Return what latency.json says of a series."""
+    return TimedSeries(
+        tokens=times.series.tokens,
+        batch=times.series.batch,
+        rounds=times.rounds,
+        seconds=round(times.seconds, 1),
+        periods={name: period for name, period in sorted(times.periods.items()) if period > 1},
+    )

@@ -1,25 +1,27 @@
 """The latency stage: variants and texts in, paired timings out."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from embed_foundry.encoders.kinds import DISTRIBUTIONS
 from embed_foundry.errors import InputError
 from embed_foundry.system_errors import retryable_error
+from embed_foundry.timing.rounds import Sample
+from embed_foundry.timing.worker_pool import WorkerPool
+from embed_foundry.timing.worker_process import build_environment
 from pydantic import ValidationError
 
 from stages.common.config import Latency, Resources
 from stages.common.contract.output import stage_output
+from stages.common.contract.tables import write_csv
 from stages.common.measure import host
 from stages.common.records.latency import LatencyReport
 from stages.common.records.machine import Machine
 from stages.latency.cpu_quota import enforce_quota
 from stages.latency.matrix_throughput import measure_matrix_throughput
 from stages.latency.measurement import measure
-from stages.latency.timing import write_samples
-from stages.latency.worker_pool import WorkerPool
-from stages.latency.worker_process import build_environment
 
 SAMPLES = "samples.csv"
 # The process beside the variants', for its quota: no variant's name has a hyphen.
@@ -81,7 +83,7 @@ def run(
             variants=measurement.variants,
         )
         (work / LatencyReport.FILE).write_bytes(report.dump())
-        write_samples(work / SAMPLES, measurement.samples)
+        _write_samples(work / SAMPLES, measurement.samples)
     _warn_if_crowded(report)
     return report
 
@@ -107,6 +109,12 @@ def require_same_machine(path: Path) -> Machine:
         }
         raise InputError(f"{path}: describes another machine; differences (recorded, actual): {differences}. {step}")
     return machine
+
+
+def _write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Write samples as CSV; times have 4 digits after the point, an absent one is empty."""
+    rows = ([round(value, 4) if isinstance(value, float) else value for value in astuple(sample)] for sample in samples)
+    write_csv(path, [field.name for field in fields(Sample)], rows)
 
 
 def _warn_if_crowded(report: LatencyReport) -> None:

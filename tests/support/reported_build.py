@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from embed_foundry import Variant, manifest
+from embed_foundry.timing.rounds import Sample
 
 from stages import catalog, gate, report
 from stages.common.config import Limits, Target
 from stages.common.contract.output import stage_output
 from stages.common.records.catalog import load_catalogued_variants
 from stages.latency import figures
-from stages.latency.timing import Sample
 from support import small_release
 from support.gate_facts import HOST, MACHINE, latency_report
 

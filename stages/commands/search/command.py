@@ -5,6 +5,7 @@ from pathlib import Path
 from embed_foundry import manifest
 from embed_foundry.errors import IntegrityError
 from embed_foundry.output.folder import replace_file
+from embed_foundry.timing.worker_pool import WorkerPool
 
 from stages import convert, latency
 from stages.commands.search.points import SearchResults, build_point, find_front
@@ -13,7 +14,6 @@ from stages.commands.search.rendering import plot_front, render_table
 from stages.common import config
 from stages.common.config.variant import Recipe
 from stages.latency.cpu_quota import enforce_quota
-from stages.latency.worker_pool import WorkerPool
 
 
 def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) -> str:

@@ -43,7 +43,7 @@ class Quota(SparseRecord):
 
 
 class Speedup(Record):
-    """Median of baseline time / own time, paired by round, with its 95 % interval (common/measure/statistics.py)."""
+    """Median of baseline time / own time, paired by round, with its 95 % interval (timing/statistics.py)."""
 
     median: float
     low: float

@@ -12,15 +12,12 @@ first call comes after a pause and is kept beside the sample, since a service wi
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from stages.common.contract.tables import write_csv
-from stages.common.records.latency import TimedSeries
-from stages.latency import pairing
-from stages.latency.worker_pool import WorkerPool
-from stages.latency.worker_process import STOPS_IDLE, EncodeRequest
+from . import pairing
+from .worker_pool import WorkerPool
+from .worker_process import STOPS_IDLE, EncodeRequest
 
 # Warm-up ends when no variant gets faster by more than this factor, after MIN rounds at least and MAX at most; a part
 # of a series' time is enough for it, too, since the first call of a variant loads all that there is to load.
@@ -43,7 +40,7 @@ Advance = Callable[[float], object]
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed call, a row of samples.csv.
+    """One timed call.
 
     Attributes:
         variant: its name.
@@ -108,17 +105,6 @@ class SeriesTimes:
     seconds: float = 0.0
     periods: dict[str, int] = field(default_factory=dict)
 
-    def to_record(self) -> TimedSeries:
-        """Return what latency.json says of the series."""
-        sparse = {name: period for name, period in sorted(self.periods.items()) if period > 1}
-        return TimedSeries(
-            tokens=self.series.tokens,
-            batch=self.series.batch,
-            rounds=self.rounds,
-            seconds=round(self.seconds, 1),
-            periods=sparse,
-        )
-
 
 def time_cold_starts(
     pool: WorkerPool, how_many: int, rng: random.Random, advance: Callable[[], object]
@@ -166,12 +152,6 @@ def time_series(
         times.seconds = time.monotonic() - start
         advance(min(1.0, max(times.rounds / series.rounds, times.seconds / series.seconds)))
     return times
-
-
-def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write samples as CSV; times have 4 digits after the point, an absent one is empty."""
-    rows = ([round(value, 4) if isinstance(value, float) else value for value in astuple(sample)] for sample in samples)
-    write_csv(path, [field.name for field in fields(Sample)], rows)
 
 
 def _choose_due(times: SeriesTimes, pool: WorkerPool, names: Sequence[str], left: float) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from stages.common.measure import statistics
+from . import statistics
 
 if TYPE_CHECKING:
-    from stages.latency.timing import Sample
+    from .rounds import Sample
 
 # Rounds that may be between two times of a ratio.
 NEAR = 4

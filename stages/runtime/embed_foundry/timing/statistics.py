@@ -8,6 +8,8 @@ independent: a disturbance that lasts several rounds makes the true coverage low
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
 
 CONFIDENCE = 0.95
 
@@ -21,11 +23,9 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     Raises:
         ValueError: there are so few values that even (minimum, maximum) covers less: fewer than 6 at 95 %.
     """
-    from scipy.stats import binom
-
     n, tail = len(values), (1 - confidence) / 2
-    # The least k with cdf(k) >= tail; rank k then has P(binomial < k) = cdf(k - 1) < tail.
-    rank = int(binom.ppf(tail, n, 0.5)) if n else 0
+    # Rank k of the least k with cdf(k) >= tail has P(binomial < k) = cdf(k - 1) < tail.
+    rank = _binomial_quantile(tail, n, 0.5)
     if rank < 1:
         raise ValueError(f"{n} values are too few for a {confidence:.0%} interval of their median; take more rounds")
     ordered = sorted(values)
@@ -43,10 +43,19 @@ def quantile_upper(values: Sequence[float], p: float, confidence: float = CONFID
     None if even the maximum falls short: 1 - p^n < c. At 95 % a bound takes 59 values for p = 0.95 (where it is the
     maximum) and 299 for p = 0.99.
     """
-    from scipy.stats import binom
-
     n = len(values)
     if not 1 - p**n >= confidence:
         return None
-    rank = int(binom.ppf(confidence, n, p)) + 1  # least r - 1 with cdf(r - 1) >= c
+    rank = _binomial_quantile(confidence, n, p) + 1  # least r - 1 with cdf(r - 1) >= c
     return sorted(values)[rank - 1]
+
+
+@cache
+def _binomial_quantile(q: float, n: int, p: float) -> int:
+    """Return the least k with P(binomial(n, p) <= k) >= q, in exact fractions: the runtime has no scipy."""
+    below, success, target = Fraction(0), Fraction(p), Fraction(q)
+    for k in range(n + 1):
+        below += math.comb(n, k) * success**k * (1 - success) ** (n - k)
+        if below >= target:
+            return k
+    return n

@@ -1,13 +1,9 @@
-"""Inputs of an exact length in tokens, cut from the suite's own documents."""
+"""Inputs of an exact length in tokens, cut from real texts."""
 
-import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from embed_foundry.errors import InputError
-
-from stages.common.sources import suite_files
+from ..errors import InputError
 
 # Characters on each side of the estimated end in which an exact end is searched for.
 SEARCH_RADIUS = 24
@@ -16,17 +12,6 @@ CHARACTERS_PER_TOKEN_MAX = 16
 
 # Texts -> their lengths in tokens, special ones included.
 TokenCounter = Callable[[list[str]], list[int]]
-
-
-def load_documents(data: Path, rng: random.Random) -> list[str]:
-    """Return the documents of all retrieval tasks in an order that `rng` decides, white space collapsed.
-
-    Raises:
-        InputError: there are none.
-    """
-    documents = suite_files.read_passages(data)
-    rng.shuffle(documents)
-    return documents
 
 
 def cut_exact_texts(documents: Sequence[str], tokens: int, how_many: int, count_tokens: TokenCounter) -> list[str]:
@@ -53,8 +38,8 @@ def cut_exact_texts(documents: Sequence[str], tokens: int, how_many: int, count_
             texts.append(text)
     if not texts:
         raise InputError(
-            f"latency: no text of exactly {tokens} tokens can be cut from the suite's {len(documents)} documents. "
-            "Choose another length in latency.lengths."
+            f"latency: no text of exactly {tokens} tokens can be cut from {len(documents)} documents. "
+            "Choose another length, or give longer documents."
         )
     return texts
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from embed_foundry.errors import FoundryError, IntegrityError, RetryableError
-
-from stages.latency.worker_process import TIMEOUT_S, Request, Result, WorkerError, WorkerProcess
+from ..errors import FoundryError, IntegrityError, RetryableError
+from .worker_process import TIMEOUT_S, Request, Result, WorkerError, WorkerProcess
 
 
 class WorkerPool:
@@ -25,6 +24,8 @@ class WorkerPool:
         threads: CPU threads of each worker.
         timeout_s: seconds that one answer may take.
         prefixes: name -> arguments before the worker's command.
+        providers: ONNX Runtime's execution providers that the workers try, in order.
+        repair: what to do about a baseline whose encoder fails, for the message.
 
     Attributes:
         errors: name -> why a variant failed.
