@@ -17,6 +17,10 @@ ATTRIBUTES = "* -text\n" + "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
     for pattern in ("*.bin", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
 )
+CERTIFY = (
+    "**Speed and memory are not certified for this target**: {}. On such a host, run `embed-foundry certify .`, which "
+    "measures them there."
+)
 BODY = """
 # {model} for {target}
 
@@ -41,7 +45,7 @@ who signed this.
 
 Speed-ups are medians of paired ratios to `{baseline}` on {machine}, one text per call. Quality is the score relative to
 `{baseline}`'s, the lowest of each task type. Only variants with the same space id may share an index: {spaces}.
-
+{uncertified}
 Texts over {max_tokens} tokens are truncated, with a warning. Vectors may be truncated to {matryoshka} dimensions and
 renormalised.
 {prompts}
@@ -95,7 +99,7 @@ def _render_body(record: BundleRecord) -> str:
     model, variants, first = record.model, record.variants, record.first
     lengths = sorted({tokens for variant in variants.values() for tokens in variant.measured.speedup})
     types = sorted({figure.type for variant in variants.values() for figure in variant.measured.quality.values()})
-    machine = record.measured_on.machine
+    machine, differences = record.measured_on.machine, record.measured_on.uncertified
     prompts = ", ".join(f"`{name}`" for name in sorted(first.prompts))
     extras = sorted({KINDS[variant.kind].extra for variant in variants.values()} - {""})
     return BODY.format(
@@ -113,6 +117,7 @@ def _render_body(record: BundleRecord) -> str:
         rows="\n".join(f"| {' | '.join(_cells(name, variants[name], lengths, types))} |" for name in variants),
         baseline=record.baseline,
         machine=machine.cpu if machine else "a machine that was not recorded",
+        uncertified=f"\n{CERTIFY.format('; '.join(differences))}\n" if differences else "",
         spaces="; ".join(f"`{space}`: {', '.join(names)}" for space, names in record.selection.fallback.items()),
         max_tokens=first.max_tokens,
         matryoshka=", ".join(map(str, first.matryoshka)),

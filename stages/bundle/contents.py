@@ -66,7 +66,12 @@ def build_record(
         baseline=verdict.baseline,
         selection=BundleSelection(rule=selection.RULE, order=list(release.shipped), fallback=fallback),
         variants=variants,
-        measured_on=MeasuredOn(machine=latency.machine, threads=latency.threads, quota=latency.quota),
+        measured_on=MeasuredOn(
+            machine=latency.machine,
+            threads=latency.threads,
+            quota=latency.quota,
+            uncertified=verdict.uncertified,
+        ),
         sources=_build_sources(inputs),
         build=_collect_build(inputs, release.shipped),
         runtime=runtime,

@@ -1,6 +1,6 @@
 """Verdicts from assessments alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stages.common.config import Limits, Target
 from stages.common.limits import CROWDED, Assessment
@@ -13,7 +13,13 @@ CROWDED_REASON = (
 )
 
 
-def decide(target: Target, baseline: str, catalog: str, assessments: Mapping[str, Assessment]) -> Verdict:
+def decide(
+    target: Target,
+    baseline: str,
+    catalog: str,
+    assessments: Mapping[str, Assessment],
+    uncertified: Sequence[str] = (),
+) -> Verdict:
     """Return the verdict: no files, no clock, no randomness.
 
     A variant passes if each of its limits is met by a finite, measured value (a ratio: by its lower bound) and nothing
@@ -25,6 +31,7 @@ def decide(target: Target, baseline: str, catalog: str, assessments: Mapping[str
         baseline: the variant that ratios are relative to.
         catalog: digest of the catalog that is judged.
         assessments: variant -> what is known of it.
+        uncertified: how the measuring machine differs from the target's kind of host.
     """
     variants = {
         name: _judge_variant(target, name, assessment, assessments[baseline])
@@ -34,6 +41,7 @@ def decide(target: Target, baseline: str, catalog: str, assessments: Mapping[str
         target=target.name,
         baseline=baseline,
         catalog=catalog,
+        uncertified=list(uncertified),
         variants=variants,
         release=_judge_release(target, variants),
     )

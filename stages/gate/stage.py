@@ -12,6 +12,7 @@ from stages.common.records.verdict import Verdict
 from stages.gate import tables
 from stages.gate.assess import assess
 from stages.gate.decision import decide
+from stages.gate.elsewhere import find_differences
 
 
 def run(
@@ -43,8 +44,10 @@ def run(
     for folder in (quality, latency):
         require_measured(folder, folders)
     with stage_output(out, stage="gate", parameters=parameters, inputs=inputs) as work:
-        assessments = assess(config, baseline, Evidence.load(folders, quality, latency))
-        verdict = decide(target, baseline, manifest.read(catalog).digest, assessments)
+        evidence = Evidence.load(folders, quality, latency)
+        assessments = assess(config, baseline, evidence)
+        uncertified = list(find_differences(target.host, evidence.latency))
+        verdict = decide(target, baseline, manifest.read(catalog).digest, assessments, uncertified)
         (work / Verdict.FILE).write_bytes(verdict.dump())
         (work / "metrics.json").write_bytes(manifest.canonical(tables.collect_metrics(verdict, assessments)))
         tables.write_quality(work / "quality.csv", assessments)

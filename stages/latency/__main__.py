@@ -19,6 +19,7 @@ def _main() -> None:
         machine=Path(Machine.FILE),
         resources=params.target.resources,
         out=Path("latency"),
+        providers=params.target.host.providers,
     )
 
 

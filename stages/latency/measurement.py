@@ -14,7 +14,7 @@ from embed_foundry.progress import bar, share_bar
 from embed_foundry.timing import rounds, sized_texts
 from embed_foundry.timing.rounds import Sample, Series, SeriesTimes
 from embed_foundry.timing.worker_pool import WorkerPool
-from embed_foundry.timing.worker_process import OperationsRequest, PeakRssRequest, TokenCountRequest
+from embed_foundry.timing.worker_process import OperationsRequest, PeakRssRequest, ProvidersRequest, TokenCountRequest
 
 from stages.common.config import Latency
 from stages.common.records.base import Failure
@@ -54,12 +54,14 @@ class Measurement:
         series: what each series of calls took.
         operations: tokens -> operations of the baseline's matrix products for one text; empty if it does not run in
             torch.
+        providers: execution providers that computed some variant, sorted.
     """
 
     variants: dict[str, VariantLatency | Failure]
     samples: list[Sample]
     series: list[TimedSeries]
     operations: dict[int, int]
+    providers: list[str]
 
 
 def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Measurement:
@@ -84,6 +86,7 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
     timed = _time_all(config, pool, limits, plan, rng, quota=quota)
     samples = [sample for times in timed for sample in times.samples]
     peak_rss_mb = {name: mb for name in pool.names if (mb := pool.ask(name, PeakRssRequest())) is not None}
+    providers = {provider for name in pool.names for provider in pool.ask(name, ProvidersRequest()) or ()}
     operations = _count_operations(pool, {calls.tokens: calls.texts[0] for calls in plan if calls.batch == 1})
     by_variant = figures.group_by_variant(samples)
     batched = timed[-1].series
@@ -104,6 +107,7 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
         samples=[sample for sample in samples if sample.variant not in pool.errors],
         series=[_record_series(times) for times in timed],
         operations=operations,
+        providers=sorted(providers),
     )
 
 

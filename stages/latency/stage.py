@@ -1,11 +1,12 @@
 """The latency stage: variants and texts in, paired timings out."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
 from embed_foundry.encoders.kinds import DISTRIBUTIONS
+from embed_foundry.encoders.providers import CPU
 from embed_foundry.errors import InputError
 from embed_foundry.system_errors import retryable_error
 from embed_foundry.timing.rounds import Sample
@@ -19,7 +20,7 @@ from stages.common.contract.tables import write_csv
 from stages.common.measure import host
 from stages.common.records.latency import LatencyReport
 from stages.common.records.machine import Machine
-from stages.latency.cpu_quota import enforce_quota
+from stages.latency.control_groups import enforce
 from stages.latency.matrix_throughput import measure_matrix_throughput
 from stages.latency.measurement import measure
 
@@ -38,6 +39,7 @@ def run(
     machine: Path,
     resources: Resources,
     out: Path,
+    providers: Sequence[str] = CPU,
 ) -> LatencyReport:
     """Measure, write latency.json and samples.csv, and return the content of the former.
 
@@ -47,8 +49,9 @@ def run(
         baseline: the variant that speed-ups are relative to.
         data: the suite's folder; inputs are cut from its retrieval documents.
         machine: machine.json.
-        resources: threads and CPU quota of each process.
+        resources: threads, CPU quota and memory of each process.
         out: the latency folder.
+        providers: execution providers that encoders try, in order.
 
     Raises:
         InputError: machine.json is not this machine's, or `data` has no text that gives an exact length.
@@ -58,16 +61,20 @@ def run(
     fingerprint, threads = require_same_machine(machine), resources.threads
     parameters = {"latency": config.model_dump(mode="json"), "baseline": baseline, "threads": threads}
     parameters |= {"cpus": resources.cpus, "machine": fingerprint.digest}
+    parameters |= {"memory_mb": resources.memory_mb} if resources.enforce_memory else {}
+    parameters |= {"providers": list(providers)} if tuple(providers) != CPU else {}
     inputs = {"data": data} | {f"variants/{name}": folder for name, folder in variants.items()}
     with stage_output(out, stage="latency", parameters=parameters, inputs=inputs, libraries=LIBRARIES) as work:
         read_load = host.watch_load(threads)
-        with enforce_quota(resources.cpus, [*variants, PRODUCTS]) as quota:
-            with WorkerPool(variants, baseline, threads, prefixes=quota.prefixes) as pool:
-                measurement = measure(config, pool, data, quota=bool(quota.groups))
-            quota_record = quota.to_record()
+        with enforce(resources, [*variants, PRODUCTS], any_memory=(baseline, PRODUCTS)) as groups:
+            repair = f"Next: dvc repro convert@{baseline}."
+            prefixes = groups.prefixes
+            with WorkerPool(variants, baseline, threads, prefixes=prefixes, providers=providers, repair=repair) as pool:
+                measurement = measure(config, pool, data, quota=groups.throttles)
+            quota_record = groups.to_record()
             peak_gops = {}
             if measurement.operations:
-                prefix = quota.prefixes.get(PRODUCTS, ())
+                prefix = prefixes.get(PRODUCTS, ())
                 peak_gops = measure_matrix_throughput(threads, build_environment(threads), prefix)
         report = LatencyReport(
             machine=fingerprint,
@@ -81,6 +88,7 @@ def run(
             peak_gops=peak_gops,
             operations=measurement.operations,
             variants=measurement.variants,
+            providers=measurement.providers,
         )
         (work / LatencyReport.FILE).write_bytes(report.dump())
         _write_samples(work / SAMPLES, measurement.samples)

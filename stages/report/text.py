@@ -7,6 +7,7 @@ from stages.report.variant import VariantReport
 
 GAP = "  "
 LEGEND = "! misses its limit"
+CERTIFY = "  next, on such a host: embed-foundry certify RELEASE"
 KEPT = "release/ is not of this build: it holds the last one that passed, or nothing"
 CROWDED = "speed-ups: other processes took the CPUs meanwhile; measure again before relying on them"
 
@@ -19,6 +20,8 @@ def render(report: Report) -> str:
         f"release: {'PASS' if release.passes else 'FAIL'}, {release.reason}",
         *([] if release.passes else [KEPT]),
         *([CROWDED] if report.crowded else []),
+        *(f"not certified there: {difference}" for difference in report.verdict.uncertified),
+        *([CERTIFY] if report.verdict.uncertified else []),
         "",
     ]
     rows = list(_rows(report))

@@ -36,11 +36,7 @@ def refuse_all(target: Target) -> Target:
 @pytest.fixture
 def build(released, tmp_path) -> small_release.Build:
     """Return a build with its release, all of which a test may change."""
-    names = ("catalog", "variants", "data", "quality", "latency", "gate", "report")
-    for name in names:
-        shutil.copytree(getattr(released.inputs, name), tmp_path / name)
-    inputs = dataclasses.replace(released.inputs, **{name: tmp_path / name for name in names})
-    build = small_release.Build(released.model, demand(released.target), inputs)
+    build = small_release.copy(released, tmp_path, demand(released.target))
     build.judge()
     build.release()
     return build

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from stages.latency import cpu_quota
+from stages.common.config import Resources
+from stages.latency import control_groups
 
 PROGRAM = """
 import asyncio, os, sys, threading
@@ -32,9 +33,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("cpus", [0.5, 1.0])
 def test_lanes_and_encoders_have_as_many_threads_as_the_quota(released, cpus):
-    with cpu_quota.enforce_quota(cpus, ["program"]) as quota:
-        if not quota.groups:
-            pytest.skip(f"this machine permits no CPU quota: {quota.why}")
-        command = [*quota.prefixes["program"], sys.executable, "-c", PROGRAM, released.folder]
+    with control_groups.enforce(Resources(threads=1, cpus=cpus, memory_mb=4096), ["program"]) as groups:
+        if not groups.throttles:
+            pytest.skip(f"this machine permits no CPU quota: {groups.cpu.why}")
+        command = [*groups.prefixes["program"], sys.executable, "-c", PROGRAM, released.folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["onnx_int8", "1", "1", "1"], done.stderr

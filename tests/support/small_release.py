@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,14 @@ def start(
     build = Build(model, target, inputs)
     build.judge()
     return build
+
+
+def copy(build: Build, folder: Path, target: Target) -> Build:
+    """Return a copy of a build for another target, not judged yet."""
+    names = ("catalog", "variants", "data", "quality", "latency", "gate", "report")
+    for name in names:
+        shutil.copytree(getattr(build.inputs, name), folder / name)
+    return Build(build.model, target, replace(build.inputs, **{name: folder / name for name in names}))
 
 
 def list_inputs(folder: Path, base: Path, project: Path) -> bundle.BundleInputs:

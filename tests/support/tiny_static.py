@@ -85,9 +85,13 @@ def write_build(folder: Path) -> Path:
 
 
 def run_latency(build: Path, names: tuple[str, ...] = ("base", "twin"), **changes: Any) -> LatencyReport:
-    """Run the stage with SETTINGS and changes to them, and return its report; `cpus` is the target's quota."""
+    """Run the stage with SETTINGS and changes to them, and return its report.
+
+    `cpus`, `memory_mb` and `enforce_memory` are the target's.
+    """
     variants = {name: build / "variants" / name for name in names}
-    resources = config.Resources(threads=1, cpus=changes.pop("cpus", None), memory_mb=1024)
+    given = {name: changes.pop(name) for name in ("cpus", "memory_mb", "enforce_memory") if name in changes}
+    resources = config.Resources(threads=1, **{"memory_mb": 1024} | given)
     settings = SETTINGS.model_copy(update=changes)
     return latency.run(settings, variants, "base", build / "data", build / Machine.FILE, resources, build / "latency")
 

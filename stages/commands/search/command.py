@@ -13,7 +13,7 @@ from stages.commands.search.recipes import build_recipe, load_search
 from stages.commands.search.rendering import plot_front, render_table
 from stages.common import config
 from stages.common.config.variant import Recipe
-from stages.latency.cpu_quota import enforce_quota
+from stages.latency.control_groups import enforce
 
 
 def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) -> str:
@@ -43,11 +43,11 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     )
     resources = params.target.resources
     with (
-        enforce_quota(resources.cpus, list(folders)) as quota,
-        WorkerPool(folders, params.baseline, resources.threads, prefixes=quota.prefixes) as pool,
+        enforce(resources, list(folders), any_memory=(params.baseline,)) as groups,
+        WorkerPool(folders, params.baseline, resources.threads, prefixes=groups.prefixes) as pool,
     ):
-        times = latency.measure(settings, pool, data, quota=bool(quota.groups)).variants
-        quota_record = quota.to_record()
+        times = latency.measure(settings, pool, data, quota=groups.throttles).variants
+        quota_record = groups.to_record()
     points = {name: build_point(folders[name], times[name]) for name in search.recipes}
     front = find_front(points)
     results = SearchResults(points=points, front=sorted(front), quota=quota_record)

@@ -17,7 +17,7 @@ from stages.common.config.measurement import Gate, Latency, Quality
 from stages.common.config.model import MODEL_FORMATS, License, Model
 from stages.common.config.params import PARAMS, Params, load, parse
 from stages.common.config.suite import AirgappedSuite, BuiltinSuite, HubSuite, Suite
-from stages.common.config.target import Limits, Resources, Target
+from stages.common.config.target import Host, Limits, Resources, Target
 
 __all__ = [
     "MODEL_FORMATS",
@@ -29,6 +29,7 @@ __all__ = [
     "Finetune",
     "FinetuneSettings",
     "Gate",
+    "Host",
     "HubSuite",
     "Latency",
     "License",

@@ -16,8 +16,8 @@ from embed_foundry.cpus import (
     QUOTA_V1,
     QUOTA_V2,
     affinity_cpus,
+    control_group_mounts,
     cpu_groups,
-    cpu_mounts,
     quota_cpus,
     read_text,
 )
@@ -41,8 +41,8 @@ STAT = "cpu.stat"
 
 
 @dataclass(frozen=True)
-class CpuController:
-    """A mounted control-group hierarchy in which CPU quotas can be set.
+class Controller:
+    """A mounted control-group hierarchy in which limits can be set.
 
     Attributes:
         root: the folder in which a group is made.
@@ -57,6 +57,12 @@ class CpuController:
         if self.version == 1:
             return {PERIOD_V1: str(period_us), QUOTA_V1: str(quota_us)}
         return {QUOTA_V2: f"{quota_us} {period_us}"}
+
+    def memory_files(self, most: int) -> dict[str, str]:
+        """Return file name -> content that give a new group `most` bytes of memory, and no swap space in version 2."""
+        if self.version == 1:
+            return {"memory.limit_in_bytes": str(most)}
+        return {"memory.max": str(most), "memory.swap.max": "0"}
 
 
 def fingerprint_machine() -> Machine:
@@ -151,12 +157,12 @@ def read_throttled_s(groups: Sequence[Path]) -> float | None:
     return sum(seconds) if seconds else None
 
 
-def list_cpu_controllers() -> list[CpuController]:
-    """Return the control-group hierarchies in which CPU quotas can be set; in version 2 the root must delegate them."""
+def list_controllers(name: str) -> list[Controller]:
+    """Return the control-group hierarchies with a controller ("cpu", "memory"); in version 2 the root delegates it."""
     return [
-        CpuController(root, version)
-        for root, version in cpu_mounts()
-        if version == 1 or "cpu" in (read_text(root / "cgroup.subtree_control") or "").split()
+        Controller(root, version)
+        for root, version in control_group_mounts(name)
+        if version == 1 or name in (read_text(root / "cgroup.subtree_control") or "").split()
     ]
 
 

@@ -106,11 +106,19 @@ class BundleVariant(Record):
 
 
 class MeasuredOn(Record):
-    """Where latency was measured; None where it was not recorded."""
+    """Where latency was measured; None where it was not recorded.
+
+    Attributes:
+        machine: its fingerprint.
+        threads: of a process.
+        quota: its CPU quota and memory limit.
+        uncertified: how it differs from the target's kind of host; see `Verdict`.
+    """
 
     machine: Machine | None
     threads: int | None
     quota: Quota | None
+    uncertified: list[str] = Field(default=[])
 
 
 class WeightsSource(AliasedRecord):

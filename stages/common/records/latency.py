@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+from embed_foundry.encoders.providers import CPU
+from pydantic import Field
+
 from stages.common.records.base import Failure, Record, SparseRecord
 from stages.common.records.machine import Machine
 
@@ -26,13 +29,16 @@ class HostLoad(SparseRecord):
 
 
 class Quota(SparseRecord):
-    """The CPU quota that the target asks for.
+    """The CPU quota and the memory limit that the target asks for.
 
     Attributes:
         cpus: CPUs; None if the target has no quota.
         enforced: whether the quota was in force.
         why: why a quota was not in force; None otherwise.
         throttled_s: seconds that the measured processes stood still for the quota; None if it was not in force.
+        memory_mb: the most memory of a process, in 10^6 bytes; None if the target does not ask for it to be enforced.
+        memory_enforced: whether that limit was in force; None if it was not asked for.
+        memory_why: why it was not in force; None otherwise.
     """
 
     nullable: ClassVar[frozenset[str]] = frozenset({"cpus"})
@@ -40,6 +46,9 @@ class Quota(SparseRecord):
     enforced: bool
     why: str | None = None
     throttled_s: float | None = None
+    memory_mb: int | None = None
+    memory_enforced: bool | None = None
+    memory_why: str | None = None
 
 
 class Speedup(Record):
@@ -138,7 +147,8 @@ class LatencyReport(Record):
         machine, machine_digest: the fingerprint, and its digest.
         threads, baseline: as configured.
         host: what else went on.
-        quota: the target's CPU quota.
+        quota: the target's CPU quota and memory limit.
+        providers: execution providers that computed, keys of `encoders.providers.PROVIDERS`.
         peak_gops: number format (fp32, bf16, int8) -> 10^9 operations a second that matrix products reach here.
         budget_s: time for all rounds.
         series: what they took.
@@ -160,6 +170,7 @@ class LatencyReport(Record):
     peak_gops: dict[str, float]
     operations: dict[int, int]
     variants: dict[str, VariantLatency | Failure]
+    providers: list[str] = Field(default=[*CPU])
 
     def of(self, variant: str) -> VariantLatency | Failure:
         """Return a variant's times, or why there are none."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import computed_field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from stages.common.records.base import Record
 
@@ -93,6 +93,8 @@ class Verdict(Record):
     Attributes:
         target, baseline: as configured.
         catalog: digest of the catalog that was judged.
+        uncertified: how the target's kind of host differs from the machine that latency was measured on; empty if it
+            does not. Until `embed-foundry certify` ran on such a host, times and memory there are not known.
         variants: name -> verdict.
         release: the release's.
     """
@@ -102,5 +104,6 @@ class Verdict(Record):
     target: str
     baseline: str
     catalog: str
+    uncertified: list[str] = Field(default=[])
     variants: dict[str, VariantVerdict]
     release: ReleaseVerdict

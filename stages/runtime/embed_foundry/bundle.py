@@ -140,7 +140,8 @@ class Bundle:
         Raises:
             InputError, IntegrityError: see `open_variant` and `self_test`.
         """
-        encoder = open_variant(self.folder / "variants" / name, threads, calls=calls)
+        folder, providers = self.folder / "variants" / name, self.contract.host.providers
+        encoder = open_variant(folder, threads, calls=calls, providers=providers)
         return encoder, self.self_test(encoder)
 
     def self_test(self, encoder: Encoder) -> SelfTest:

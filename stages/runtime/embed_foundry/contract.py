@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import manifest
+from .encoders.providers import CPU
 from .errors import IntegrityError
 from .manifest import JsonObject
 
@@ -80,6 +81,27 @@ class ShippedVariant:
 
 
 @dataclass(frozen=True)
+class TargetHost:
+    """The kind of host that a target is.
+
+    Attributes:
+        arch: "x86_64" or "aarch64"; "" where any will do.
+        system: "Linux", "Darwin", …; "" where any will do.
+        providers: execution providers in the order in which they are tried, keys of `providers.PROVIDERS`.
+    """
+
+    arch: str = ""
+    system: str = ""
+    providers: tuple[str, ...] = CPU
+
+    @classmethod
+    def parse(cls, raw: JsonObject) -> "TargetHost":
+        """Return `target.host`; bundles from before there was one run anywhere, on the CPU."""
+        providers = _require_list(raw.get("providers", list(CPU)))
+        return cls(str(raw.get("arch") or ""), str(raw.get("system") or ""), tuple(map(str, providers)))
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a runtime reads from bundle.json.
 
@@ -91,6 +113,9 @@ class Contract:
         variants: the same names -> what is said of them.
         cpu: brand of the CPU that latency was measured on; "" if it was not recorded.
         cpu_flags: its instruction sets.
+        arch: the CPU's architecture; "" if it was not recorded.
+        host: the kind of host that the target is.
+        uncertified: how the measuring machine differs from it; empty if it does not.
     """
 
     model: str
@@ -100,6 +125,9 @@ class Contract:
     variants: dict[str, ShippedVariant]
     cpu: str = ""
     cpu_flags: frozenset[str] = frozenset()
+    arch: str = ""
+    host: TargetHost = TargetHost()
+    uncertified: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":
@@ -141,6 +169,9 @@ class Contract:
             variants={str(name): ShippedVariant.parse(entry) for name, entry in raw["variants"].items()},
             cpu=str(machine.get("cpu", "")),
             cpu_flags=frozenset(machine.get("flags", ())),
+            arch=str(machine.get("arch", "")),
+            host=TargetHost.parse(raw["target"].get("host", {})),
+            uncertified=tuple(map(str, _require_list(raw["measured_on"].get("uncertified", [])))),
         )
 
 

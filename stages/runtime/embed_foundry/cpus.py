@@ -58,11 +58,6 @@ def control_groups(controller: str) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def cpu_mounts() -> list[tuple[Path, int]]:
-    """Return where control groups for CPU time are mounted, each with its version (1 or 2)."""
-    return control_group_mounts("cpu")
-
-
 def control_group_mounts(controller: str) -> list[tuple[Path, int]]:
     """Return where control groups with a controller are mounted, each with its version (1 or 2)."""
     mounts = []

@@ -13,6 +13,7 @@ import numpy as np
 from ..cpus import available_cpus
 from ..errors import InputError, IntegrityError
 from .kinds import KINDS
+from .providers import CPU
 from .rows import Embedding, Rows, Tokens, UnusableRowError, require_text
 from .variant import Variant
 from .vectors import Vectors, truncate
@@ -43,6 +44,8 @@ class Encoder(ABC):
     window: int = 1
     # Input lengths, in tokens, that have a graph of their own; empty where one graph takes any length.
     lengths: tuple[int, ...] = ()
+    # What computes, keys of PROVIDERS.
+    providers: tuple[str, ...] = CPU
 
     def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
         self.folder = folder
@@ -225,7 +228,13 @@ class Encoder(ABC):
         return dimensions or full
 
 
-def open_variant(folder: Path, threads: int | None = None, max_tokens: int | None = None, calls: int = 1) -> Encoder:
+def open_variant(
+    folder: Path,
+    threads: int | None = None,
+    max_tokens: int | None = None,
+    calls: int = 1,
+    providers: Sequence[str] = CPU,
+) -> Encoder:
     """Open the encoder for one variant folder.
 
     Args:
@@ -233,6 +242,7 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
         threads: CPU threads of a call; None means all that this process may use.
         max_tokens: truncate texts to fewer tokens than the variant takes, to bound the time of a call; None does not.
         calls: how many threads call the encoder at once.
+        providers: keys of PROVIDERS in the order in which they are tried, for kinds that have others than the CPU.
 
     Raises:
         IntegrityError: variant.json is missing or unreadable.
@@ -245,7 +255,8 @@ def open_variant(folder: Path, threads: int | None = None, max_tokens: int | Non
     module, _, name = kind.encoder.partition(":")
     try:
         encoder_class: type[Encoder] = getattr(importlib.import_module(module), name)
-        encoder = encoder_class(folder, threads, calls)
+        options = {"providers": providers} if kind.has_providers else {}
+        encoder = encoder_class(folder, threads, calls, **options)
     except ImportError as error:
         raise InputError(f"{variant.name} needs a library that is missing ({error}). Next: {kind.install}") from None
     if max_tokens is not None:

@@ -16,6 +16,7 @@ class Kind:
         extra: this package's extra that does the same; "" if none is needed.
         distributions: installed distributions whose versions can change a vector.
         multiplies: whether the encoder computes the model's matrix products; a static table only looks vectors up.
+        has_providers: whether it runs on other execution providers than the CPU.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Kind:
     extra: str
     distributions: tuple[str, ...]
     multiplies: bool = True
+    has_providers: bool = False
 
     @property
     def install(self) -> str:
@@ -42,6 +44,7 @@ KINDS = {
             packages=("onnxruntime",),
             extra="",
             distributions=("onnxruntime", "tokenizers"),
+            has_providers=True,
         ),
         Kind(
             name="openvino",
@@ -75,6 +78,7 @@ KINDS = {
             packages=("sentence-transformers", "torch"),
             extra="",
             distributions=("sentence-transformers", "tokenizers", "torch", "transformers"),
+            has_providers=True,
         ),
     )
 }

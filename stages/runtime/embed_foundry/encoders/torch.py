@@ -1,7 +1,7 @@
 """PyTorch encoder (sentence-transformers): the fp32 baseline and other reference precisions. Needs torch installed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .encoder import Encoder
+from .providers import CPU
 from .rows import Embedding, Rows, UnusableRowError
 from .tokenized import CALL_TOKENS, EMPTY, GraphEncoder, describe_missing_row, plan_calls
 
@@ -20,9 +21,11 @@ TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "floa
 
 
 class TorchEncoder(Encoder):
-    """Runs the model folder as SentenceTransformer loads it, in the variant's precision, on the CPU."""
+    """Runs the model folder as SentenceTransformer loads it, in the variant's precision, on the CPU or a GPU."""
 
-    def __init__(self, folder: Path, threads: int | None = None, calls: int = 1) -> None:
+    def __init__(
+        self, folder: Path, threads: int | None = None, calls: int = 1, providers: Sequence[str] = CPU
+    ) -> None:
         super().__init__(folder, threads, calls)
         import torch
         from sentence_transformers import SentenceTransformer
@@ -32,10 +35,12 @@ class TorchEncoder(Encoder):
 
         self.window = GraphEncoder.window
         torch.set_num_threads(self.threads)
+        device = "cuda" if "cuda" in providers and torch.cuda.is_available() else "cpu"
+        self.providers = ("cuda", *CPU) if device == "cuda" else CPU
         with _without_bars():
             self.model = SentenceTransformer(
                 str(self.variant.locate(folder, "model")),
-                device="cpu",
+                device=device,
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"dtype": getattr(torch, TYPES[self.variant.precision])},

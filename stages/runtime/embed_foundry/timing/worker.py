@@ -1,8 +1,8 @@
 """The measured process: opens one variant as users do, then answers requests until its input ends.
 
-Run as a file, `python -P worker.py FOLDER THREADS`, so that it holds nothing but the runtime: imports of the build
-would count in its cold start and memory. Each way carries one JSON object a line. The first answer, {"ready": true},
-comes after the first vector; then each request, {"command": a key of COMMANDS, "texts": [...]}, is answered with
+Run as a file, `python -P worker.py FOLDER THREADS PROVIDERS`, so that it holds nothing but the runtime: imports of the
+build would count in its cold start and memory. Each way carries one JSON object a line. The first answer, {"ready":
+true}, comes after the first vector; then each request, {"command": a key of COMMANDS, "texts": [...]}, is answered with
 {"result": value}. Any failure is answered with {"error": why} and ends the process. The asking side is
 worker_process.py.
 """
@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1
 FIRST_TEXT = "What is the capital of France?"
 
 
-def main(folder: str, threads: str) -> None:
+def main(folder: str, threads: str, providers: str) -> None:
     """Answer requests on standard input; ends with it, so that a killed parent leaves no worker behind."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
@@ -43,7 +43,7 @@ def main(folder: str, threads: str) -> None:
 
         # A truncated text does not have the length that it is reported under.
         warnings.simplefilter("error", TruncationWarning)
-        encoder = open_variant(Path(folder), int(threads))
+        encoder = open_variant(Path(folder), int(threads), providers=providers.split(","))
         encoder.encode([FIRST_TEXT])
         answer({"ready": True})
         for line in sys.stdin:
@@ -101,13 +101,19 @@ def read_peak_rss_mb(_encoder: "Encoder", _texts: list[str]) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def list_providers(encoder: "Encoder", _texts: list[str]) -> list[str]:
+    """Return what computes: execution providers in order."""
+    return list(encoder.providers)
+
+
 COMMANDS: dict[str, Callable[["Encoder", list[str]], object]] = {
     "count_tokens": count_tokens,
     "encode": time_encode,
     "operations": count_operations,
     "peak_rss_mb": read_peak_rss_mb,
+    "providers": list_providers,
 }
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:4])

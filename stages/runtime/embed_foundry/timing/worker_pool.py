@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from ..encoders.providers import CPU
 from ..errors import FoundryError, IntegrityError, RetryableError
 from .worker_process import TIMEOUT_S, Request, Result, WorkerError, WorkerProcess
 
@@ -38,12 +39,16 @@ class WorkerPool:
         threads: int,
         timeout_s: float = TIMEOUT_S,
         prefixes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        providers: Sequence[str] = CPU,
+        repair: str = "Open another variant.",
     ) -> None:
         self.variants = variants
         self.baseline = baseline
         self.threads = threads
         self.timeout_s = timeout_s
         self.prefixes = prefixes
+        self.providers = providers
+        self.repair = repair
         self.workers: dict[str, WorkerProcess] = {}
         self.errors: dict[str, str] = {}
         self._allowed_cpus: set[int] = set()
@@ -63,7 +68,9 @@ class WorkerPool:
         """
         self.stop(name)
         prefix = self.prefixes.get(name, ())
-        worker = WorkerProcess(self.variants[name], self.threads, self.timeout_s, prefix, self._worker_cpus)
+        worker = WorkerProcess(
+            self.variants[name], self.threads, self.timeout_s, prefix, self._worker_cpus, self.providers
+        )
         self.workers[name] = worker
         try:
             return worker.wait_until_ready()
@@ -122,7 +129,7 @@ class WorkerPool:
         self.errors[name] = str(error)
         if name == self.baseline:
             error_type: type[FoundryError] = RetryableError if error.retryable else IntegrityError
-            step = "Free memory or CPU, then run again." if error.retryable else f"Next: dvc repro convert@{name}."
+            step = "Free memory or CPU, then run again." if error.retryable else self.repair
             raise error_type(
                 f"latency: the baseline {name} failed, so there is nothing to compare with: {error}. {step}"
             )

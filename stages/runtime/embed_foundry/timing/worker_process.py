@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from ..encoders.providers import CPU
+
 PROGRAM = Path(__file__).with_name("worker.py")
 # Every thread pool that a library may size by itself.
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -61,6 +63,12 @@ class PeakRssRequest(Request[float]):
     command = "peak_rss_mb"
 
 
+class ProvidersRequest(Request[list[str]]):
+    """Ask for the execution providers that compute, in order."""
+
+    command = "providers"
+
+
 class WorkerError(Exception):
     """A worker failed.
 
@@ -89,6 +97,7 @@ class WorkerProcess:
         timeout_s: seconds that one answer may take.
         command_prefix: arguments before the command, such as those that put it under a quota.
         cpus: the CPUs that it may use; empty means all that this process may.
+        providers: execution providers that the encoder tries, in order.
     """
 
     def __init__(
@@ -98,12 +107,13 @@ class WorkerProcess:
         timeout_s: float = TIMEOUT_S,
         command_prefix: Sequence[str] = (),
         cpus: Collection[int] = (),
+        providers: Sequence[str] = CPU,
     ) -> None:
         self.timeout_s = timeout_s
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [*command_prefix, sys.executable, "-P", str(PROGRAM), str(folder), str(threads)],
+            [*command_prefix, sys.executable, "-P", str(PROGRAM), str(folder), str(threads), ",".join(providers)],
             env=build_environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
