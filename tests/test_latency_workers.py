@@ -179,7 +179,7 @@ def test_the_stage_runs_on_what_params_yaml_says(tiny_build, start_stage):
     with start_stage() as done:
         out, err = done.communicate(timeout=120)
     assert (done.returncode, out) == (0, ""), err
-    assert "latency: rounds: 100 %" in err  # plain lines: stderr is no terminal
+    assert "timed rounds: 100 %" in err  # plain lines: stderr is no terminal
     assert "\r" not in err
     assert LatencyReport.load(tiny_build / "latency" / LatencyReport.FILE).threads == 2
     (tiny_build / "machine.json").write_text("{}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from embed_foundry import Bundle, InputError, IntegrityError, Key, archive, manifest, open_bundle, signature
+from embed_foundry.signing.key_pair import build_envelope, load_private_key
 
 from stages.commands import sign
 from stages.commands.sign import KeyPairSigner, provenance, signing
-from stages.commands.sign.key_pair import load_private_key
 from support.small_release import git, refit
 
 BUILDER = "urn:test:builder"
@@ -115,14 +115,14 @@ def test_provenance_of_others_is_refused(signed, keys):
     load = lambda: Bundle.load(signed, Key(public_key(keys["mine"])))  # noqa: E731
     mine, other = (load_private_key(keys[name]) for name in ("mine", "other"))
     content = read_statement(path)
-    forged = provenance.build_envelope(content, other)
+    forged = build_envelope(content, other)
     assert "not a valid signature" in error_with(path, forged, load)
     elsewhere = content | {"subject": [{**file, "digest": {"sha256": "0" * 64}} for file in content["subject"]]}
-    assert "signs a .gitattributes that differs" in error_with(path, provenance.build_envelope(elsewhere, mine), load)
+    assert "signs a .gitattributes that differs" in error_with(path, build_envelope(elsewhere, mine), load)
     fewer = content | {"subject": content["subject"][1:]}
-    assert "signs a .gitattributes that differs" in error_with(path, provenance.build_envelope(fewer, mine), load)
+    assert "signs a .gitattributes that differs" in error_with(path, build_envelope(fewer, mine), load)
     kind = content | {"predicateType": "https://example.org/other"}
-    assert "expected SLSA provenance v1" in error_with(path, provenance.build_envelope(kind, mine), load)
+    assert "expected SLSA provenance v1" in error_with(path, build_envelope(kind, mine), load)
     envelope = json.loads(path.read_text())
     edited = base64.b64encode(json.dumps(content | {"more": 1}).encode()).decode()
     assert "not a valid signature" in error_with(path, json.dumps(envelope | {"payload": edited}).encode(), load)

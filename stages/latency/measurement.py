@@ -1,47 +1,24 @@
 """A whole measurement: cold starts, timed rounds, memory and operations of all variants, as figures."""
 
-import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Never
 
 from embed_foundry import Variant
-from embed_foundry.progress import bar, share_bar
-from embed_foundry.timing import rounds, sized_texts
-from embed_foundry.timing.rounds import Sample, Series, SeriesTimes
+from embed_foundry.progress import bar
+from embed_foundry.timing import rounds
+from embed_foundry.timing.protocol import Protocol, plan_calls, time_all
+from embed_foundry.timing.rounds import Sample, SeriesTimes
 from embed_foundry.timing.worker_pool import WorkerPool
-from embed_foundry.timing.worker_process import OperationsRequest, PeakRssRequest, ProvidersRequest, TokenCountRequest
+from embed_foundry.timing.worker_process import OperationsRequest, PeakRssRequest, ProvidersRequest
 
 from stages.common.config import Latency
 from stages.common.records.base import Failure
 from stages.common.records.latency import ColdStart, TimedSeries, VariantLatency
 from stages.common.sources import suite_files
 from stages.latency import figures
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-# Different texts of a length: no single one decides.
-TEXTS = 8
-
-
-@dataclass(frozen=True)
-class PlannedCalls:
-    """One kind of call to time.
-
-    Attributes:
-        tokens: length of each text.
-        batch: texts in a call.
-        texts: what is encoded in turn.
-    """
-
-    tokens: int
-    batch: int
-    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,12 +55,13 @@ def measure(config: Latency, pool: WorkerPool, data: Path, *, quota: bool) -> Me
         IntegrityError: the baseline's encoder failed.
         RetryableError: the baseline's process died or hung.
     """
+    protocol = Protocol(**config.model_dump())
     rng = random.Random(config.seed)  # noqa: S311 - orders, not secrets
     limits = {name: Variant.load(folder).max_tokens for name, folder in pool.variants.items()}
-    plan = _plan_calls(config, pool, limits, load_documents(data, rng))
+    plan = plan_calls(protocol, pool, limits, load_documents(data, rng))
     with bar("latency: cold starts", config.cold_starts * len(pool.variants)) as progress:
         cold_starts = rounds.time_cold_starts(pool, config.cold_starts, rng, progress.update)
-    timed = _time_all(config, pool, limits, plan, rng, quota=quota)
+    timed = time_all(protocol, pool, limits, plan, rng, quota=quota)
     samples = [sample for times in timed for sample in times.samples]
     peak_rss_mb = {name: mb for name in pool.names if (mb := pool.ask(name, PeakRssRequest())) is not None}
     providers = {provider for name in pool.names for provider in pool.ask(name, ProvidersRequest()) or ()}
@@ -120,71 +98,6 @@ def load_documents(data: Path, rng: random.Random) -> list[str]:
     documents = suite_files.read_passages(data)
     rng.shuffle(documents)
     return documents
-
-
-def _plan_calls(
-    config: Latency, pool: WorkerPool, limits: Mapping[str, int], documents: Sequence[str]
-) -> list[PlannedCalls]:
-    """Return one text per call at each length, ascending, then batches.
-
-    Lengths are exact in the baseline's tokens. Those over its limit are left out, and the batch's length is the least
-    limit at most. The process that counts the tokens is not the one that is timed: after some hundred texts its
-    tokenizer and its memory are warmer than the other variants' (the baseline was 10 % faster than its own twin).
-    """
-    lengths = [tokens for tokens in sorted(config.lengths) if tokens <= limits[pool.baseline]]
-    batch_tokens = min(config.batch_length, *limits.values())
-    pool.start(pool.baseline)
-    plan = []
-    for tokens, batch in [(tokens, 1) for tokens in lengths] + [(batch_tokens, config.batch_size)]:
-        texts = sized_texts.cut_exact_texts(
-            documents,
-            tokens,
-            max(TEXTS, batch),
-            count_tokens=lambda texts: pool.ask_baseline(TokenCountRequest(texts)),
-        )
-        plan.append(PlannedCalls(tokens, batch, texts))
-    pool.stop(pool.baseline)
-    return plan
-
-
-def _time_all(
-    config: Latency,
-    pool: WorkerPool,
-    limits: Mapping[str, int],
-    plan: Sequence[PlannedCalls],
-    rng: random.Random,
-    *,
-    quota: bool,
-) -> list[SeriesTimes]:
-    """Time the planned calls; every variant encodes the same texts. Return the series, batches last.
-
-    What a series leaves of its share of the time goes to the longer ones after it.
-    """
-    timed: list[SeriesTimes] = []
-    spent_s = 0.0
-    with share_bar("latency: rounds", config.budget_s) as progress:
-        for position, calls in enumerate(plan):
-            single = calls.batch == 1
-            series = Series(
-                tokens=calls.tokens,
-                batch=calls.batch,
-                rounds=config.rounds if single else config.batch_rounds,
-                seconds=max(1.0, (config.budget_s - spent_s) / (len(plan) - position)),
-                tight=config.tight if single else math.inf,
-                gap_s=config.gap_ms / 1000,
-                twice=quota,
-            )
-            names = [name for name in pool.names if calls.tokens <= limits[name]]
-            advance = partial(_advance, progress, position, config.budget_s / len(plan))
-            times = rounds.time_series(series, pool, names, calls.texts, rng, advance)
-            timed.append(times)
-            spent_s += times.seconds
-    return timed
-
-
-def _advance(progress: "tqdm[Never]", position: int, seconds: float, share: float) -> None:
-    """Show that a series, by its position in the plan, has done a share of its part of the time."""
-    progress.update((position + share) * seconds - progress.n)
 
 
 def _count_operations(pool: WorkerPool, texts: Mapping[int, str]) -> dict[int, int]:

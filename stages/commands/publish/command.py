@@ -5,6 +5,7 @@ from pathlib import Path
 
 from embed_foundry import IntegrityError, RemoteError, manifest, signature
 from embed_foundry.progress import byte_bar
+from embed_foundry.store.certificate_files import upload_certificates
 from embed_foundry.store.fetch import download_object
 from embed_foundry.store.signature_files import upload_signature
 from embed_foundry.store.store import Store, manifest_key, object_key
@@ -71,6 +72,7 @@ def publish(store: Store, release: Path, build: Path, *, dry_run: bool = False) 
         for sha256 in objects:
             download_object(store, sha256, None, lambda _: None, bar.update)
     upload_signature(store, body.digest, release)
+    upload_certificates(store, body.digest, release)
     store.create(key, release / manifest.NAME, lambda _: None)
     _require_same_manifest(store, key, manifest_bytes, required=True)
     store.remove_stale_uploads()

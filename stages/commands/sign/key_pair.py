@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from embed_foundry import signature
 from embed_foundry.errors import InputError
-from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing_config, require_libraries
+from embed_foundry.signer import PROVENANCE, SIGNATURE, hashing_config
+from embed_foundry.signing.key_pair import build_envelope, load_private_key
+from embed_foundry.signing.libraries import require_libraries
 
-from stages.commands.sign.provenance import Statement, build_envelope
+from stages.commands.sign.provenance import Statement
 from stages.commands.sign.signing import WriteSignature
 
 if TYPE_CHECKING:
@@ -46,26 +48,6 @@ class KeyPairSigner:
         config.set_hashing_config(hashing_config(signature.read_subject(statement)))
         config.sign(bundle, folder / SIGNATURE)
         (folder / PROVENANCE).write_bytes(build_envelope(statement, private))
-
-
-def load_private_key(path: Path) -> "EllipticCurvePrivateKey":
-    """Read an elliptic-curve private key.
-
-    Raises:
-        InputError: not the PEM of such a key, or libraries are missing.
-    """
-    with require_libraries():
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a private key in PEM ({error}). `embed-foundry keygen` makes one.") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InputError(
-            f"{path}: is another kind of key, expected an elliptic-curve key. `embed-foundry keygen` makes one."
-        )
-    return key
 
 
 def generate_key_pair(out: Path) -> tuple[Path, Path]:

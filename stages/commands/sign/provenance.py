@@ -1,15 +1,11 @@
 """SLSA provenance v1 of a bundle: an in-toto statement built from the bundle's contract, the commit and the builder."""
 
-import json
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from embed_foundry import Bundle, manifest, signature
 from embed_foundry.manifest import JsonObject
 
 from stages.common.records.bundle import BundleRecord
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 BUILD_TYPE = "urn:embed-foundry:dvc-repro:1"
 # A folder, by the digest in its manifest.json.
@@ -62,21 +58,6 @@ def build_statement(bundle: Bundle, commit: str, remote: str, builder: str) -> S
         "predicateType": signature.PREDICATE,
         "predicate": predicate,
     }
-
-
-def encode_statement(statement: Statement) -> bytes:
-    """Return a statement's bytes, which are what is signed."""
-    return json.dumps(statement, sort_keys=True, allow_nan=False).encode()
-
-
-def build_envelope(statement: Statement, private: "EllipticCurvePrivateKey") -> bytes:
-    """Return a statement in a signed DSSE envelope, as JSON."""
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import CryptoSigner, SSlibKey
-
-    envelope = Envelope(encode_statement(statement), signature.PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(private, SSlibKey.from_crypto(private.public_key())))
-    return json.dumps(envelope.to_dict()).encode()
 
 
 def _list_dependencies(record: BundleRecord, commit: str, remote: str) -> list[ResourceDescriptor]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from embed_foundry.cpus import (
+    KERNEL_FLAGS,
     PERIOD_V1,
     QUOTA_V1,
     QUOTA_V2,
@@ -26,12 +27,6 @@ from stages.common.records.latency import HostLoad
 from stages.common.records.machine import Machine
 
 GIB = 1 << 30
-# Instruction sets that decide which kernels the encoders' libraries use, as Linux names them.
-FLAGS = (
-    *("avx", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "fma"),
-    *("amx_tile", "amx_int8", "amx_bf16"),
-    *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme"),
-)
 # Share of the measured threads' CPUs that other processes may take before times mislead.
 CROWDED = 0.1
 # Fields of psutil.cpu_times that count as work; on Linux "user" includes guests.
@@ -84,14 +79,14 @@ def fingerprint_machine() -> Machine:
 
 @cache
 def _read_cpu() -> tuple[str, tuple[str, ...]]:
-    """Return the CPU's name and which of FLAGS it has, sorted. py-cpuinfo counts the CPU's ticks for a second."""
+    """Return the CPU's name and which KERNEL_FLAGS it has, sorted. py-cpuinfo counts the CPU's ticks for a second."""
     from cpuinfo import get_cpu_info
 
     info = get_cpu_info()
     # Systems and CPUID spell flags with and without "_".
     present = {flag.replace("_", "") for flag in info.get("flags", [])}
     name = info.get("brand_raw") or platform.processor() or "unknown"
-    return name, tuple(sorted(flag for flag in FLAGS if flag.replace("_", "") in present))
+    return name, tuple(sorted(flag for flag in KERNEL_FLAGS if flag.replace("_", "") in present))
 
 
 def watch_load(threads: int) -> Callable[[], HostLoad]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from . import contract, manifest, selection, selftest, signature
 from .contract import Contract
 from .encoders.encoder import Encoder, open_variant
+from .encoders.vectors import Vectors
 from .environment import Environment
 from .errors import FoundryError, InputError, IntegrityError, one_line
 from .manifest import JsonObject
@@ -144,12 +145,17 @@ class Bundle:
         encoder = open_variant(folder, threads, calls=calls, providers=providers)
         return encoder, self.self_test(encoder)
 
-    def self_test(self, encoder: Encoder) -> SelfTest:
-        """Encode the bundle's probes and compare them with the vectors recorded at release.
+    @property
+    def probes(self) -> Path:
+        """The texts of the self-test."""
+        return self.folder / PROBES
+
+    def golden(self, name: str) -> Vectors:
+        """Return a variant's vectors of the probes at release: float32 [n, dimensions].
 
         Raises:
             InputError: safetensors is not installed.
-            IntegrityError: see `selftest.run`.
+            IntegrityError: there are none, or they cannot be read.
         """
         try:
             from safetensors import SafetensorError
@@ -162,11 +168,18 @@ class Bundle:
             raise IntegrityError(
                 f"{self.folder / GOLDEN}: safetensors cannot load it ({one_line(error)}). {contract.REFUSAL}"
             ) from None
-        if encoder.variant.name not in golden:
-            raise IntegrityError(
-                f"{self.folder / GOLDEN}: has no vectors of {encoder.variant.name}. {contract.REFUSAL}"
-            )
-        return selftest.run(encoder, selftest.read_probes(self.folder / PROBES), golden[encoder.variant.name])
+        if name not in golden:
+            raise IntegrityError(f"{self.folder / GOLDEN}: has no vectors of {name}. {contract.REFUSAL}")
+        vectors: Vectors = golden[name]
+        return vectors
+
+    def self_test(self, encoder: Encoder) -> SelfTest:
+        """Encode the bundle's probes and compare them with the vectors recorded at release.
+
+        Raises:
+            InputError, IntegrityError: see `golden` and `selftest.run`.
+        """
+        return selftest.run(encoder, selftest.read_probes(self.probes), self.golden(encoder.variant.name))
 
 
 def _find_nested(folder: Path) -> list[Path]:

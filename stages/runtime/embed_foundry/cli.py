@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .certify.command import add_commands as add_certify
 from .errors import EXIT_CODES
 from .exits import exit_code
 from .serve.commands import add_commands as add_serve
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("embed-foundry", epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_bundle_commands(commands)
+    add_certify(commands)
     add_store_commands(commands)
     add_serve(commands)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -54,6 +56,7 @@ def add_bundle_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser = add("explain", "show which variant is opened on this host, and why", explain)
     parser.add_argument("bundle", type=Path)
     add_environment(parser)
+    add_signer(parser, "count only certificates that this signer signed")
     parser = add("encode", "encode the lines of standard input (UTF-8), one JSON array each", encode)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--variant", help="default: the bundle's own choice")
@@ -117,7 +120,7 @@ def explain(args: argparse.Namespace) -> None:
     names = [attribute.name for attribute in fields(Environment)]
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     bundle = Bundle.load(args.bundle)
-    for line in explain_choice(bundle, replace(Environment.detect(), **changes)):
+    for line in explain_choice(bundle, replace(Environment.detect(), **changes), signer_of(args)):
         print(line)
 
 

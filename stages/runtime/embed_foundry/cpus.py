@@ -5,6 +5,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Instruction sets that decide which kernels the encoders' libraries use, as Linux names them.
+KERNEL_FLAGS = (
+    *("avx", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "fma"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme"),
+)
 QUOTA_V2, QUOTA_V1, PERIOD_V1 = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
 

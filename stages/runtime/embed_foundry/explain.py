@@ -1,15 +1,26 @@
 """The choice of a variant in plain sentences: what `embed-foundry explain` prints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .bundle import Bundle
+from .certify.command import describe_figures
+from .certify.files import read_all
+from .certify.host import distance, list_kernel_flags
 from .contract import ShippedVariant
+from .encoders.providers import CPU, PROVIDERS, list_installed
 from .environment import Environment
 from .selection import FULL, Choice, decide
+from .signer import Signer
 
 
-def explain_choice(bundle: Bundle, environment: Environment) -> Iterator[str]:
-    """Yield the explanation line by line: the host, the rule, then every variant in the order in which it is tried."""
+def explain_choice(bundle: Bundle, environment: Environment, signer: Signer | None = None) -> Iterator[str]:
+    """Yield the explanation line by line: the host, the rule, then every variant in the order in which it is tried.
+
+    Args:
+        bundle: the release.
+        environment: the host that it is explained for.
+        signer: who must have signed the certificates that count; None takes any.
+    """
     contract, decision = bundle.contract, decide(bundle.contract, environment)
     yield f"bundle: {bundle.name}, vector space {decision.space_id}"
     yield f"host: {environment.describe()}"
@@ -26,8 +37,54 @@ def explain_choice(bundle: Bundle, environment: Environment) -> Iterator[str]:
         yield "No variant of this space can run here: opening ends with exit 2."
     if environment.cuda and all(shipped.device != "cuda" for shipped in contract.variants.values()):
         yield "No shipped variant uses CUDA: all run on the CPU."
-    if environment.flags is not None and not contract.cpu_flags <= environment.flags:
+    flags = environment.flags
+    if flags is not None and contract.arch in (environment.arch, "") and not contract.cpu_flags <= flags:
         yield f"Speed-ups were measured on {contract.cpu or 'a CPU'}, which has instructions that this CPU lacks."
+    yield from _describe_providers(contract.host.providers)
+    if contract.uncertified:
+        yield f"The build did not measure on a host of this target: {'; '.join(contract.uncertified)}."
+    yield from _describe_certificates(bundle, environment, signer)
+
+
+def _describe_providers(names: Sequence[str]) -> Iterator[str]:
+    """Yield what computes here, if the target names more than the CPU."""
+    if tuple(names) == CPU:
+        return
+    try:
+        import onnxruntime
+    except ImportError:
+        available: list[str] = []
+    else:
+        available = list(onnxruntime.get_available_providers())
+    installed = list_installed(names, available)
+    yield f"Execution providers, in order: {', '.join(installed)}."
+    for name in names:
+        if name in PROVIDERS and name not in installed:
+            yield f"The target prefers {name}, which is not here: it comes with {PROVIDERS[name].distribution}."
+
+
+def _describe_certificates(bundle: Bundle, environment: Environment, signer: Signer | None) -> Iterator[str]:
+    """Yield what the certificate of the nearest host says, or that nobody certified a host of this kind."""
+    filed, refused = read_all(bundle, signer)
+    near = [(steps, entry) for entry in filed if (steps := distance(entry.certificate.host, environment)) is not None]
+    # The nearest kind of host; of one kind, the latest.
+    near.sort(key=lambda pair: pair[1].certificate.issued, reverse=True)
+    near.sort(key=lambda pair: pair[0])
+    if not near or near[0][0]:
+        kernels = " ".join(list_kernel_flags(environment) or ["unknown instruction sets"])
+        yield (
+            f"Nobody certified this release on a host of this kind ({environment.arch}: {kernels}). "
+            f"Next, there: embed-foundry certify {bundle.folder}"
+        )
+    for steps, entry in near[:1]:
+        host = entry.certificate.host
+        kind = "this kind of host" if not steps else f"the nearest host, {steps} instruction sets away"
+        date = entry.certificate.issued
+        yield f"Certified on {kind}: {host.cpu or host.arch}, {host.system}, {date}, {entry.signed}:"
+        for name, result in entry.certificate.variants.items():
+            figures = "; ".join(describe_figures(result))
+            yield f"   {name:<22} {'; '.join(result.faults) or 'passes'}{f'; {figures}' if figures else ''}"
+    yield from (f"Not counted: {reason}" for reason in refused)
 
 
 def _describe_rule(bits: int, reason: str) -> str:

@@ -8,7 +8,6 @@ certificate and the transparency log's entry).
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from . import manifest
-from .errors import InputError, IntegrityError, one_line
+from .errors import InputError, one_line
+from .signing.libraries import require_libraries, translate_errors
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from sigstore.models import ClientTrustConfig
 
 SIGNATURE, PROVENANCE = "model.sig", "provenance.intoto.json"
-# The parts of model-signing's messages that name files; the rest is digests, shown as Python's repr of bytes.
-MISMATCH = re.compile(r"Hash mismatch for [^:]*|(?:Extra|Missing) files [^\"\]]*")
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,27 @@ class Key:
             InputError: the key cannot be read, or the libraries of the extra `verify` are missing.
             IntegrityError: a signature is by another key, or about other bytes.
         """
-        public = load_public_key(self.path)
+        load_public_key(self.path)  # a key that cannot be read is no fault of the signature
         with require_libraries(), translate_errors(folder / SIGNATURE, self):
             from model_signing import verifying
 
             _require(folder / SIGNATURE, "publicKey", "it is signed keyless: give --identity and --issuer")
             config = verifying.Config().use_elliptic_key_verifier(public_key=self.path)
             config.set_hashing_config(hashing_config(hashes)).verify(bundle, folder / SIGNATURE)
-        with require_libraries(), translate_errors(folder / PROVENANCE, self):
+        return self.open_envelope(folder / PROVENANCE)
+
+    def open_envelope(self, path: Path) -> tuple[str, bytes]:
+        """Check the signature of a file with one signed statement and return its payload type and payload.
+
+        Raises:
+            InputError, IntegrityError: see `check`.
+        """
+        public = load_public_key(self.path)
+        with require_libraries(), translate_errors(path, self):
             from securesystemslib.dsse import Envelope
             from securesystemslib.signer import SSlibKey
 
-            envelope = Envelope.from_dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+            envelope = Envelope.from_dict(json.loads(path.read_text(encoding="utf-8")))
             envelope.verify([SSlibKey.from_crypto(public)], 1)
         return envelope.payload_type, envelope.payload
 
@@ -125,11 +132,20 @@ class Identity:
                 identity=self.name, oidc_issuer=self.issuer, trust_config=file
             )
             config.set_hashing_config(hashing_config(hashes)).verify(bundle, folder / SIGNATURE)
-        with require_libraries(), translate_errors(folder / PROVENANCE, self):
+        return self.open_envelope(folder / PROVENANCE)
+
+    def open_envelope(self, path: Path) -> tuple[str, bytes]:
+        """Check the signature of a file with one signed statement and return its payload type and payload.
+
+        Raises:
+            InputError, IntegrityError: see `check`.
+        """
+        trusted = load_trust_config(self.trust)
+        with require_libraries(), translate_errors(path, self):
             from sigstore.models import Bundle
             from sigstore.verify import Verifier, policy
 
-            signed = Bundle.from_json((folder / PROVENANCE).read_text(encoding="utf-8"))
+            signed = Bundle.from_json(path.read_text(encoding="utf-8"))
             verifier = Verifier(trusted_root=trusted.trusted_root)
             payload_type, payload = verifier.verify_dsse(
                 signed, policy.Identity(identity=self.name, issuer=self.issuer)
@@ -257,29 +273,3 @@ def _require(path: Path, field: str, otherwise: str) -> None:
     """Raise ValueError(`otherwise`) unless a Sigstore bundle has this field of verification material."""
     if field not in json.loads(path.read_text(encoding="utf-8"))["verificationMaterial"]:
         raise ValueError(otherwise)
-
-
-@contextmanager
-def require_libraries() -> Iterator[None]:
-    """Turn a missing library into an InputError that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise InputError(
-            f"signatures need libraries that are missing ({error}). Next: pip install 'embed_foundry[verify]'"
-        ) from None
-
-
-@contextmanager
-def translate_errors(path: Path, signer: Signer) -> Iterator[None]:
-    """Turn whatever the signing libraries raise into an IntegrityError: their errors have no common base."""
-    try:
-        yield
-    except ImportError:
-        raise
-    except Exception as error:
-        mismatches = [part.replace("\\", "") for part in MISMATCH.findall(str(error))]
-        reason = "; ".join(mismatches) or one_line(error) or type(error).__name__
-        raise IntegrityError(
-            f"{path}: not a valid signature by {signer} ({reason}). Do not use this bundle; {signer.advice}"
-        ) from None

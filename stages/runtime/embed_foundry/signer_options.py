@@ -6,9 +6,11 @@ from pathlib import Path
 from .signer import Signer, make_signer
 
 
-def add_signer(parser: argparse.ArgumentParser) -> None:
+def add_signer(
+    parser: argparse.ArgumentParser, purpose: str = "refuse the bundle unless this signer signed it"
+) -> None:
     """Add the options that say who must have signed: --key, or --identity and --issuer."""
-    group = parser.add_argument_group("signer", "refuse the bundle unless this signer signed it")
+    group = parser.add_argument_group("signer", purpose)
     group.add_argument("--key", type=Path, help="the signer's public key (PEM)")
     group.add_argument("--identity", help="keyless: the signer's e-mail address or workflow URL")
     group.add_argument(

@@ -11,6 +11,7 @@ from ..manifest import Manifest
 from ..output.folder import atomic_folder
 from ..progress import byte_bar
 from ..signer import Signer
+from .certificate_files import download_certificates
 from .channels import resolve_digest
 from .releases import load_manifest
 from .signature_files import download_signature
@@ -20,7 +21,8 @@ from .store import ProgressCallback, Store, object_key
 def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None, dry_run: bool = False) -> Manifest:
     """Download a release and return its manifest; `out` appears, or is replaced, once every byte was checked.
 
-    Its signature, if it has one, is written to a folder beside `out`: see `embed_foundry.signature`.
+    Its signature and certificates, if it has any, are written to folders beside `out`: see `embed_foundry.signature`
+    and `embed_foundry.certify`.
 
     Args:
         store: where the release is published.
@@ -42,6 +44,7 @@ def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None
         return body
     if out.exists() and _holds_release(out, digest):
         download_signature(store, digest, out, out, signer)
+        download_certificates(store, digest, out)
         return body
     with atomic_folder(out, body.size) as work, byte_bar("fetch", body.size) as bar:
         for name, entry in sorted(body.files.items()):
@@ -53,6 +56,7 @@ def fetch(store: Store, release: str, out: Path, *, signer: Signer | None = None
         Bundle.load(work)
         # Last, so that until here a release fetched before keeps its own signature.
         download_signature(store, digest, out, work, signer)
+    download_certificates(store, digest, out)
     return body
 
 

@@ -3,6 +3,7 @@
 objects/sha256/HEX              a file's bytes, named by their digest: never changed, shared between releases
 releases/DIGEST/manifest.json   a release's manifest, written once all its objects were uploaded and read back
 releases/DIGEST/signature/FILE  the release's signature; written before the manifest, and again when signed again
+releases/DIGEST/certificates/FILE  what the release does on a host; added at any time, never changed
 channels/NAME.json              the release that a channel points at, and all its moves (channel.py)
 """
 
@@ -83,6 +84,11 @@ def manifest_key(digest: str) -> str:
 def signature_prefix(digest: str) -> str:
     """Return the prefix of the keys of a release's signature files."""
     return f"{RELEASES}{digest}/signature/"
+
+
+def certificate_prefix(digest: str) -> str:
+    """Return the prefix of the keys of a release's certificates."""
+    return f"{RELEASES}{digest}/certificates/"
 
 
 def is_channel_name(name: str) -> bool:

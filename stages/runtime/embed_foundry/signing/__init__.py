@@ -1,0 +1,1 @@
+"""Signing in-toto statements, with a key pair or as whoever an OIDC token names."""
