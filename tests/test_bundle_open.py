@@ -20,7 +20,7 @@ from support.small_release import ORDER
 @pytest.fixture(autouse=True)
 def _capable(monkeypatch):
     """Let this CPU have what the figures ask for, so that the choice is the same on every host that runs the tests."""
-    monkeypatch.setattr(environment, "_parse_flags", lambda cpuinfo: frozenset({"avx512_vnni"}))
+    monkeypatch.setattr(environment, "read_instruction_sets", lambda arch: frozenset({"avx512_vnni"}))
 
 
 def test_open_takes_the_targets_first_choice_or_the_one_asked_for(released, probes):

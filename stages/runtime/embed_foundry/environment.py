@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import cpus
 from .encoders.kinds import KINDS
+from .instruction_sets import read_instruction_sets
 
 MIB = 1 << 20
 # An unlimited cgroup of version 1 shows the largest page-aligned number; no real memory comes near.
@@ -42,10 +43,10 @@ class Environment:
     @classmethod
     def detect(cls) -> "Environment":
         """Return this process's environment: all of it on Linux; elsewhere what cannot be read is None."""
-        arch = platform.machine()
+        arch = MACHINES.get(platform.machine(), platform.machine())
         return cls(
-            arch=MACHINES.get(arch, arch),
-            flags=_parse_flags(cpus.read_text(Path("/proc/cpuinfo"))),
+            arch=arch,
+            flags=read_instruction_sets(arch),
             memory_mb=_least(_physical_mb(), read_memory_limit_mb(cpus.control_groups("memory"))),
             libraries=frozenset(kind.name for kind in KINDS.values() if _is_installed(kind.module)),
             railway=os.environ.get(RAILWAY, ""),
@@ -87,15 +88,6 @@ def _physical_mb() -> int | None:
 
 def _least(*values: int | None) -> int | None:
     return min((value for value in values if value is not None), default=None)
-
-
-def _parse_flags(cpuinfo: str | None) -> frozenset[str] | None:
-    """Return the instruction sets of the first CPU in /proc/cpuinfo: "flags" on x86, "Features" on ARM."""
-    for line in (cpuinfo or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return None
 
 
 def _has_cuda(environ: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import cpus
 from ..encoders.kinds import DISTRIBUTIONS
 from ..environment import Environment
+from ..instruction_sets import is_emulated
 from .certificate import Host
 
 # Fields of /proc/stat's first line that are work: user, nice, system, irq, softirq; in 1/100 s, as Linux fixes it for
@@ -26,7 +27,7 @@ def describe(environment: Environment, others_cpus: float | None) -> Host:
         others_cpus: what else went on while it measured.
     """
     return Host(
-        cpu=_read_cpu_name(),
+        cpu=_read_cpu_name(environment.arch),
         arch=environment.arch,
         system=platform.system(),
         flags=list_kernel_flags(environment),
@@ -75,7 +76,7 @@ def _read_others_s() -> float | None:
     return sum(int(fields[index]) for index in BUSY) / HZ - sum(os.times()[:4])
 
 
-def _read_cpu_name() -> str:
+def _read_cpu_name(arch: str) -> str:
     """Return the CPU's name; on ARM, where Linux has none, its implementer and part."""
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
@@ -85,7 +86,8 @@ def _read_cpu_name() -> str:
         key, _, value = line.partition(":")
         names.setdefault(key.strip(), value.strip())
     part = f"{names.get('CPU implementer', '')} {names.get('CPU part', '')}".strip()
-    return names.get("model name") or (f"ARM {part}" if part else platform.processor())
+    name = names.get("model name") or (f"ARM {part}" if part else platform.processor())
+    return f"{arch} emulated on {name}" if is_emulated(arch) else name
 
 
 def _list_libraries() -> dict[str, str]:
