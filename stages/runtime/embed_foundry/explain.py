@@ -71,7 +71,8 @@ def _describe_certificates(bundle: Bundle, environment: Environment, signer: Sig
     near.sort(key=lambda pair: pair[1].certificate.issued, reverse=True)
     near.sort(key=lambda pair: pair[0])
     if not near or near[0][0]:
-        kernels = " ".join(list_kernel_flags(environment) or ["unknown instruction sets"])
+        flags = list_kernel_flags(environment)
+        kernels = "unknown instruction sets" if flags is None else " ".join(flags) or "no vector instructions"
         yield (
             f"Nobody certified this release on a host of this kind ({environment.arch}: {kernels}). "
             f"Next, there: embed-foundry certify {bundle.folder}"
