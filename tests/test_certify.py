@@ -1,6 +1,7 @@
 """Certificates: measured on this host, beside the release, signed or not; explain takes the nearest host's."""
 
 import base64
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -195,3 +196,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(release, run
     assert (code, output) == (2, "")
     assert message in errors
     assert not files.folder_of(release).exists()
+
+
+def test_lengths_beyond_the_probes_are_timed_too(release, monkeypatch):
+    from embed_foundry.certify import measure
+
+    bundle = Bundle.load(release)
+    monkeypatch.setattr(measure, "read_probes", lambda path: [{"text": "one short probe"}, {"text": "and another"}])
+    monkeypatch.setattr(measure, "PROTOCOL", dataclasses.replace(measure.PROTOCOL, lengths=(200,), batch_size=2))
+    single, batch = measure.certify(bundle, budget_s=1, threads=1).variants["static"].times
+    assert (single.tokens, single.batch, batch.tokens, batch.batch) == (200, 1, 128, 2)

@@ -1,6 +1,7 @@
 """Measures a release on this host: self-test of each variant, then all of them beside each other by the protocol."""
 
 import datetime
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ..selftest import read_probes
 from ..timing import statistics
 from ..timing.protocol import Protocol, plan_calls, time_all
 from ..timing.rounds import Sample, time_cold_starts
+from ..timing.sized_texts import CHARACTERS_PER_TOKEN_MAX
 from ..timing.worker_pool import WorkerPool
 from ..timing.worker_process import PeakRssRequest, ProvidersRequest
 from . import host
@@ -112,11 +114,13 @@ def _measure(
     first = next(iter(folders))
     limits = {name: Variant.load(folder).max_tokens for name, folder in folders.items()}
     rng = random.Random(protocol.seed)  # noqa: S311 - orders, not secrets
-    texts = [str(probe["text"]) for probe in read_probes(bundle.probes)]
+    texts = [text for probe in read_probes(bundle.probes) if (text := str(probe["text"])).strip()]
+    # Long inputs need more text than the probes have: again from the beginning. What a text says costs no time.
+    repeats = math.ceil(CHARACTERS_PER_TOKEN_MAX * max(limits.values()) / sum(map(len, texts)))
     providers_wanted = bundle.contract.host.providers
     pool = WorkerPool(folders, first, threads, providers=providers_wanted, repair="Get the release again.")
     with pool:
-        plan = plan_calls(protocol, pool, limits, [text for text in texts if text.strip()])
+        plan = plan_calls(protocol, pool, limits, texts * repeats)
         with bar("certify: cold starts", protocol.cold_starts * len(folders)) as progress:
             cold_starts = time_cold_starts(pool, protocol.cold_starts, rng, progress.update)
         timed = time_all(protocol, pool, limits, plan, rng, quota=False)
