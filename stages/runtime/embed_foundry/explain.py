@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from .bundle import Bundle
-from .certify.command import describe_figures
+from .certify.description import describe_figures
 from .certify.files import read_all
 from .certify.host import distance, list_kernel_flags
 from .contract import ShippedVariant

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import selection
 from ..bundle import Bundle
-from ..cpus import available_cpus
+from ..cpus import available_cpus, cpu_groups, quota_cpus
 from ..encoders.variant import Variant
 from ..environment import Environment
 from ..errors import FoundryError, InputError, IntegrityError, one_line
@@ -40,8 +40,6 @@ PROTOCOL = Protocol(
     cold_starts=3,
     seed=0,
 )
-# What a process may leave unused of its memory before the system ends it; see `selection`.
-PEAK = "peak_rss_mb_max"
 
 
 def certify(bundle: Bundle, budget_s: float, threads: int | None = None) -> Certificate:
@@ -123,7 +121,7 @@ def _measure(
         plan = plan_calls(protocol, pool, limits, texts * repeats)
         with bar("certify: cold starts", protocol.cold_starts * len(folders)) as progress:
             cold_starts = time_cold_starts(pool, protocol.cold_starts, rng, progress.update)
-        timed = time_all(protocol, pool, limits, plan, rng, quota=False)
+        timed = time_all(protocol, pool, limits, plan, rng, quota=quota_cpus(cpu_groups()) is not None)
         peaks = {name: pool.ask(name, PeakRssRequest()) for name in pool.names}
         providers = {name: pool.ask(name, ProvidersRequest()) or [] for name in pool.names}
     samples = [sample for series in timed for sample in series.samples]
@@ -168,7 +166,7 @@ def _judge(bundle: Bundle, name: str, result: VariantResult) -> VariantResult:
     """Return a result with the limits of the target that it misses here: those that need no baseline."""
     target = bundle.raw["target"]
     limits = target["limits"].get(name) or target["limits"].get("default") or {}
-    memory, peak = float(target["resources"]["memory_mb"]), limits.get(PEAK)
+    memory, peak = float(target["resources"]["memory_mb"]), limits.get("peak_rss_mb_max")
     most = memory if peak is None else min(memory, float(peak))
     faults = list(result.faults)
     if result.peak_rss_mb is not None and result.peak_rss_mb > most:
