@@ -39,7 +39,7 @@ def test_it_holds_what_measurements_depend_on_and_nothing_personal(fingerprint):
         flags = next(
             line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
         ).split()
-        assert set(fingerprint.flags) == set(flags) & set(host.FLAGS)
+        assert set(fingerprint.flags) == set(flags) & set(cpus.KERNEL_FLAGS)
     assert platform.node() not in fingerprint.dump().decode()
     assert host.fingerprint_machine() == fingerprint
 
