@@ -147,7 +147,7 @@ def test_a_worker_stands_still_between_requests(tiny_build):
 
 def test_what_a_library_prints_does_not_disturb_the_answers(tiny_build):
     script = Path(worker_process.__file__).with_name("worker.py")
-    noisy = f"import os, runpy, sys; sys.argv = ['worker', {str(tiny_build / 'variants' / 'base')!r}, '1']\n"
+    noisy = f"import os, runpy, sys; sys.argv = ['worker', {str(tiny_build / 'variants' / 'base')!r}, '1', 'cpu']\n"
     noisy += "import embed_foundry.encoders.static as s; say = s.StaticEncoder._embed\n"
     noisy += "s.StaticEncoder._embed = lambda *a: (print('hello'), os.system('echo there'), say(*a))[2]\n"
     noisy += f"runpy.run_path({str(script)!r}, run_name='__main__')"
