@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_a_release_is_certified_here_and_explain_says_so(release, run_command):
     certificate = Certificate.parse(statement, Bundle.load(release).digest, manifest.sha256(release / manifest.NAME))
     assert (certificate.passes, certificate.opened, statement["predicate"]["result"]) == (True, "static", "PASSED")
     static = certificate.variants["static"]
-    assert {(times.tokens, times.batch) for times in static.times} == {(8, 1), (32, 1), (128, 1), (256, 1), (128, 32)}
+    assert {(times.tokens, times.batch) for times in static.times} == {(8, 1), (32, 1), (16, 4)}
     assert all(0 < times.low_ms <= times.median_ms <= times.high_ms for times in static.times)
     assert static.providers == ["cpu"]
     assert 30 < static.peak_rss_mb < 300
@@ -132,6 +133,12 @@ def test_an_identity_signs_without_a_key(release, sigstore, monkeypatch, tmp_pat
     assert "Not counted" in run_command("explain", release, *stranger)[1]
 
 
+def change(statement: dict, part: str, **values: object) -> bytes:
+    """Return a statement with other values in a part of its predicate."""
+    predicate = statement["predicate"] | {part: statement["predicate"][part] | values}
+    return json.dumps(statement | {"predicate": predicate}).encode()
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -141,6 +148,10 @@ def test_an_identity_signs_without_a_key(release, sigstore, monkeypatch, tmp_pat
         (lambda statement: json.dumps(statement | {"predicate": {}}).encode(), "it is no certificate"),
         (lambda statement: json.dumps(statement | {"subject": []}).encode(), "it is about another release"),
         (lambda statement: json.dumps({"payload": "%"}).encode(), "its envelope is not readable"),
+        (lambda statement: change(statement, "host", cpu=3), "it is no certificate"),
+        (lambda statement: change(statement, "host", cpus=math.inf), "it is no certificate"),
+        (lambda statement: change(statement, "variants", static={}), "it is no certificate"),
+        (lambda statement: json.dumps(statement).replace('"median_ms": ', '"median_ms": -').encode(), "it is no cert"),
     ],
 )
 def test_what_is_no_certificate_of_this_release_does_not_count(copy, damage, reason, run_command):
@@ -186,6 +197,9 @@ def test_certificates_go_through_a_store_when_published_and_later(first_release,
     ("arguments", "message"),
     [
         (("--seconds", "0"), "out of range"),
+        (("--seconds", "nan"), "out of range"),
+        (("--keyless",), "an OIDC token, and there is none here"),
+        (("--store", "ftp://nowhere"), "ftp://nowhere"),
         (("--threads", "0"), "out of range"),
         (("--trust", "x.json"), "only --keyless uses"),
         (("--sign-key", "missing.pem"), "not a private key"),
@@ -203,6 +217,31 @@ def test_lengths_beyond_the_probes_are_timed_too(release, monkeypatch):
 
     bundle = Bundle.load(release)
     monkeypatch.setattr(measure, "read_probes", lambda path: [{"text": "one short probe"}, {"text": "and another"}])
-    monkeypatch.setattr(measure, "PROTOCOL", dataclasses.replace(measure.PROTOCOL, lengths=(200,), batch_size=2))
+    protocol = dataclasses.replace(measure.read_protocol(bundle, 1), lengths=(200,))
+    monkeypatch.setattr(measure, "read_protocol", lambda bundle, budget_s: protocol)
     single, batch = measure.certify(bundle, budget_s=1, threads=1).variants["static"].times
-    assert (single.tokens, single.batch, batch.tokens, batch.batch) == (200, 1, 128, 2)
+    assert (single.tokens, single.batch, batch.tokens, batch.batch) == (200, 1, 16, 4)
+
+
+def test_what_a_certificate_says_does_not_steer_the_terminal(copy, run_command):
+    path, statement = read_one(copy)
+    path.write_bytes(change(statement, "host", cpu="A \x1b[31mCPU\nof two lines"))
+    assert "Certified on this kind of host: A \\x1b[31mCPU of two lines, " in run_command("explain", copy)[1]
+
+
+def test_a_folder_in_place_of_a_certificate_does_not_count(copy, run_command):
+    path, _ = read_one(copy)
+    path.unlink()
+    path.mkdir()
+    code, output, errors = run_command("explain", copy)
+    assert (code, f"Not counted: {path}: it cannot be read" in output) == (0, True), errors
+
+
+def test_a_release_that_does_not_say_how_it_was_measured_is_not_certified(release, run_command):
+    record = json.loads((release / "bundle.json").read_bytes())
+    del record["build"]["parameters"]["latency"]
+    (release / "bundle.json").write_bytes(manifest.canonical(record))
+    small_release.seal(release)
+    code, _, errors = run_command("certify", release, *QUICK)
+    assert (code, "does not say how its latency was measured" in errors) == (3, True), errors
+    assert not files.folder_of(release).exists()

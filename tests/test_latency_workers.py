@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:latency. other processes")
 @pytest.mark.parametrize("threads", [1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1])
 def test_workers_and_the_asking_process_share_no_cpu_where_there_are_enough(tmp_path, threads):
     allowed = os.sched_getaffinity(0)
-    with WorkerPool({"base": write_variant(tmp_path / "base")}, "base", threads) as pool:
+    with WorkerPool({"base": write_variant(tmp_path / "base")}, "base", threads, repair="") as pool:
         pool.start("base")
         worker = os.sched_getaffinity(pool.workers["base"].process.pid)
         asking = os.sched_getaffinity(0)

@@ -44,7 +44,11 @@ def test_the_wheel_alone_fetches_verifies_and_encodes(released, bare_console, ru
     fetched = run("fetch", "stable", tmp_path / "fetched", *store)
     assert (fetched.returncode, digest in fetched.stdout) == (0, True), fetched.stderr
     assert digest in run("verify", tmp_path / "fetched").stdout
-    assert "onnx_int8" in run("explain", tmp_path / "fetched").stdout
+    certified = run("certify", tmp_path / "fetched", "--seconds", "1", *store)
+    assert (certified.returncode, "1 new certificate" in certified.stderr) == (0, True), certified.stderr
+    explained = run("explain", tmp_path / "fetched").stdout
+    assert "onnx_int8" in explained
+    assert "Certified on this kind of host" in explained
     assert len(run("encode", tmp_path / "fetched", stdin="a text\n").stdout.split(",")) == 384
     lacking = run("history", "--store", "s3://bucket")
     assert (lacking.returncode, "embed-foundry[s3]" in lacking.stderr) == (2, True), lacking.stderr

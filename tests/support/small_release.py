@@ -14,6 +14,7 @@ from embed_foundry import Bundle, IntegrityError, Variant, contract, manifest
 from stages import bundle, catalog, gate
 from stages.common.config import Gate, Model, Target
 from support.gate_facts import latency_report
+from support.tiny_static import SETTINGS
 
 NAMES = ("fp32", "onnx_fp32", "onnx_int8", "static")
 # What ships of them, in the target's order.
@@ -174,7 +175,8 @@ def write(folder: Path, name: str, content: Any) -> None:
         inputs = manifest.read(folder).inputs
     if (folder.parent / "data").is_dir():
         inputs["data"] = manifest.read(folder.parent / "data").digest
-    manifest.write(folder, {"stage": folder.name, "inputs": inputs})
+    parameters = {"latency": SETTINGS.model_dump()} if folder.name == "latency" else {}
+    manifest.write(folder, {"stage": folder.name, "inputs": inputs, "parameters": parameters})
 
 
 def git(folder: Path, *args: str) -> str:

@@ -44,7 +44,14 @@ def run(path: Path, params: config.Params, base: Path, data: Path, out: Path) ->
     resources = params.target.resources
     with (
         enforce(resources, list(folders), any_memory=(params.baseline,)) as groups,
-        WorkerPool(folders, params.baseline, resources.threads, prefixes=groups.prefixes) as pool,
+        WorkerPool(
+            folders,
+            params.baseline,
+            resources.threads,
+            prefixes=groups.prefixes,
+            providers=params.target.host.providers,
+            repair=f"Next: dvc repro convert@{params.baseline}.",
+        ) as pool,
     ):
         times = latency.measure(settings, pool, data, quota=groups.throttles).variants
         quota_record = groups.to_record()

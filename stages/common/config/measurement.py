@@ -36,18 +36,9 @@ class Gate(Strict):
 
 
 class Latency(Strict):
-    """How latency is measured. Fewer than 6 rounds have no 95 % interval of their median.
+    """How latency is measured: the values of `embed_foundry.timing.protocol.Protocol`, in their bounds.
 
-    Attributes:
-        lengths: input lengths in tokens, special tokens included.
-        rounds: timed rounds a length, if `budget_s` allows.
-        tight: part of a median speed-up within which its interval must lie; more rounds follow until it does.
-        budget_s: seconds for all timed rounds.
-        gap_ms: pause before the calls whose time after a pause is taken.
-        batch_size, batch_length: texts per call and tokens per text when throughput is measured.
-        batch_rounds: timed rounds of that call.
-        cold_starts: fresh processes per variant.
-        seed: shuffles variants and texts.
+    Fewer than 6 rounds have no 95 % interval of their median.
     """
 
     lengths: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)

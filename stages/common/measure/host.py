@@ -19,6 +19,7 @@ from embed_foundry.cpus import (
     affinity_cpus,
     control_group_mounts,
     cpu_groups,
+    is_crowded,
     quota_cpus,
     read_text,
 )
@@ -27,8 +28,6 @@ from stages.common.records.latency import HostLoad
 from stages.common.records.machine import Machine
 
 GIB = 1 << 30
-# Share of the measured threads' CPUs that other processes may take before times mislead.
-CROWDED = 0.1
 # Fields of psutil.cpu_times that count as work; on Linux "user" includes guests.
 BUSY = ("user", "nice", "system", "irq", "softirq")
 # The file of a control group's CPU controller that counts throttling, in versions 1 and 2.
@@ -115,22 +114,6 @@ def watch_load(threads: int) -> Callable[[], HostLoad]:
         )
 
     return read_load
-
-
-def is_crowded(others_cpus: float, threads: int) -> bool:
-    """Return whether other processes took CPUs that the measured threads needed.
-
-    Threads that wait for each other suffer out of proportion: with one busy process beside it on two CPUs, torch took
-    300 ms for what takes 12.
-
-    Args:
-        others_cpus: CPUs that other processes kept busy, on average.
-        threads: how many threads were measured.
-    """
-    import psutil
-
-    spare = max(0, (psutil.cpu_count() or threads) - threads)
-    return others_cpus > spare + CROWDED * threads
 
 
 def read_throttled_s(groups: Sequence[Path]) -> float | None:

@@ -141,7 +141,7 @@ class Bundle:
         Raises:
             InputError, IntegrityError: see `open_variant` and `self_test`.
         """
-        folder, providers = self.folder / "variants" / name, self.contract.host.providers
+        folder, providers = self.folder / "variants" / name, self.contract.providers
         encoder = open_variant(folder, threads, calls=calls, providers=providers)
         return encoder, self.self_test(encoder)
 

@@ -81,27 +81,6 @@ class ShippedVariant:
 
 
 @dataclass(frozen=True)
-class TargetHost:
-    """The kind of host that a target is.
-
-    Attributes:
-        arch: "x86_64" or "aarch64"; "" where any will do.
-        system: "Linux", "Darwin", …; "" where any will do.
-        providers: execution providers in the order in which they are tried, keys of `providers.PROVIDERS`.
-    """
-
-    arch: str = ""
-    system: str = ""
-    providers: tuple[str, ...] = CPU
-
-    @classmethod
-    def parse(cls, raw: JsonObject) -> "TargetHost":
-        """Return `target.host`; bundles from before there was one run anywhere, on the CPU."""
-        providers = _require_list(raw.get("providers", list(CPU)))
-        return cls(str(raw.get("arch") or ""), str(raw.get("system") or ""), tuple(map(str, providers)))
-
-
-@dataclass(frozen=True)
 class Contract:
     """What a runtime reads from bundle.json.
 
@@ -113,9 +92,8 @@ class Contract:
         variants: the same names -> what is said of them.
         cpu: brand of the CPU that latency was measured on; "" if it was not recorded.
         cpu_flags: its instruction sets.
-        arch: the CPU's architecture; "" if it was not recorded.
-        host: the kind of host that the target is.
-        uncertified: how the measuring machine differs from it; empty if it does not.
+        providers: execution providers in the order in which they are tried, keys of `providers.PROVIDERS`.
+        uncertified: how the measuring machine differs from the target's kind of host; empty if it does not.
     """
 
     model: str
@@ -125,8 +103,7 @@ class Contract:
     variants: dict[str, ShippedVariant]
     cpu: str = ""
     cpu_flags: frozenset[str] = frozenset()
-    arch: str = ""
-    host: TargetHost = TargetHost()
+    providers: tuple[str, ...] = CPU
     uncertified: tuple[str, ...] = ()
 
     @classmethod
@@ -169,8 +146,8 @@ class Contract:
             variants={str(name): ShippedVariant.parse(entry) for name, entry in raw["variants"].items()},
             cpu=str(machine.get("cpu", "")),
             cpu_flags=frozenset(machine.get("flags", ())),
-            arch=str(machine.get("arch", "")),
-            host=TargetHost.parse(raw["target"].get("host", {})),
+            # Bundles from before there was a host run on the CPU.
+            providers=tuple(map(str, _require_list(raw["target"].get("host", {}).get("providers", [*CPU])))),
             uncertified=tuple(map(str, _require_list(raw["measured_on"].get("uncertified", [])))),
         )
 

@@ -11,6 +11,8 @@ KERNEL_FLAGS = (
     *("amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16", "sme"),
 )
+# Share of the measured threads' CPUs that other processes may take before times mislead.
+CROWDED = 0.1
 QUOTA_V2, QUOTA_V1, PERIOD_V1 = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
 
@@ -27,6 +29,20 @@ def available_cpus() -> int:
 def affinity_cpus() -> int:
     """Return how many CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_crowded(others_cpus: float, threads: int) -> bool:
+    """Return whether other processes took CPUs that the measured threads needed.
+
+    Threads that wait for each other suffer out of proportion: with one busy process beside it on two CPUs, torch took
+    300 ms for what takes 12.
+
+    Args:
+        others_cpus: CPUs that other processes kept busy, on average.
+        threads: how many threads were measured.
+    """
+    spare = max(0, (os.cpu_count() or threads) - threads)
+    return others_cpus > spare + CROWDED * threads
 
 
 def quota_cpus(groups: list[Path]) -> float | None:

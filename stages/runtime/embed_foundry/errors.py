@@ -20,7 +20,7 @@ class FoundryError(Exception):
     summary = "unexpected"
 
     def __init__(self, message: str) -> None:
-        super().__init__(_UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], message))
+        super().__init__(printable(message))
 
 
 class InputError(FoundryError):
@@ -62,6 +62,11 @@ class RetryableError(FoundryError):
 EXIT_CODES = "exit codes: 0 ok, " + ", ".join(
     f"{kind.code} {kind.summary}" for kind in sorted(FoundryError.__subclasses__(), key=lambda kind: kind.code)
 )
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of characters that a terminal does not show."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def one_line(error: object) -> str:

@@ -37,10 +37,9 @@ def explain_choice(bundle: Bundle, environment: Environment, signer: Signer | No
         yield "No variant of this space can run here: opening ends with exit 2."
     if environment.cuda and all(shipped.device != "cuda" for shipped in contract.variants.values()):
         yield "No shipped variant uses CUDA: all run on the CPU."
-    flags = environment.flags
-    if flags is not None and contract.arch in (environment.arch, "") and not contract.cpu_flags <= flags:
+    if environment.flags is not None and not contract.cpu_flags <= environment.flags:
         yield f"Speed-ups were measured on {contract.cpu or 'a CPU'}, which has instructions that this CPU lacks."
-    yield from _describe_providers(contract.host.providers)
+    yield from _describe_providers(contract.providers)
     if contract.uncertified:
         yield f"The build did not measure on a host of this target: {'; '.join(contract.uncertified)}."
     yield from _describe_certificates(bundle, environment, signer)
@@ -80,8 +79,9 @@ def _describe_certificates(bundle: Bundle, environment: Environment, signer: Sig
     for steps, entry in near[:1]:
         host = entry.certificate.host
         kind = "this kind of host" if not steps else f"the nearest host, {steps} instruction sets away"
-        date = entry.certificate.issued
-        yield f"Certified on {kind}: {host.cpu or host.arch}, {host.system}, {date}, {entry.signed}:"
+        facts = [host.cpu or host.arch, host.system, entry.certificate.issued, entry.signed]
+        facts += ["while other processes took the CPUs"] if host.crowded else []
+        yield f"Certified on {kind}: {', '.join(facts)}:"
         for name, result in entry.certificate.variants.items():
             figures = "; ".join(describe_figures(result))
             yield f"   {name:<22} {'; '.join(result.faults) or 'passes'}{f'; {figures}' if figures else ''}"

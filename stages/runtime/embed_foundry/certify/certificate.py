@@ -1,9 +1,10 @@
 """A certificate as a typed record, and as an in-toto statement about a release's manifest."""
 
+import math
 from dataclasses import asdict, dataclass, field
 
 from .. import signature
-from ..errors import IntegrityError
+from ..errors import IntegrityError, one_line, printable
 from ..manifest import JsonObject
 
 PREDICATE = "urn:embed-foundry:certificate:1"
@@ -24,6 +25,7 @@ class Host:
         railway: the name of the Railway environment; "" elsewhere.
         libraries: distribution -> version, of those that can change a vector or its time.
         others_cpus: CPUs that other processes kept busy meanwhile; None where it cannot be read.
+        crowded: whether they took CPUs that the measured threads needed, so that times mislead.
     """
 
     cpu: str
@@ -34,7 +36,8 @@ class Host:
     memory_mb: int | None
     railway: str
     libraries: dict[str, str]
-    others_cpus: float | None = None
+    others_cpus: float | None
+    crowded: bool
 
 
 @dataclass(frozen=True)
@@ -135,15 +138,15 @@ class Certificate:
             about = signature.read_subject(statement)
             raw = statement["predicate"]
             certificate = cls(
-                digest=str(raw["digest"]),
-                issued=str(raw["issued"]),
+                digest=_text(raw["digest"]),
+                issued=_text(raw["issued"]),
                 host=_parse_host(raw["host"]),
                 threads=int(raw["threads"]),
-                opened=str(raw["opened"]),
-                variants={str(name): _parse_result(entry) for name, entry in raw["variants"].items()},
-                skipped={str(name): str(why) for name, why in raw["skipped"].items()},
+                opened=_text(raw["opened"]),
+                variants={_text(name): _parse_result(entry) for name, entry in raw["variants"].items()},
+                skipped={_text(name): _text(why) for name, why in raw["skipped"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise IntegrityError(f"it is no certificate of this version ({type(error).__name__} {error})") from None
         if about != {SUBJECT: manifest_sha256} or certificate.digest != digest:
             raise IntegrityError("it is about another release")
@@ -152,24 +155,25 @@ class Certificate:
 
 def _parse_host(raw: JsonObject) -> Host:
     return Host(
-        cpu=str(raw["cpu"]),
-        arch=str(raw["arch"]),
-        system=str(raw["system"]),
-        flags=None if raw["flags"] is None else [str(flag) for flag in raw["flags"]],
+        cpu=_text(raw["cpu"]),
+        arch=_text(raw["arch"]),
+        system=_text(raw["system"]),
+        flags=None if raw["flags"] is None else [_text(flag) for flag in raw["flags"]],
         cpus=int(raw["cpus"]),
         memory_mb=None if raw["memory_mb"] is None else int(raw["memory_mb"]),
-        railway=str(raw["railway"]),
-        libraries={str(name): str(version) for name, version in raw["libraries"].items()},
+        railway=_text(raw["railway"]),
+        libraries={_text(name): _text(version) for name, version in raw["libraries"].items()},
         others_cpus=_optional(raw["others_cpus"]),
+        crowded=raw["crowded"] is True,
     )
 
 
 def _parse_result(raw: JsonObject) -> VariantResult:
     return VariantResult(
-        faults=[str(fault) for fault in raw["faults"]],
+        faults=[_text(fault) for fault in raw["faults"]],
         cosine=_optional(raw["cosine"]),
         identical=raw["identical"] is True,
-        providers=[str(provider) for provider in raw["providers"]],
+        providers=[_text(provider) for provider in raw["providers"]],
         cold_start_s=_optional(raw["cold_start_s"]),
         peak_rss_mb=_optional(raw["peak_rss_mb"]),
         times=[_parse_times(times) for times in raw["times"]],
@@ -181,12 +185,27 @@ def _parse_times(raw: JsonObject) -> Times:
         tokens=int(raw["tokens"]),
         batch=int(raw["batch"]),
         n=int(raw["n"]),
-        median_ms=float(raw["median_ms"]),
-        low_ms=float(raw["low_ms"]),
-        high_ms=float(raw["high_ms"]),
-        p95_ms=_optional(raw["p95_ms"]),
+        median_ms=_time(raw["median_ms"]),
+        low_ms=_time(raw["low_ms"]),
+        high_ms=_time(raw["high_ms"]),
+        p95_ms=None if raw["p95_ms"] is None else _time(raw["p95_ms"]),
     )
 
 
+def _text(value: str) -> str:
+    """Return a text as it may be shown: anybody can write a certificate."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!a:.60} is no text")
+    return printable(one_line(value))
+
+
+def _time(value: float) -> float:
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{value!a:.60} is no time")
+    return float(value)
+
+
 def _optional(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(float(value)):
+        raise ValueError(f"{value!a:.60} is no figure")
     return None if value is None else float(value)

@@ -1,6 +1,7 @@
 """`embed-foundry certify`: measure a release on this host, and write what it did beside it."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -31,18 +32,25 @@ def run(args: argparse.Namespace) -> None:
     from .. import manifest
     from ..bundle import Bundle
     from ..signing.key_pair import build_envelope, encode_statement, load_private_key
-    from ..signing.keyless import log_in
+    from ..signing.keyless import log_in, require_token
+    from ..store.addresses import open_store
+    from ..store.certificate_files import upload_certificates
     from . import files
     from .description import describe
     from .measure import certify
 
-    if args.seconds <= 0 or (args.threads is not None and args.threads < 1):
+    if sys.platform == "win32":
+        raise InputError("certify measures by means of Linux and macOS. On Windows, run it in WSL.")
+    if not 0 < args.seconds < math.inf or (args.threads is not None and args.threads < 1):
         raise InputError("--seconds and --threads are out of range: above 0, and at least 1.")
     if args.trust and not args.keyless:
         raise InputError("--trust names a Sigstore instance, which only --keyless uses. Leave it out.")
     bundle = Bundle.load(args.bundle)
     # Before minutes of work: what cannot be read or reached.
     key = load_private_key(args.sign_key) if args.sign_key else None
+    if args.keyless:
+        require_token()
+    store = open_store(args.store, args.endpoint) if args.store else None
     certificate = certify(bundle, args.seconds, args.threads)
     for line in describe(certificate):
         print(line)
@@ -58,11 +66,7 @@ def run(args: argparse.Namespace) -> None:
         content = encode_statement(statement)
     path = files.write(bundle.folder, certificate, content)
     print(f"{path}: certificate of {bundle.name}{signed}")
-    if args.store:
-        from ..store.addresses import open_store
-        from ..store.certificate_files import upload_certificates
-
-        store = open_store(args.store, args.endpoint)
+    if store:
         count = upload_certificates(store, bundle.digest, bundle.folder)
         print(f"{store.address}: {count} new certificate{'' if count == 1 else 's'}", file=sys.stderr)
     if not certificate.passes:

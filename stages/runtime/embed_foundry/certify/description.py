@@ -2,16 +2,13 @@
 
 from .certificate import Certificate, VariantResult
 
-# CPUs that other processes may keep busy, for each measured thread, before times mislead; as in the build.
-CROWDED = 0.1
-
 
 def describe(certificate: Certificate) -> list[str]:
     """Return a certificate as lines: the host, then each variant with its figures."""
     host = certificate.host
     memory = "unknown memory" if host.memory_mb is None else f"{host.memory_mb} MB"
     lines = [f"host: {host.cpu or 'unknown CPU'}, {host.arch}, {host.system}, {host.cpus} CPUs, {memory}"]
-    if host.others_cpus is not None and host.others_cpus > CROWDED * certificate.threads:
+    if host.crowded:
         lines.append(f"other processes kept {host.others_cpus:g} CPUs busy meanwhile: times may be too long")
     for name, result in certificate.variants.items():
         lines.append(f"{name:<20} {'; '.join(result.faults) if result.faults else 'passes'}")

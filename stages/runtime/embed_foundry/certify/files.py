@@ -81,7 +81,10 @@ def _open(path: Path, signer: Signer | None) -> tuple[JsonObject, str]:
         if payload_type != signature.PAYLOAD_TYPE:
             raise IntegrityError(f"it holds {payload_type}, expected {signature.PAYLOAD_TYPE}")
         return _parse(payload), f"signed by {signer}"
-    content = _parse(path.read_bytes())
+    try:
+        content = _parse(path.read_bytes())
+    except OSError as error:
+        raise IntegrityError(f"it cannot be read ({error.strerror})") from None
     envelope = content.get("dsseEnvelope", content)  # in a Sigstore bundle if it was signed without a key
     if not isinstance(envelope, dict) or "payload" not in envelope:
         return content, "unsigned"

@@ -1,6 +1,7 @@
 """This host as a certificate names it, and how near another host is to it."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from .certificate import Host
 BUSY, HZ = (1, 2, 3, 6, 7), 100
 
 
-def describe(environment: Environment, others_cpus: float | None) -> Host:
+def describe(environment: Environment, threads: int, others_cpus: float | None) -> Host:
     """Return this process's host.
 
     Args:
         environment: as detected.
+        threads: CPU threads of a measured call.
         others_cpus: what else went on while it measured.
     """
     return Host(
@@ -36,6 +38,7 @@ def describe(environment: Environment, others_cpus: float | None) -> Host:
         railway=environment.railway,
         libraries=_list_libraries(),
         others_cpus=others_cpus,
+        crowded=others_cpus is not None and cpus.is_crowded(others_cpus, threads),
     )
 
 
@@ -68,8 +71,6 @@ def watch_others() -> Callable[[], float | None]:
 
 def _read_others_s() -> float | None:
     """Return the CPU seconds of all processes but this one and its children that have ended."""
-    import os
-
     fields = (cpus.read_text(Path("/proc/stat")) or "").partition("\n")[0].split()
     if len(fields) <= max(BUSY):
         return None

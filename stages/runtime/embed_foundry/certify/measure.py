@@ -27,20 +27,6 @@ from ..timing.worker_process import PeakRssRequest, ProvidersRequest
 from . import host
 from .certificate import Certificate, Times, VariantResult
 
-# Where a bundle does not say how it was measured.
-PROTOCOL = Protocol(
-    lengths=(8, 32, 128, 256),
-    rounds=60,
-    tight=0.05,
-    budget_s=120,
-    gap_ms=60,
-    batch_size=32,
-    batch_length=128,
-    batch_rounds=10,
-    cold_starts=3,
-    seed=0,
-)
-
 
 def certify(bundle: Bundle, budget_s: float, threads: int | None = None) -> Certificate:
     """Measure every variant of a release that can run here.
@@ -71,7 +57,7 @@ def certify(bundle: Bundle, budget_s: float, threads: int | None = None) -> Cert
     return Certificate(
         digest=bundle.digest,
         issued=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        host=host.describe(environment, read_others()),
+        host=host.describe(environment, threads, read_others()),
         threads=threads,
         opened=opened,
         variants={name: _judge(bundle, name, result) for name, result in results.items()},
@@ -85,13 +71,13 @@ def read_protocol(bundle: Bundle, budget_s: float) -> Protocol:
     Raises:
         IntegrityError: bundle.json does not say it as a build writes it.
     """
-    settings = bundle.raw["build"]["parameters"].get("latency", {}).get("latency")
-    if not settings:
-        return replace(PROTOCOL, budget_s=budget_s)
     try:
-        return replace(Protocol(**settings), budget_s=budget_s)
-    except TypeError as error:
-        raise IntegrityError(f"{bundle.folder}: names no known protocol of latency ({error}). Do not use it.") from None
+        return replace(Protocol(**bundle.raw["build"]["parameters"]["latency"]["latency"]), budget_s=budget_s)
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{bundle.folder}: does not say how its latency was measured ({type(error).__name__} {error}), as releases "
+            "of a build do. Get it again from where it was published."
+        ) from None
 
 
 def _test(bundle: Bundle, name: str, threads: int) -> VariantResult:
@@ -115,9 +101,8 @@ def _measure(
     texts = [text for probe in read_probes(bundle.probes) if (text := str(probe["text"])).strip()]
     # Long inputs need more text than the probes have: again from the beginning. What a text says costs no time.
     repeats = math.ceil(CHARACTERS_PER_TOKEN_MAX * max(limits.values()) / sum(map(len, texts)))
-    providers_wanted = bundle.contract.host.providers
-    pool = WorkerPool(folders, first, threads, providers=providers_wanted, repair="Get the release again.")
-    with pool:
+    repair = "Get the release again."
+    with WorkerPool(folders, first, threads, providers=bundle.contract.providers, repair=repair) as pool:
         plan = plan_calls(protocol, pool, limits, texts * repeats)
         with bar("certify: cold starts", protocol.cold_starts * len(folders)) as progress:
             cold_starts = time_cold_starts(pool, protocol.cold_starts, rng, progress.update)
@@ -128,7 +113,7 @@ def _measure(
     return {
         name: replace(
             tested[name],
-            faults=[pool.errors[name]] if name in pool.errors else [],
+            faults=[one_line(pool.errors[name])] if name in pool.errors else [],
             providers=providers.get(name, []),
             cold_start_s=round(median(cold_starts[name]), 3) if cold_starts[name] else None,
             peak_rss_mb=None if (peak := peaks.get(name)) is None else round(peak, 1),

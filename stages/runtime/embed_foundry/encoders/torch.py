@@ -76,12 +76,14 @@ class TorchEncoder(Encoder):
     def _call(self, rows: Rows) -> Embedding:
         """Run the model once."""
         import torch
+        from sentence_transformers.util import batch_to_device
 
         with torch.inference_mode():
             features = self._preprocess(rows)
             lengths = features["attention_mask"].sum(dim=1).tolist()
             self._check(features["input_ids"], lengths)
-            vectors = self.model(features)["sentence_embedding"].float().numpy()
+            outputs = self.model(batch_to_device(features, self.model.device))
+            vectors = outputs["sentence_embedding"].float().cpu().numpy()
         # Only a row that fills the limit can be a truncated one; counting all rows again would slow the baseline down.
         full = [row for row, length in enumerate(lengths) if length == self.variant.max_tokens]
         counts = self._count([rows.texts[row] for row in full]) if full else []

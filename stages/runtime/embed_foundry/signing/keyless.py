@@ -60,6 +60,22 @@ class Login:
         return signed.to_json(), Identity(str(names[0].value), self.token.federated_issuer, self.trust)
 
 
+def require_token() -> str | None:
+    """Return the OIDC token of this CI job; None where a person can get one by the browser.
+
+    Raises:
+        InputError: there is neither, or libraries are missing.
+        RemoteError, RetryableError: the token's issuer refused, or cannot be reached.
+    """
+    with require_libraries():
+        from sigstore import oidc
+    with translate_errors():
+        raw_token: str | None = oidc.detect_credential()
+    if raw_token is None and not sys.stdin.isatty():
+        raise InputError(WITHOUT_OIDC)
+    return raw_token
+
+
 def log_in(trust: Path | None = None) -> Login:
     """Get an OIDC token for a Sigstore instance.
 
@@ -74,10 +90,8 @@ def log_in(trust: Path | None = None) -> Login:
     """
     with require_libraries():
         from sigstore import oidc
+    raw_token = require_token()
     with translate_errors():
-        raw_token = oidc.detect_credential()
-        if raw_token is None and not sys.stdin.isatty():
-            raise InputError(WITHOUT_OIDC)
         trusted = load_trust_config(trust, refresh=True)
         issuer = trusted.signing_config.get_oidc_url()
         token = oidc.IdentityToken(raw_token) if raw_token else oidc.Issuer(issuer).identity_token()

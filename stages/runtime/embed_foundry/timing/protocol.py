@@ -37,7 +37,7 @@ class PlannedCalls:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is timed, and how often: `latency` of the build's configuration, explained there.
+    """What is timed, and how often: `latency` of the build's configuration, and of the release that it made.
 
     Attributes:
         lengths: input lengths in tokens, special tokens included.

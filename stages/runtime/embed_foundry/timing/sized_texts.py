@@ -39,7 +39,7 @@ def cut_exact_texts(documents: Sequence[str], tokens: int, how_many: int, count_
     if not texts:
         raise InputError(
             f"latency: no text of exactly {tokens} tokens can be cut from {len(documents)} documents. "
-            "Choose another length, or give longer documents."
+            "Choose another length in latency.lengths."
         )
     return texts
 

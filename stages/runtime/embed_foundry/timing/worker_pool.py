@@ -40,7 +40,8 @@ class WorkerPool:
         timeout_s: float = TIMEOUT_S,
         prefixes: Mapping[str, Sequence[str]] = MappingProxyType({}),
         providers: Sequence[str] = CPU,
-        repair: str = "Open another variant.",
+        *,
+        repair: str,
     ) -> None:
         self.variants = variants
         self.baseline = baseline
