@@ -121,6 +121,16 @@ def test_a_model_with_heads_and_prompts_gives_the_same_bytes_twice(
     assert first == second
     encoder = open_variant(tmp_path / "one" / "static")
     assert encoder.table.shape == (4001, 32)
+    whole = load_tokenizer(gemma, tmp_path / "one" / "cache").open()
+    texts = probe_texts.read_texts()
+    longer = [text for text in texts if encoder.count_tokens([text])[0] > len(whole.encode(text).ids)]
+    assert longer, "fewer tokens than the model's cut words into more pieces"
+    long = " ".join(longer) * 20
+    text = whole.decode(whole.encode(long).ids[1 : model.max_tokens - 1])
+    assert encoder.count_tokens([text])[0] > model.max_tokens
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TruncationWarning)  # the model sees all of it, so the table does, too
+        encoder.encode([text])
     np.testing.assert_array_equal(encoder.encode(["a cat"], prompt="query"), encoder.encode(["a cat"]))
 
 

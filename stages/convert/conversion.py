@@ -45,6 +45,7 @@ class ConversionResult:
         caveat: what makes the conversion risky for this model; added to the error if its encoder fails.
         fault: an error that the conversion found in its own files; the gate then never passes the variant.
         max_tokens: longest input that the files take; None if the model's own limit holds.
+        tokens_per_token: the most tokens that the files' own tokenizer makes of a token of the base model's.
         exact: the vectors are the base model's but for the last bits.
     """
 
@@ -56,6 +57,7 @@ class ConversionResult:
     caveat: str = ""
     fault: str = ""
     max_tokens: int | None = None
+    tokens_per_token: float = 1
     exact: bool = False
 
 

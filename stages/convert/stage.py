@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def _describe(name: str, recipe: Recipe, model: Model, folders: Folders, result:
         space_id=compute_space_id(base, model, settings if result.own_space else None),
         dimensions=result.dimensions,
         matryoshka=tuple(sorted({result.dimensions, *shorter}, reverse=True)),
-        max_tokens=result.max_tokens or model.max_tokens,
+        max_tokens=result.max_tokens or math.ceil(model.max_tokens * result.tokens_per_token),
         prompts=model.prompts,
         files=result.files,
         recipe=settings | result.recipe_entries,

@@ -10,7 +10,7 @@ from embed_foundry.encoders.vectors import Vectors
 from embed_foundry.errors import InputError
 
 from stages.common.config.variant import StaticFit, StaticRecipe
-from stages.common.sources import aws, corpus
+from stages.common.sources import aws, corpus, probe_texts
 from stages.convert import calibration, ridge
 from stages.convert.base_vectors import BaseModelVectors
 from stages.convert.conversion import GRAPH_LIBRARIES, THREADS, ConversionResult, Folders
@@ -25,6 +25,8 @@ LIBRARIES = ("model2vec", "openvino", "scikit-learn", "tokenizers", *GRAPH_LIBRA
 TABLE, TEXTS = "table.safetensors", "texts.json"
 # model2vec's names for what we call int8 and fp32.
 PRECISIONS = {"int8": "int8", "fp32": "float32"}
+# How many of the texts that a table is fitted to are counted in tokens, beside the parity texts of many languages.
+LENGTH_TEXTS = 1000
 
 
 def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
@@ -63,7 +65,19 @@ def convert(folders: Folders, recipe: StaticRecipe) -> ConversionResult:
         dimensions=int(table.shape[1]),
         recipe_entries={"unknown_id": vocabulary.unknown, "by_word": vocabulary.by_word, "tokens": len(table)},
         own_space=True,
+        tokens_per_token=_compare_lengths(tokenizer, vocabulary, [*probe_texts.read_texts(), *texts[:LENGTH_TEXTS]]),
     )
+
+
+def _compare_lengths(tokenizer: BaseTokenizer, vocabulary: Vocabulary, texts: list[str]) -> float:
+    """Return the most tokens that a smaller vocabulary makes of a token of the base model's, at least 1.
+
+    A table has no positions: its limit only keeps it from texts that the base model does not see. Counted in more
+    tokens, the same limit would cut texts that the base model sees whole.
+    """
+    own, base = _open_tokenizer(vocabulary), tokenizer.open()
+    counts = zip(own.encode_batch_fast(texts, add_special_tokens=False), base.encode_batch_fast(texts), strict=True)
+    return max(1, *(len(mine.ids) / len(whole.ids) for mine, whole in counts))
 
 
 def _load_texts(fit: StaticFit, cache: Path) -> list[str]:
