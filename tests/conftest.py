@@ -36,6 +36,7 @@ from support.workplace import make_workplace
 
 pytest_plugins = [
     "support.added_models",
+    "support.browser_release",
     "support.sample_documents",
     "support.saved_models",
     "support.served",

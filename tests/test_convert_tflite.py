@@ -252,7 +252,8 @@ def test_needs_litert_sentencepiece_and_numpy_only(variant, tmp_path):
 def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, root, tmp_path):
     composed = yaml.safe_load(compose.compose(["target=android"], root / "conf"))
     target = config.parse(composed, "conf/").target.model_copy(update={"limits": {}})
-    build = small_release.start(tmp_path, gemma, variant, model, target, root, ("fp32", "tflite_mixed"))
+    asked = model.model_copy(update={"app_prompts": {"QUESTION_ANSWERING": "answer: "}})
+    build = small_release.start(tmp_path, gemma, variant, asked, target, root, ("fp32", "tflite_mixed"))
     bundle = build.release()
     description = json.loads((bundle / "android.json").read_text())
     assert (description["schema"], description["order"]) == (1, ["tflite_mixed"])
@@ -269,6 +270,10 @@ def test_the_android_bundle_says_what_an_app_must_know(variant, gemma, model, ro
     assert {"content": "<bos>", "id": 2} in entry["tokenizer"]["added_tokens"]
     assert entry["tokenizer"]["truncation_side"] == "right"
     assert entry["matryoshka"]["dimensions"] == [48, 16]
+    space = entry["space_id"]
+    assert entry["matryoshka"]["model_signatures"] == {"48": f"{space}-48", "16": f"{space}-16"}
+    assert entry["tasks"]["QUESTION_ANSWERING"] == "answer: "
+    assert entry["tasks"]["RETRIEVAL_QUERY"] == model.prompts["query"]
     assert (entry["prompts"], entry["max_tokens"]) == (model.prompts, 300)
     encoder = open_bundle(bundle)
     assert encoder.variant.name == "tflite_mixed"

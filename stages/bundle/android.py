@@ -9,9 +9,19 @@ from embed_foundry import Variant, manifest
 from embed_foundry.manifest import JsonObject, Manifest
 from pydantic import Field
 
+from stages.common.config.model import AppTask
 from stages.common.records.base import AliasedRecord, Record
 
 RULE = "keep the first n values, divide by their norm"
+# Task of an app -> the prompt that is meant for it.
+PROMPTS: dict[AppTask, str] = {
+    "RETRIEVAL_QUERY": "query",
+    "RETRIEVAL_DOCUMENT": "document",
+    "SEMANTIC_SIMILARITY": "STS",
+    "CLASSIFICATION": "Classification",
+    "CLUSTERING": "Clustering",
+    "CODE_RETRIEVAL": "InstructionRetrieval",
+}
 # What LiteRT says of a tensor; it has no types.
 TensorDetails = dict[str, Any]
 
@@ -70,19 +80,31 @@ class Tokenizer(BundledFile):
 
 
 class Matryoshka(Record):
-    """The lengths that vectors may be truncated to, and how."""
+    """The lengths that vectors may be truncated to, and how.
+
+    Attributes:
+        dimensions: the lengths.
+        rule: how.
+        model_signatures: length -> what AppSearch and ML Kit keep with a vector, and compare only where it is equal.
+    """
 
     dimensions: list[int]
     rule: str = RULE
+    model_signatures: dict[int, str]
 
 
 class AndroidVariant(Record):
-    """One tflite variant; see `embed_foundry.Variant`."""
+    """One tflite variant; see `embed_foundry.Variant`.
+
+    Attributes:
+        tasks: task of an app (TaskType of the AI Edge RAG SDK) -> text before an input.
+    """
 
     precision: str
     graphs: list[Graph]
     tokenizer: Tokenizer
     prompts: dict[str, str]
+    tasks: dict[AppTask, str]
     max_tokens: int
     dimensions: int
     matryoshka: Matryoshka
@@ -104,22 +126,25 @@ class AndroidRecord(AliasedRecord):
     variants: dict[str, AndroidVariant]
 
 
-def write(work: Path, shipped: Mapping[str, Path]) -> None:
+def write(work: Path, shipped: Mapping[str, Path], app_prompts: Mapping[AppTask, str]) -> None:
     """Write android.json into a bundle, if it ships tflite variants; docs/android.md says how an app reads it.
 
     Args:
         work: the bundle.
         shipped: name -> folder of the shipped variants, in the target's order.
+        app_prompts: task -> text before an input, where none of the variants' prompts is meant for the task.
     """
     loaded = {name: Variant.load(folder) for name, folder in shipped.items()}
     variants = {
-        name: _build_variant(shipped[name], variant) for name, variant in loaded.items() if variant.kind == "tflite"
+        name: _build_variant(shipped[name], variant, app_prompts)
+        for name, variant in loaded.items()
+        if variant.kind == "tflite"
     }
     if variants:
         (work / AndroidRecord.FILE).write_bytes(AndroidRecord(order=list(variants), variants=variants).dump())
 
 
-def _build_variant(folder: Path, variant: Variant) -> AndroidVariant:
+def _build_variant(folder: Path, variant: Variant, app_prompts: Mapping[AppTask, str]) -> AndroidVariant:
     from embed_foundry.encoders.tflite import TfliteSettings
 
     body, settings = manifest.read(folder), TfliteSettings.of(variant)
@@ -138,9 +163,16 @@ def _build_variant(folder: Path, variant: Variant) -> AndroidVariant:
             **_locate(folder, variant.files[role], body).model_dump(),
         ),
         prompts=variant.prompts,
+        tasks={
+            **{task: variant.prompts[name] for task, name in PROMPTS.items() if name in variant.prompts},
+            **app_prompts,
+        },
         max_tokens=variant.max_tokens,
         dimensions=variant.dimensions,
-        matryoshka=Matryoshka(dimensions=list(variant.matryoshka)),
+        matryoshka=Matryoshka(
+            dimensions=list(variant.matryoshka),
+            model_signatures={length: f"{variant.space_id}-{length}" for length in variant.matryoshka},
+        ),
         space_id=variant.space_id,
     )
 

@@ -4,11 +4,12 @@ Deterministic: its serial number is derived from the content's digest, and it ha
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from embed_foundry.encoders.kinds import KINDS
 
+from stages.bundle.npm import NpmPackage
 from stages.common.records.bundle import BundleModel, BundleRecord, BundleVariant, Library, TaskSource, WeightsSource
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ RUNTIME = {"numpy", "onnxruntime", "safetensors", "tokenizers"}
 SPDX = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "MIT", "cc-by-4.0": "CC-BY-4.0"}
 
 
-def render(record: BundleRecord, files: Mapping[str, str]) -> str:
+def render(record: BundleRecord, files: Mapping[str, str], packages: Sequence[NpmPackage] = ()) -> str:
     """Return the BOM as CycloneDX 1.6 JSON.
 
     Args:
         record: bundle.json.
         files: the bundle's files: name -> SHA-256.
+        packages: those of npm in browser/packages.
     """
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import ComponentScope
@@ -42,9 +44,10 @@ def render(record: BundleRecord, files: Mapping[str, str]) -> str:
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, record.content), version=1)
     bom.metadata.timestamp = None  # type: ignore[assignment] # a clock; the format allows its absence, the type does not
     bom.metadata.component = whole
-    for component in (base, *variants, runtime, *data, *libraries):
+    scripts = [_describe_package(package, files) for package in packages]
+    for component in (base, *variants, runtime, *data, *libraries, *scripts):
         bom.components.add(component)
-    bom.register_dependency(whole, [*variants, runtime])
+    bom.register_dependency(whole, [*variants, runtime, *scripts])
     for variant in variants:
         bom.register_dependency(variant, [base])
     bom.register_dependency(runtime, [library for library in libraries if library.scope is ComponentScope.REQUIRED])
@@ -100,7 +103,26 @@ def _describe_runtime(files: Mapping[str, str]) -> "Component":
         type=ComponentType.LIBRARY,
         bom_ref="runtime",
         licenses=_find_licences("Apache-2.0"),
-        components=_describe_files("runtime/", files),
+        components=[
+            *_describe_files("runtime/", files),
+            *(file for file in _describe_files("browser/", files) if not file.name.startswith("browser/packages/")),
+        ],
+    )
+
+
+def _describe_package(package: NpmPackage, files: Mapping[str, str]) -> "Component":
+    from cyclonedx.model.component import Component, ComponentType
+    from packageurl import PackageURL
+
+    scope, _, name = package.name.rpartition("/")
+    return Component(
+        name=package.name,
+        version=package.version,
+        type=ComponentType.LIBRARY,
+        bom_ref=f"npm:{package.name}@{package.version}",
+        purl=PackageURL("npm", scope or None, name, package.version),
+        licenses=_find_licences(package.license),
+        components=_describe_files(f"browser/packages/{package.folder}/", files),
     )
 
 

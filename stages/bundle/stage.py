@@ -2,13 +2,15 @@
 
 import importlib.resources
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from embed_foundry import FoundryError, bundle, contract, manifest, open_variant
 
-from stages.bundle import android, bom, card, contents, licences
+from stages.bundle import android, bom, browser, card, contents, licences
 from stages.bundle.inputs import EVIDENCE, BundleInputs, load_passed
+from stages.bundle.npm import NpmPackage
 from stages.common.config import Model, Target
 from stages.common.contract.output import folder_size, stage_output
 from stages.common.records.bundle import BundleRecord
@@ -53,13 +55,16 @@ def _assemble(model: Model, target: Target, inputs: BundleInputs, out: Path) -> 
         for name, folder in release.shipped.items():
             shutil.copytree(folder, work / "variants" / name)
         _copy_evidence(inputs, work)
-        android.write(work, release.shipped)
+        android.write(work, release.shipped, model.app_prompts)
+        packages = []
+        if browser.is_browser(target):
+            packages = browser.write(work, release.shipped, inputs.weights, inputs.project)
         _write_probes(work, list(release.shipped), model, target.resources.threads)
-        licences.write(work, model, inputs.project)
+        licences.write(work, model, inputs.project, packages)
         runtime = _build_wheel(inputs.project, work / "runtime")
         content = contract.digest_content(_hash_files(work))
         record = contents.build_record(model, target, inputs, release, content=content, runtime=runtime)
-        _write_descriptions(work, record)
+        _write_descriptions(work, record, packages)
     return record
 
 
@@ -81,9 +86,9 @@ def _copy_evidence(inputs: BundleInputs, work: Path) -> None:
     shutil.copytree(inputs.catalog, work / contract.CATALOG)
 
 
-def _write_descriptions(work: Path, record: BundleRecord) -> None:
+def _write_descriptions(work: Path, record: BundleRecord, packages: Sequence[NpmPackage]) -> None:
     """Write all that describes the bundle's other files: bill of materials, card, contract, checksums."""
-    (work / contract.BOM).write_text(bom.render(record, _hash_files(work)), encoding="utf-8")
+    (work / contract.BOM).write_text(bom.render(record, _hash_files(work), packages), encoding="utf-8")
     (work / "README.md").write_text(card.render(record), encoding="utf-8")
     (work / ".gitattributes").write_text(card.ATTRIBUTES, encoding="utf-8")
     schema = importlib.resources.files("embed_foundry").joinpath(contract.SCHEMA_FILE).read_bytes()

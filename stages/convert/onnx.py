@@ -28,8 +28,9 @@ PASSING = {"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 # Weights that share a scale in the 8-bit matrices of a 4-bit variant. Not more: from 128 on, onnxruntime 1.31 computes
 # one text and several by different kernels, and vectors move with the batch.
 KEPT_BLOCK = 32
-# The domain of onnxruntime's own operators, and the level at which MatMulNBits computes: 4 is with 8-bit activations.
-DOMAIN, ACCURACY = "com.microsoft", 4
+# The domain of onnxruntime's own operators, and its numbers for what MatMulNBits computes with.
+DOMAIN = "com.microsoft"
+ACCURACY_LEVELS = {"fp32": 1, "int8": 4}
 
 
 def convert(folders: Folders, recipe: OnnxRecipe) -> ConversionResult:
@@ -69,7 +70,9 @@ def _quantize(model: "ModelProto", settings: OnnxQuantize, tokenizer: BaseTokeni
         if dynamic := _find_dynamic(model, settings.dynamic):
             names = [node.name for node in dynamic]
             model = _quantize_dynamically(model, names, settings.reduce_range, Path(scratch))
-        return _quantize_to_8_bits(model, settings.weights.block_size if settings.weights.bits == 8 else KEPT_BLOCK)
+        model = _quantize_to_8_bits(model, settings.weights.block_size if settings.weights.bits == 8 else KEPT_BLOCK)
+    _set_activations(model, ACCURACY_LEVELS[settings.activations])
+    return model
 
 
 def _find_matrices(model: "ModelProto", patterns: list[str]) -> "list[NodeProto]":
@@ -207,8 +210,16 @@ def _multiply_by_codes(node: "NodeProto", shape: tuple[int, ...], block: int) ->
         N=shape[1],
         bits=4,
         block_size=block,
-        accuracy_level=ACCURACY,
     )
+
+
+def _set_activations(model: "ModelProto", level: int) -> None:
+    """Say of all matrices in blocks what their activations are, in place."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "MatMulNBits":
+            node.attribute.append(helper.make_attribute("accuracy_level", level))
 
 
 def _add_weights(model: "ModelProto", weights: dict[str, NDArray[Any]]) -> None:
@@ -244,10 +255,10 @@ def _quantize_dynamically(model: "ModelProto", nodes: list[str], reduce_range: b
 
 
 def _quantize_to_8_bits(model: "ModelProto", block_size: int) -> "ModelProto":
-    """Quantise the remaining matrices to nearest; the kernel rounds activations to 8 bits, one scale per block."""
+    """Quantise the remaining matrices to nearest; a kernel with 8-bit activations has one scale per block of them."""
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
-    settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=block_size, is_symmetric=True, accuracy_level=ACCURACY)
+    settings = DefaultWeightOnlyQuantConfig(bits=8, block_size=block_size, is_symmetric=True)
     quantizer = MatMulNBitsQuantizer(model, algo_config=settings)
     quantizer.process()
     quantized: ModelProto = quantizer.model.model

@@ -32,6 +32,12 @@ class Place:
     folder: str | None = None
 
 
+APP_PROMPTS = (
+    "# Task of an Android app -> text before an input, where no prompt is meant for it; see embeddinggemma_300m.yaml.",
+    "app_prompts: {}",
+)
+
+
 def describe(name: str, place: Place, proposal: Proposal) -> str:
     """Return the YAML text."""
     sections = (
@@ -154,8 +160,9 @@ def _describe_prompts(proposal: Proposal) -> list[str]:
         lines += _comment("mteb does not ask for the model's other prompts. Give one of them to query or document:")
         lines += [f"#   {_quote(name)}: {_quote(text)}" for name, text in proposal.unused_prompts.items()]
     if not proposal.prompts:
-        return [*lines, "prompts: {}"]
-    return [*lines, "prompts:", *(f"  {_quote(name)}: {_quote(text)}" for name, text in proposal.prompts.items())]
+        return [*lines, "prompts: {}", *APP_PROMPTS]
+    prompts = [f"  {_quote(name)}: {_quote(text)}" for name, text in proposal.prompts.items()]
+    return [*lines, "prompts:", *prompts, *APP_PROMPTS]
 
 
 def _comment(text: str) -> list[str]:

@@ -28,6 +28,17 @@ def _require_data_file(value: str) -> str:
 MODEL_FORMATS = (".json", ".model", ".safetensors", ".txt")
 # What shapes vectors beside a model's files; dvc.yaml names the same keys as parameters of the stages.
 VECTOR_SETTINGS = {"repo", "revision", "matryoshka", "max_tokens", "prompts"}
+# Tasks that an Android app names: TaskType of Google's AI Edge RAG SDK.
+AppTask = Literal[
+    "RETRIEVAL_QUERY",
+    "RETRIEVAL_DOCUMENT",
+    "QUESTION_ANSWERING",
+    "FACT_VERIFICATION",
+    "SEMANTIC_SIMILARITY",
+    "CLASSIFICATION",
+    "CLUSTERING",
+    "CODE_RETRIEVAL",
+]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, AfterValidator(_require_commit)]
 ModelFile = Annotated[str, AfterValidator(_require_data_file)]
@@ -65,6 +76,7 @@ class Model(Strict):
         max_tokens: longest input; longer ones are truncated.
         prompts: prompt name -> text before an input; names are mteb's prompt and task types. An empty text stands for
             none; download requires a text, or an empty one, for each of the model's own (docs/models.md).
+        app_prompts: task -> text before an input, where none of `prompts` is meant for the task.
     """
 
     name: str
@@ -80,6 +92,7 @@ class Model(Strict):
     matryoshka: list[int]
     max_tokens: int = Field(gt=0)
     prompts: dict[str, str]
+    app_prompts: dict[AppTask, str] = Field(default={})
 
     def vector_settings(self) -> dict[str, object]:
         """Return the settings that shape vectors, as JSON values for a stage's manifest."""

@@ -47,10 +47,15 @@ class Blocks(Strict):
 
 
 class OnnxQuantize(Strict):
-    """Which parts of an ONNX graph become integers: the embedding, matrices with dynamic activations, all others."""
+    """Which parts of an ONNX graph become integers: the embedding, matrices with dynamic activations, all others.
+
+    Attributes:
+        activations: what all matrices but the dynamic ones are multiplied with.
+    """
 
     embedding: Blocks
     weights: Blocks
+    activations: Literal["int8", "fp32"]
     dynamic: list[Regex]
     keep_8_bit: list[Regex]
     reduce_range: bool
@@ -175,4 +180,7 @@ class TfliteRecipe(Strict):
         return self
 
 
-Recipe = Annotated[TorchRecipe | OnnxRecipe | OpenvinoRecipe | StaticRecipe | TfliteRecipe, Field(discriminator="kind")]
+Recipe = Annotated[
+    TorchRecipe | OnnxRecipe | OpenvinoRecipe | StaticRecipe | TfliteRecipe,
+    Field(discriminator="kind"),
+]

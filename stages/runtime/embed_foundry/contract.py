@@ -21,7 +21,10 @@ SCHEMA_FILE = "bundle.schema.json"
 # Names of models, targets and variants; they become parts of paths.
 NAMES = re.compile(r"\w[\w.-]*")
 # What a user of the bundle runs or must distribute with it. The rest is evidence: measured, other in every build.
-CONTENT = ("variants/", "probes/", "runtime/", "licenses/", "LICENSE", "NOTICE", "android.json")
+CONTENT = (
+    *("variants/", "probes/", "runtime/", "browser/", "licenses/", "LICENSE", "NOTICE", "android.json"),
+    *("config.json", "tokenizer.json", "tokenizer_config.json"),  # of bundles for browsers
+)
 VERDICT, CATALOG, BOM = "evidence/verdict.json", "evidence/catalog", "bom.cdx.json"
 REFUSAL = "Do not use this bundle."
 

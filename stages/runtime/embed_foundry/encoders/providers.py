@@ -23,6 +23,7 @@ PROVIDERS = {
     provider.name: provider
     for provider in (
         Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu, with an NVIDIA driver"),
+        Provider("webgpu", "WebGpuExecutionProvider", "a browser with WebGPU"),
         Provider("coreml", "CoreMLExecutionProvider", "onnxruntime on macOS"),
         Provider("cpu", "CPUExecutionProvider", "onnxruntime"),
     )
