@@ -178,8 +178,8 @@ def test_check_finds_drift_and_changes_nothing(root, console, tmp_path):
 
 # Override -> parts of the message, besides the override's name. Those in CONSOLE also go through the console script.
 GROUPS = (
-    "android, apple, arm64_cpu, browser",
-    "bf16, fp16, fp32, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8, onnx_w4, onnx_w8",
+    "android, android_litertlm, apple, arm64_cpu, browser",
+    "bf16, fp16, fp32, litertlm_int8, onnx_fp32, onnx_int8, onnx_int8_compact, onnx_q4, onnx_q8, onnx_w4, onnx_w8",
 )
 REFUSED = {
     "target=nowhere": ("target/nowhere", *GROUPS),

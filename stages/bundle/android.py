@@ -111,23 +111,45 @@ class AndroidVariant(Record):
     space_id: str
 
 
+class LitertlmVariant(Record):
+    """One litertlm variant: a file that LiteRT-LM's EmbeddingEngine opens, tokenizer and special tokens included.
+
+    Attributes:
+        container: the file.
+        lengths: tokens that its signatures take; the engine pads a text to the shortest that holds it.
+        tasks: as in `AndroidVariant`.
+    """
+
+    precision: str
+    container: BundledFile
+    lengths: list[int]
+    prompts: dict[str, str]
+    tasks: dict[AppTask, str]
+    max_tokens: int
+    dimensions: int
+    matryoshka: Matryoshka
+    space_id: str
+
+
 class AndroidRecord(AliasedRecord):
     """android.json.
 
     Attributes:
         schema_version: of this layout.
-        order: the variants in the target's order.
-        variants: name -> what an app must know.
+        order: the variants of either kind in the target's order.
+        variants: name of a tflite variant -> what an app must know.
+        litertlm: the same for litertlm variants.
     """
 
     FILE: ClassVar[str] = "android.json"
     schema_version: int = Field(alias="schema", default=1)
     order: list[str]
     variants: dict[str, AndroidVariant]
+    litertlm: dict[str, LitertlmVariant] = Field(default={})
 
 
 def write(work: Path, shipped: Mapping[str, Path], app_prompts: Mapping[AppTask, str]) -> None:
-    """Write android.json into a bundle, if it ships tflite variants; docs/android.md says how an app reads it.
+    """Write android.json into a bundle, if it ships variants for apps; docs/android.md says how an app reads it.
 
     Args:
         work: the bundle.
@@ -135,13 +157,49 @@ def write(work: Path, shipped: Mapping[str, Path], app_prompts: Mapping[AppTask,
         app_prompts: task -> text before an input, where none of the variants' prompts is meant for the task.
     """
     loaded = {name: Variant.load(folder) for name, folder in shipped.items()}
-    variants = {
-        name: _build_variant(shipped[name], variant, app_prompts)
-        for name, variant in loaded.items()
-        if variant.kind == "tflite"
-    }
-    if variants:
-        (work / AndroidRecord.FILE).write_bytes(AndroidRecord(order=list(variants), variants=variants).dump())
+    order = [name for name, variant in loaded.items() if variant.kind in ("tflite", "litertlm")]
+    if not order:
+        return
+    record = AndroidRecord(
+        order=order,
+        variants={
+            name: _build_variant(shipped[name], loaded[name], app_prompts)
+            for name in order
+            if loaded[name].kind == "tflite"
+        },
+        litertlm={
+            name: _build_litertlm(shipped[name], loaded[name], app_prompts)
+            for name in order
+            if loaded[name].kind == "litertlm"
+        },
+    )
+    (work / AndroidRecord.FILE).write_bytes(record.dump())
+
+
+def _build_litertlm(folder: Path, variant: Variant, app_prompts: Mapping[AppTask, str]) -> LitertlmVariant:
+    return LitertlmVariant(
+        precision=variant.precision,
+        container=_locate(folder, variant.files["container"], manifest.read(folder)),
+        lengths=sorted(variant.recipe["lengths"]),
+        prompts=variant.prompts,
+        tasks=_list_tasks(variant, app_prompts),
+        max_tokens=variant.max_tokens,
+        dimensions=variant.dimensions,
+        matryoshka=_describe_matryoshka(variant),
+        space_id=variant.space_id,
+    )
+
+
+def _list_tasks(variant: Variant, app_prompts: Mapping[AppTask, str]) -> dict[AppTask, str]:
+    known = {task: variant.prompts[name] for task, name in PROMPTS.items() if name in variant.prompts}
+    return {**known, **app_prompts}
+
+
+def _describe_matryoshka(variant: Variant) -> Matryoshka:
+    return Matryoshka(
+        dimensions=list(variant.matryoshka),
+        model_signatures={length: f"{variant.space_id}-{length}" for length in variant.matryoshka},
+    )
 
 
 def _build_variant(folder: Path, variant: Variant, app_prompts: Mapping[AppTask, str]) -> AndroidVariant:
@@ -163,16 +221,10 @@ def _build_variant(folder: Path, variant: Variant, app_prompts: Mapping[AppTask,
             **_locate(folder, variant.files[role], body).model_dump(),
         ),
         prompts=variant.prompts,
-        tasks={
-            **{task: variant.prompts[name] for task, name in PROMPTS.items() if name in variant.prompts},
-            **app_prompts,
-        },
+        tasks=_list_tasks(variant, app_prompts),
         max_tokens=variant.max_tokens,
         dimensions=variant.dimensions,
-        matryoshka=Matryoshka(
-            dimensions=list(variant.matryoshka),
-            model_signatures={length: f"{variant.space_id}-{length}" for length in variant.matryoshka},
-        ),
+        matryoshka=_describe_matryoshka(variant),
         space_id=variant.space_id,
     )
 

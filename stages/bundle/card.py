@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Git changes no line ends, and keeps large files in LFS.
 ATTRIBUTES = "* -text\n" + "".join(
     f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
-    for pattern in ("*.bin", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
+    for pattern in ("*.bin", "*.litertlm", "*.model", "*.onnx", "*.safetensors", "*.tflite", "*.whl", "tokenizer.json")
 )
 CERTIFY = (
     "**Speed and memory are not certified for this target**: {}. On such a host, run `embed-foundry certify .`, which "

@@ -57,16 +57,16 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
     special = base_tokenizer.read_special_ids()
     written = write_tokenizer(base, base_tokenizer, work)
     files, fault, lengths = dict(written.files), "", sorted(recipe.lengths)
-    probes = {length: _build_probes(written.tokenizer, special, length) for length in lengths}
-    model = _load_model(base)
-    _round_before_export(model, base_tokenizer, recipe)
-    expected = {length: _encode_by_model(model, rows) for length, rows in probes.items()}  # an export changes the model
+    probes = {length: build_probes(written.tokenizer, special, length) for length in lengths}
+    model = load_model(base)
+    round_before_export(model, base_tokenizer, recipe)
+    expected = {length: encode_by_model(model, rows) for length, rows in probes.items()}  # an export changes the model
     for length in lengths:
         role, file = f"graph_{length}", f"model_{length}.tflite"
         files[role] = file
         export_litert(Fixed(model, length).eval(), length, work / file)
         vectors = _encode_by_graph(work / file, length, probes[length])
-        fault = fault or _compare_graph(length, vectors, expected[length])
+        fault = fault or compare_graph(length, vectors, expected[length])
         if recipe.rules:
             apply_rules(work / file, recipe.rules)
     return ConversionResult(
@@ -83,7 +83,7 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
     )
 
 
-def _load_model(base: Path) -> "SentenceTransformer":
+def load_model(base: Path) -> "SentenceTransformer":
     """Load the model with attention as plain products, which exporters understand best."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -92,7 +92,7 @@ def _load_model(base: Path) -> "SentenceTransformer":
     return SentenceTransformer(str(base), device="cpu", local_files_only=True, model_kwargs=options).eval()
 
 
-def _round_before_export(model: "SentenceTransformer", tokenizer: BaseTokenizer, recipe: TfliteRecipe) -> None:
+def round_before_export(model: "SentenceTransformer", tokenizer: BaseTokenizer, recipe: TfliteRecipe) -> None:
     """Round the model's layers in place, if the recipe does so for its architecture."""
     from stages.convert.rounding.gemma3 import round_model
 
@@ -102,7 +102,7 @@ def _round_before_export(model: "SentenceTransformer", tokenizer: BaseTokenizer,
         round_model(model, rows, recipe.rounding.four_bit, round_table=table_bits[-1:] == [4])
 
 
-def _compare_graph(length: int, vectors: Vectors, expected: Vectors) -> str:
+def compare_graph(length: int, vectors: Vectors, expected: Vectors) -> str:
     """Return how far the fp32 graph of one length is from the model, if that is too far, else ""."""
     cosine = float(np.min((vectors * expected).sum(axis=1)))
     if cosine >= COSINE_MIN:  # not so if it is NaN
@@ -113,7 +113,7 @@ def _compare_graph(length: int, vectors: Vectors, expected: Vectors) -> str:
     )
 
 
-def _build_probes(tokenizer: VariantTokenizer, special: SpecialIds, length: int) -> list[list[int]]:
+def build_probes(tokenizer: VariantTokenizer, special: SpecialIds, length: int) -> list[list[int]]:
     """Return the rows of ids that a graph is compared on: a short one, one that fills it, several languages."""
     texts = probe_texts.read_texts()
     content = length - len(special.before) - len(special.after)
@@ -122,7 +122,7 @@ def _build_probes(tokenizer: VariantTokenizer, special: SpecialIds, length: int)
     return [special.wrap(row[:content]) for row in rows]
 
 
-def _encode_by_model(model: "SentenceTransformer", rows: list[list[int]]) -> Vectors:
+def encode_by_model(model: "SentenceTransformer", rows: list[list[int]]) -> Vectors:
     """Return the model's vectors of rows of ids, by its own modules: float32 [n, d], unit norm."""
     import torch
 

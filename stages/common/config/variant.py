@@ -180,7 +180,13 @@ class TfliteRecipe(Strict):
         return self
 
 
+class LitertlmRecipe(TfliteRecipe):
+    """One file for LiteRT-LM's EmbeddingEngine, with a signature for each input length."""
+
+    kind: Literal["litertlm"]  # type: ignore[assignment]
+
+
 Recipe = Annotated[
-    TorchRecipe | OnnxRecipe | OpenvinoRecipe | StaticRecipe | TfliteRecipe,
+    TorchRecipe | OnnxRecipe | OpenvinoRecipe | StaticRecipe | TfliteRecipe | LitertlmRecipe,
     Field(discriminator="kind"),
 ]

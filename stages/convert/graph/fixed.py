@@ -121,7 +121,11 @@ class Fixed(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Return the unit vector: int32 [1, length], int32 [1, length] -> float32 [1, dimensions]."""
-        inputs: dict[str, object] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self._encode({"input_ids": input_ids}, attention_mask)
+
+    def _encode(self, tokens: dict[str, Tensor], attention_mask: Tensor) -> dict[str, Tensor]:
+        """Run all modules on ids or embeddings of tokens."""
+        inputs: dict[str, object] = {**tokens, "attention_mask": attention_mask}
         if self.reach is not None:
             padding = (1.0 - attention_mask.to(torch.float32))[:, None, None, :] * MASKED
             full = [Block(slice(0, self.length), slice(0, self.length), padding)]
@@ -140,6 +144,34 @@ class Fixed(nn.Module):
             shift = first - (start - reach)
             near = self.band[:, :, : stop - start, shift : shift + last - first]
             yield Block(slice(start, stop), slice(first, last), near + padding[..., first:last])
+
+
+class Embedder(nn.Module):
+    """The lookup of one token for LiteRT-LM, which passes no mask: the last value says that a token is no padding.
+
+    Args:
+        model: a SentenceTransformer.
+        pad_id: the id that LiteRT-LM fills a length with.
+    """
+
+    def __init__(self, model: "SentenceTransformer", pad_id: int) -> None:
+        super().__init__()
+        self.table = model[0].auto_model.get_input_embeddings()
+        self.pad_id = pad_id
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the embedding: int32 [1, 1] -> float32 [1, 1, width + 1]."""
+        present = (tokens != self.pad_id).to(torch.float32)[..., None]
+        return {"embeddings": torch.cat([self.table(tokens), present], dim=-1)}
+
+
+class FixedFromEmbeddings(Fixed):
+    """The model at one length, without the lookup of tokens."""
+
+    def forward(self, embeddings: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the unit vector: what `Embedder` gives, float32 [1, length, width + 1] -> float32 [1, dimensions]."""
+        mask = (embeddings[..., -1] > 0.5).to(torch.int32)
+        return self._encode({"inputs_embeds": embeddings[..., :-1]}, mask)
 
 
 def _require_convertible(transformer: nn.Module, heads: list[nn.Module]) -> None:

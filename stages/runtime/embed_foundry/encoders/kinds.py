@@ -72,6 +72,14 @@ KINDS = {
             distributions=("ai-edge-litert", "sentencepiece", "tokenizers"),
         ),
         Kind(
+            name="litertlm",
+            encoder="embed_foundry.encoders.litertlm:LitertlmEncoder",
+            module="litert_lm",
+            packages=("litert-lm-api>=0.18", "ai-edge-litert>=2.1", "sentencepiece>=0.2"),
+            extra="litertlm",
+            distributions=("litert-lm-api", "sentencepiece", "tokenizers"),
+        ),
+        Kind(
             name="torch",
             encoder="embed_foundry.encoders.torch:TorchEncoder",
             module="sentence_transformers",
