@@ -17,6 +17,8 @@ from support.web_server import WebServer
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt-get install chromium")
 TEXTS = ["How do I list my buckets?", "The cat sleeps.", "日本語のテキスト", "", "a " * 400]
+# A GPU in software, which the page does not choose by itself.
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
 # Opens the release in a page; `encoder` and `events` stay there.
 OPEN = """async (options) => {
   const { openBundle } = await import("/browser/embed-foundry.js");
@@ -39,7 +41,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
         yield started
         started.close()
 
@@ -467,6 +469,19 @@ def test_the_demonstration_page(site, visit, isolated):
 
 @needs_chromium
 @pytest.mark.slow
+@pytest.mark.parametrize("variant", ["onnx_w8", "onnx_w4"])
+def test_a_gpu_gives_the_vectors_of_the_runtime(site, server, visit, variant):
+    page = visit(server)
+    page.set_default_timeout(300_000)
+    facts = page.evaluate(OPEN, {"variant": variant, "device": "webgpu"})
+    vectors, _ = encode(page, TEXTS[:3])
+    expected = open_variant(site / "variants" / variant).encode(TEXTS[:3])
+    assert facts["device"] == "webgpu"
+    assert (vectors * expected).sum(axis=1).min() > 0.99999
+
+
+@needs_chromium
+@pytest.mark.slow
 def test_transformers_js_opens_the_folder_as_it_is(site, visit, tmp_path):
     command = ["npm", "install", "--ignore-scripts", "--prefix", tmp_path / "npm", "@huggingface/transformers@4.3.2"]
     subprocess.run(command, check=True, capture_output=True)
@@ -474,7 +489,7 @@ def test_transformers_js_opens_the_folder_as_it_is(site, visit, tmp_path):
     scripts.mkdir()
     installed = tmp_path / "npm" / "node_modules" / "@huggingface" / "transformers"
     shutil.copy(installed / "dist" / "transformers.min.js", scripts)
-    for path in installed.glob("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.asyncify.*"):
+    for path in (tmp_path / "npm").rglob("onnxruntime-web/dist/ort-wasm-simd-threaded.asyncify.*"):
         shutil.copy(path, scripts)
     texts = TEXTS[:3]
     script = """async (texts) => {
@@ -484,7 +499,8 @@ def test_transformers_js_opens_the_folder_as_it_is(site, visit, tmp_path):
       env.localModelPath = "/";
       env.backends.onnx.wasm.wasmPaths = new URL("/site/scripts/", location).href;
       const tokenizer = await AutoTokenizer.from_pretrained("site");
-      const model = await AutoModel.from_pretrained("site", { subfolder: "variants/onnx_w8", dtype: "fp32" });
+      const options = { subfolder: "variants/onnx_w8", dtype: "fp32", device: "webgpu" };
+      const model = await AutoModel.from_pretrained("site", options);
       const { sentence_embedding } = await model(await tokenizer(texts, { padding: true, truncation: true }));
       return sentence_embedding.tolist();
     }"""

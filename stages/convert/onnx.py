@@ -31,6 +31,9 @@ KEPT_BLOCK = 32
 # The domain of onnxruntime's own operators, and its numbers for what MatMulNBits computes with.
 DOMAIN = "com.microsoft"
 ACCURACY_LEVELS = {"fp32": 1, "int8": 4}
+# Scales of token embeddings: half precision takes less room, but not every GPU has it. What computes in fp32 is what
+# browsers get.
+SCALES: dict[str, type[np.floating[Any]]] = {"fp32": np.float32, "int8": np.float16}
 
 
 def convert(folders: Folders, recipe: OnnxRecipe) -> ConversionResult:
@@ -66,7 +69,7 @@ def _quantize(model: "ModelProto", settings: OnnxQuantize, tokenizer: BaseTokeni
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         if settings.weights.bits == 4:
             _round_to_4_bits(model, settings, tokenizer, Path(scratch))
-        _quantize_embedding(model, settings.embedding)
+        _quantize_embedding(model, settings.embedding, SCALES[settings.activations])
         if dynamic := _find_dynamic(model, settings.dynamic):
             names = [node.name for node in dynamic]
             model = _quantize_dynamically(model, names, settings.reduce_range, Path(scratch))
@@ -104,7 +107,7 @@ def _warn_of_no_match(model: "ModelProto", setting: str, patterns: list[str], ef
     )
 
 
-def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
+def _quantize_embedding(model: "ModelProto", settings: Blocks, scale_type: type[np.floating[Any]]) -> None:
     """Replace the lookup of token embeddings by one in a table of integers, in place.
 
     The operator is onnxruntime's GatherBlockQuantized. Its own quantizer writes 4-bit tables only, with fp32 scales: a
@@ -117,12 +120,12 @@ def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
             continue
         name, width = table.name, table.dims[1]
         codes, scales = blocks.round_embedding(numpy_helper.to_array(table), settings.bits, settings.block_size)
-        _add_weights(model, {f"{name}.codes": codes, f"{name}.scales": scales})
+        _add_weights(model, {f"{name}.codes": codes, f"{name}.scales": scales.astype(scale_type)})
         parts = [
             helper.make_node(
                 "GatherBlockQuantized",
                 [f"{name}.codes", node.input[1], f"{name}.scales"],
-                [f"{name}.fp16"],
+                [f"{name}.looked_up"],
                 name=f"{name}/lookup",
                 domain=DOMAIN,
                 bits=settings.bits,
@@ -131,7 +134,7 @@ def _quantize_embedding(model: "ModelProto", settings: Blocks) -> None:
                 quantize_axis=1,
             )
         ]
-        rows = f"{name}.fp16"
+        rows = f"{name}.looked_up"
         if settings.bits == 4 and width % 2:  # two codes a byte: a row has one more weight than the model knows
             ends = {"starts": [0], "ends": [width], "axes": [-1]}
             _add_weights(model, {f"{name}.{key}": np.array(value) for key, value in ends.items()})

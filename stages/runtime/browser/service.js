@@ -62,7 +62,7 @@ class Service {
     const names = listVariants(contract, this.tier, variant);
     const failures = [];
     for (const name of names) {
-      for (const device of await this.#listDevices(contract.variants[name])) {
+      for (const device of await this.#listDevices(contract, name)) {
         const place = { base: this.base, digest: release.digest, device, threads: this.options.threads };
         try {
           const { model, description } = await this.models.load(name, place, signal);
@@ -100,14 +100,16 @@ class Service {
   }
 
   /** Return what a variant may run on, the best first. */
-  async #listDevices({ kind }) {
+  async #listDevices(contract, name) {
     const { device } = this.options;
-    if (kind !== "onnx") return ["wasm"];
+    if (contract.variants[name].kind !== "onnx") return ["wasm"];
     if (device !== "auto") return [device];
+    // Only the CPU has kernels for rounded activations.
+    const { quantize } = contract.build.parameters.variants[name];
+    if (quantize && (quantize.activations !== "fp32" || quantize.dynamic.length)) return ["wasm"];
     const adapter = await navigator.gpu?.requestAdapter();
-    // A fallback adapter computes on the CPU, slower than WebAssembly. The scales of token embeddings are half precision.
-    const fits = adapter && !adapter.info?.isFallbackAdapter && adapter.features.has("shader-f16");
-    return fits ? ["webgpu", "wasm"] : ["wasm"];
+    // A fallback adapter computes on the CPU, slower than WebAssembly.
+    return adapter && !adapter.info?.isFallbackAdapter ? ["webgpu", "wasm"] : ["wasm"];
   }
 
   /** Return the vectors of texts, those that are in the cache from there. */
