@@ -36,7 +36,9 @@ from support.workplace import make_workplace
 
 pytest_plugins = [
     "support.added_models",
+    "support.browser_pages",
     "support.browser_release",
+    "support.chromium",
     "support.sample_documents",
     "support.saved_models",
     "support.served",

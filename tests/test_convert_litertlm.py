@@ -76,6 +76,14 @@ def test_the_engine_gives_the_models_vectors(variant, gemma):
     assert encoder.count_tokens(["cat"]) == [len(original.tokenizer("cat")["input_ids"])]
 
 
+def test_a_text_is_refused_where_the_engine_would_fail_or_see_more_of_it(variant):
+    encoder = open_variant(variant("litertlm_fp32"))
+    with pytest.raises(InputError, match=r"text 1 holds the token '<mask>' \(id 900\), and the model has rows for 900"):
+        encoder.encode(["cat", "a <mask>"])
+    with pytest.raises(InputError, match="max_tokens 64: LiteRT-LM truncates litertlm_fp32 at 300"):
+        open_variant(variant("litertlm_fp32"), max_tokens=64)
+
+
 @pytest.mark.slow
 def test_a_bert_is_packed_as_well(converted, reference, probes):
     """Real all-MiniLM-L6-v2, whose tokenizer is no SentencePiece."""
@@ -92,7 +100,7 @@ def test_opening_writes_nothing_beside_the_file(variant):
     manifest.verify(folder)
 
 
-def test_eight_bits_are_close_and_a_quarter_of_the_size(variant):
+def test_eight_bits_are_close_and_smaller(variant):
     assert read_parity(variant("litertlm_int8"))["cosine_mean"] > 0.99
     sizes = {name: (variant(name) / "model.litertlm").stat().st_size for name in ("litertlm_fp32", "litertlm_int8")}
     assert sizes["litertlm_int8"] < 0.7 * sizes["litertlm_fp32"]
@@ -117,7 +125,9 @@ def test_lengths_share_their_weights_and_the_bytes_are_the_same_twice(variant, g
 def test_what_the_engine_cannot_take_is_refused(variant, tmp_path):
     for before, after in (([2], []), ([2, 3], [1]), ([0], [1])):
         with pytest.raises(InputError, match="puts one and one, and pads with token 0"):
-            litertlm.require_special(SpecialIds(before, after))
+            litertlm.require_engine(SpecialIds(before, after), "right")
+    with pytest.raises(InputError, match="truncates on the left"):
+        litertlm.require_engine(SpecialIds([2], [1]), "left")
     broken = tmp_path / "broken"
     broken.mkdir()
     for path in variant("litertlm_int8").iterdir():

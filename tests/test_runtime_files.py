@@ -140,7 +140,8 @@ def test_a_broken_file_is_named(converted, tmp_path, case):
 def test_an_unknown_kind_lists_the_known_ones(converted, tmp_path):
     with pytest.raises(
         InputError,
-        match=r"kind 'coreml' is unknown; this runtime has \['litertlm', 'onnx', 'openvino', 'static', 'tflite', .*\]",
+        match=r"kind 'coreml' is unknown; "
+        r"this runtime has \['litertlm', 'onnx', 'openvino', 'static', 'tflite', 'torch'\]",
     ):
         open_variant(altered(converted("static"), tmp_path / "v", kind="coreml"))
 

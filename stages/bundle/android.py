@@ -93,16 +93,14 @@ class Matryoshka(Record):
     model_signatures: dict[int, str]
 
 
-class AndroidVariant(Record):
-    """One tflite variant; see `embed_foundry.Variant`.
+class AppVariant(Record):
+    """What an app must know of a variant of either kind; see `embed_foundry.Variant`.
 
     Attributes:
         tasks: task of an app (TaskType of the AI Edge RAG SDK) -> text before an input.
     """
 
     precision: str
-    graphs: list[Graph]
-    tokenizer: Tokenizer
     prompts: dict[str, str]
     tasks: dict[AppTask, str]
     max_tokens: int
@@ -111,24 +109,23 @@ class AndroidVariant(Record):
     space_id: str
 
 
-class LitertlmVariant(Record):
+class AndroidVariant(AppVariant):
+    """One tflite variant."""
+
+    graphs: list[Graph]
+    tokenizer: Tokenizer
+
+
+class LitertlmVariant(AppVariant):
     """One litertlm variant: a file that LiteRT-LM's EmbeddingEngine opens, tokenizer and special tokens included.
 
     Attributes:
         container: the file.
         lengths: tokens that its signatures take; the engine pads a text to the shortest that holds it.
-        tasks: as in `AndroidVariant`.
     """
 
-    precision: str
     container: BundledFile
     lengths: list[int]
-    prompts: dict[str, str]
-    tasks: dict[AppTask, str]
-    max_tokens: int
-    dimensions: int
-    matryoshka: Matryoshka
-    space_id: str
 
 
 class AndroidRecord(AliasedRecord):
@@ -176,29 +173,27 @@ def write(work: Path, shipped: Mapping[str, Path], app_prompts: Mapping[AppTask,
     (work / AndroidRecord.FILE).write_bytes(record.dump())
 
 
-def _build_litertlm(folder: Path, variant: Variant, app_prompts: Mapping[AppTask, str]) -> LitertlmVariant:
-    return LitertlmVariant(
+def _describe(variant: Variant, app_prompts: Mapping[AppTask, str]) -> AppVariant:
+    known = {task: variant.prompts[name] for task, name in PROMPTS.items() if name in variant.prompts}
+    return AppVariant(
         precision=variant.precision,
-        container=_locate(folder, variant.files["container"], manifest.read(folder)),
-        lengths=sorted(variant.recipe["lengths"]),
         prompts=variant.prompts,
-        tasks=_list_tasks(variant, app_prompts),
+        tasks={**known, **app_prompts},
         max_tokens=variant.max_tokens,
         dimensions=variant.dimensions,
-        matryoshka=_describe_matryoshka(variant),
+        matryoshka=Matryoshka(
+            dimensions=list(variant.matryoshka),
+            model_signatures={length: f"{variant.space_id}-{length}" for length in variant.matryoshka},
+        ),
         space_id=variant.space_id,
     )
 
 
-def _list_tasks(variant: Variant, app_prompts: Mapping[AppTask, str]) -> dict[AppTask, str]:
-    known = {task: variant.prompts[name] for task, name in PROMPTS.items() if name in variant.prompts}
-    return {**known, **app_prompts}
-
-
-def _describe_matryoshka(variant: Variant) -> Matryoshka:
-    return Matryoshka(
-        dimensions=list(variant.matryoshka),
-        model_signatures={length: f"{variant.space_id}-{length}" for length in variant.matryoshka},
+def _build_litertlm(folder: Path, variant: Variant, app_prompts: Mapping[AppTask, str]) -> LitertlmVariant:
+    return LitertlmVariant(
+        **_describe(variant, app_prompts).model_dump(),
+        container=_locate(folder, variant.files["container"], manifest.read(folder)),
+        lengths=sorted(variant.recipe["lengths"]),
     )
 
 
@@ -208,7 +203,7 @@ def _build_variant(folder: Path, variant: Variant, app_prompts: Mapping[AppTask,
     body, settings = manifest.read(folder), TfliteSettings.of(variant)
     role = "sentencepiece" if "sentencepiece" in variant.files else "tokenizer"
     return AndroidVariant(
-        precision=variant.precision,
+        **_describe(variant, app_prompts).model_dump(),
         graphs=[_build_graph(folder, variant.files[f"graph_{tokens}"], tokens, body) for tokens in settings.lengths],
         tokenizer=Tokenizer(
             type=role,
@@ -220,12 +215,6 @@ def _build_variant(folder: Path, variant: Variant, app_prompts: Mapping[AppTask,
             truncation_side=variant.truncation_side,
             **_locate(folder, variant.files[role], body).model_dump(),
         ),
-        prompts=variant.prompts,
-        tasks=_list_tasks(variant, app_prompts),
-        max_tokens=variant.max_tokens,
-        dimensions=variant.dimensions,
-        matryoshka=_describe_matryoshka(variant),
-        space_id=variant.space_id,
     )
 
 

@@ -11,6 +11,8 @@ from stages.bundle import npm
 from stages.bundle.npm import NpmPackage
 from stages.common.config import Target
 
+# Bytes of browser/, with room.
+BYTES = 50_000_000
 # The bundle's folder, and the runtime's in this repository.
 FOLDER, SOURCE = "browser", "stages/runtime/browser"
 # Package -> its files that the runtime loads: onnxruntime-web for CPUs, and for GPUs by WebGPU; a page fetches one.

@@ -86,7 +86,7 @@ def _pack(package: NpmPackage, archive: Path) -> None:
             f"or put the package's archive at {archive}."
         )
     archive.parent.mkdir(parents=True, exist_ok=True)
-    command = [npm, "pack", "--json", "--ignore-scripts", "--pack-destination", str(archive.parent.resolve())]
+    command = [npm, "pack", "--ignore-scripts", "--pack-destination", str(archive.parent.resolve())]
     done = subprocess.run(
         [*command, f"{package.name}@{package.version}"], capture_output=True, text=True, check=False, cwd=archive.parent
     )

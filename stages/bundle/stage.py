@@ -50,7 +50,9 @@ def _assemble(model: Model, target: Target, inputs: BundleInputs, out: Path) -> 
         parameters={"target": target.name},
         inputs=folders | release.shipped,
         libraries=("hatchling",),
-        needs_bytes=sum(map(folder_size, [*release.shipped.values(), inputs.catalog, inputs.report])) + RUNTIME_BYTES,
+        needs_bytes=sum(map(folder_size, [*release.shipped.values(), inputs.catalog, inputs.report]))
+        + RUNTIME_BYTES
+        + (browser.BYTES if browser.is_browser(target) else 0),
     ) as work:
         for name, folder in release.shipped.items():
             shutil.copytree(folder, work / "variants" / name)

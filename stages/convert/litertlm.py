@@ -35,8 +35,8 @@ def convert(folders: Folders, recipe: LitertlmRecipe) -> ConversionResult:
     """Export lookup and encoder, round them by the recipe's rules, and pack them with tokenizer and metadata.
 
     Raises:
-        InputError: the model has other special tokens than LiteRT-LM can add; litert-torch cannot convert it; or the
-            recipe's rounding does not fit it.
+        InputError: LiteRT-LM cannot do with texts what the model does; litert-torch cannot convert it; or the recipe's
+            rounding does not fit it.
     """
     import torch
 
@@ -44,7 +44,7 @@ def convert(folders: Folders, recipe: LitertlmRecipe) -> ConversionResult:
     base, work = folders.base, folders.work
     tokenizer = load_tokenizer(base, folders.cache)
     special = tokenizer.read_special_ids()
-    require_special(special)
+    require_engine(special, tokenizer.settings.truncation_side)
     written = write_tokenizer(base, tokenizer, work)
     lengths = sorted(recipe.lengths)
     probes = {length: tflite.build_probes(written.tokenizer, special, length) for length in lengths}
@@ -61,10 +61,7 @@ def convert(folders: Folders, recipe: LitertlmRecipe) -> ConversionResult:
     return ConversionResult(
         files=written.files | {"container": CONTAINER},
         dimensions=int(vectors[lengths[0]].shape[1]),
-        recipe_entries={
-            "special_ids": special,
-            "added_tokens": [token.to_json() for token in written.added_tokens],
-        },
+        recipe_entries=written.describe(special),
         batching="single",
         exact=not recipe.rules,
         max_tokens=lengths[-1],
@@ -72,12 +69,15 @@ def convert(folders: Folders, recipe: LitertlmRecipe) -> ConversionResult:
     )
 
 
-def require_special(special: SpecialIds) -> None:
-    """Check that LiteRT-LM can put a model's special tokens around a text.
+def require_engine(special: SpecialIds, truncation_side: str) -> None:
+    """Check that LiteRT-LM can put a model's special tokens around a text, and truncates it at the model's side.
 
     Raises:
-        InputError: they are not one before and one after, or one of them is the token that it pads with.
+        InputError: they are not one before and one after, or one of them is the token that it pads with; or the model
+            truncates on the left.
     """
+    if truncation_side == "left":
+        raise InputError("litertlm: the model truncates on the left, LiteRT-LM on the right. Leave litertlm out.")
     if (len(special.before), len(special.after)) != (1, 1) or PAD in (*special.before, *special.after):
         raise InputError(
             f"litertlm: the model puts the tokens {special.before} before a text and {special.after} after it. "

@@ -15,7 +15,7 @@ from embed_foundry.encoders.tflite import HuggingFaceTokenizer, SentencePieceTok
 
 from stages.common.sources import hard_texts, probe_texts
 from stages.common.sources.base_model.layout import find_transformer
-from stages.convert.tokenizer import TOKENIZER, BaseTokenizer
+from stages.convert.tokenizer import TOKENIZER, BaseTokenizer, SpecialIds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,6 +38,10 @@ class WrittenTokenizer:
     files: dict[str, str]
     tokenizer: VariantTokenizer
     added_tokens: list[AddedToken] = field(default_factory=list)
+
+    def describe(self, special: SpecialIds) -> dict[str, object]:
+        """Return what the encoder reads of it from the recipe, given the model's special tokens."""
+        return {"special_ids": special, "added_tokens": [token.to_json() for token in self.added_tokens]}
 
 
 def write_tokenizer(base: Path, tokenizer: BaseTokenizer, work: Path) -> WrittenTokenizer:

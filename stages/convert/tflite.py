@@ -72,10 +72,7 @@ def convert(folders: Folders, recipe: TfliteRecipe) -> ConversionResult:
     return ConversionResult(
         files=files,
         dimensions=int(vectors.shape[1]),
-        recipe_entries={
-            "special_ids": special,
-            "added_tokens": [token.to_json() for token in written.added_tokens],
-        },
+        recipe_entries=written.describe(special),
         batching="single",
         exact=not recipe.rules,
         max_tokens=lengths[-1],

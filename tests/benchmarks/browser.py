@@ -23,9 +23,9 @@ from embed_foundry import open_variant
 from playwright.sync_api import sync_playwright
 
 from stages.common.sources import probe_texts
+from support.chromium import CHROMIUM
 from support.web_server import WebServer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 OPEN = """async (variant) => {
   const { openBundle } = await import("/browser/embed-foundry.js");
   const started = performance.now();

@@ -1,16 +1,14 @@
 """The page at /: what a person sees and hears, in headless Chromium."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 from embed_foundry import open_bundle
 
+from support.chromium import needs_chromium
 from support.served import serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt-get install chromium")
 TEXTS = ["How do I list my buckets?", "Returns a list of all buckets.", "The cat sleeps."]
 KEY = "0123456789abcdef"
 # Contrast by WCAG 2.2 of the text of every element that shows some, on the nearest background; drawn on a canvas, which
@@ -38,23 +36,13 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def open_page(browser):
+def open_page(chromium):
     """Return a function that opens a service's page; nothing may go wrong in it, and nothing may leave the service."""
     contexts, faults = [], []
 
     def open_page(url, **options):
-        context = browser.new_context(**options)
+        context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)

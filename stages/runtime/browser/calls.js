@@ -1,7 +1,7 @@
 // A tab's calls to the service, in whichever tab that runs.
 //
 // A SharedWorker would be simpler, but Chromium gives it no threads (its page may be isolated, it never is) and no
-// workers of its own, and Chrome on Android has none. A worker of the tab that holds a Web Lock can have both.
+// workers of its own. A worker of the tab that holds a Web Lock can have both.
 
 import { cancelled, unpackError } from "./faults.js";
 

@@ -1,9 +1,9 @@
 // The encoders: a variant's files in, vectors of texts out, as embed_foundry/encoders/ does it.
 
-import { InputError, IntegrityError } from "./faults.js";
+import { IntegrityError } from "./faults.js";
 import { readTensors } from "./tensors.js";
 import { TextTokenizer } from "./tokens.js";
-import { dot, splitRows } from "./vectors.js";
+import { normalise, splitRows } from "./vectors.js";
 
 const OUTPUT = "sentence_embedding";
 // The most texts of a call, and the most tokens of a call that has more than one text. On one thread, larger calls are
@@ -13,19 +13,8 @@ const CALL_TOKENS = 2048;
 // More threads than a small machine has cores are slower, and the page needs one.
 const MOST_THREADS = 4;
 
-/** Return the prompt's text by its name; "" for none. */
-function findPrompt(variant, prompt) {
-  if (prompt === null || prompt === undefined) return "";
-  if (Object.hasOwn(variant.prompts, prompt)) return variant.prompts[prompt];
-  const names = Object.keys(variant.prompts).sort();
-  throw new InputError(`There is no prompt ${prompt}; ${variant.name} has ${names.length ? names.join(", ") : "none"}.`);
-}
-
-/** Return a vector divided by its norm. */
-function normalise(vector) {
-  const norm = Math.sqrt(dot(vector, vector));
-  return norm ? vector.map((value) => value / norm) : vector;
-}
+/** Return the text before an input; `encode` of embed-foundry.js has checked the prompt's name. */
+const findPrompt = (variant, prompt) => variant.prompts[prompt] ?? "";
 
 /** Runs a graph that pools and normalises itself, by ONNX Runtime Web. */
 export class OnnxEncoder {
@@ -107,7 +96,7 @@ export class OnnxEncoder {
  * Return which texts share a call, by index, the shortest first: 8-bit activations depend on what a text is padded
  * with, so their variants batch only texts of equal length, or none ("single").
  */
-export function planCalls(rows, batching) {
+function planCalls(rows, batching) {
   const calls = [];
   const order = rows.map((_, index) => index).sort((left, right) => rows[left].ids.length - rows[right].ids.length);
   const most = batching === "single" ? 1 : CALL_TEXTS;
@@ -125,7 +114,7 @@ export function planCalls(rows, batching) {
   return calls;
 }
 
-/** Averages rows of one table, in plain JavaScript. Prompts are checked, but a table follows no instruction. */
+/** Averages rows of one table, in plain JavaScript. A table follows no instruction, so prompts are not added. */
 export class StaticEncoder {
   #table;
   #weights;
@@ -144,8 +133,7 @@ export class StaticEncoder {
   }
 
   /** Return `{ vector, tokens, unknown }` of each text; the mean row stands for a text without a known token. */
-  async encode(texts, prompt) {
-    findPrompt(this.variant, prompt);
+  async encode(texts) {
     return this.#tokenizer.encode(texts).map(({ ids, tokens }) => {
       const known = ids.filter((id) => id !== this.variant.recipe.unknown_id);
       return { vector: normalise(this.#sum(known)), tokens, unknown: !known.length };

@@ -52,9 +52,9 @@ export class Release {
    * @param {string} [digest] the release's digest, as `embed-foundry verify` prints it; a page that names it trusts no
    *   other release, whatever the server sends.
    */
-  static async open(base, { digest, signal } = {}) {
+  static async open(base, { digest } = {}) {
     const url = `${base}manifest.json`;
-    const text = new TextDecoder().decode(await download(url, { signal }));
+    const text = new TextDecoder().decode(await download(url, {}));
     // The digest is over the same bytes without its own line: keys are sorted, a line each.
     const line = /^ {2}"digest": "([0-9a-f]{64})",\n/m.exec(text);
     const own = line && (await sha256(new TextEncoder().encode(text.replace(line[0], ""))));

@@ -36,7 +36,7 @@ export async function runSelfTest(encode, probes, golden, progress) {
 }
 
 /** Return what is wrong with vectors, given those at release; comparisons are written so that NaN fails. */
-export function findFaults(vectors, golden, probes) {
+function findFaults(vectors, golden, probes) {
   const name = (index) => JSON.stringify(probes[index].text.slice(0, 40));
   const faults = [];
   vectors.forEach((vector, index) => {

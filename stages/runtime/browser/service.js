@@ -2,7 +2,7 @@
 // when that tab is closed, another one does.
 
 import { VectorCache } from "./cache.js";
-import { cancelled, packError } from "./faults.js";
+import { IntegrityError, cancelled, packError } from "./faults.js";
 import { Models } from "./models.js";
 import { Release } from "./release.js";
 import { chooseTier, listVariants } from "./tiers.js";
@@ -75,9 +75,7 @@ class Service {
         }
       }
     }
-    const error = new Error(`No variant can be opened here. ${failures.join(" ")}`);
-    error.name = "IntegrityError";
-    throw error;
+    throw new IntegrityError(`No variant can be opened here. ${failures.join(" ")}`);
   }
 
   #describe(release, contract, { variant, cosine, threads }, device, model, failures) {

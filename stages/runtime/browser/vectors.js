@@ -7,12 +7,14 @@ export function dot(left, right) {
   return sum;
 }
 
-/** Return the first `dimensions` values, divided by their norm (Matryoshka); a vector of zeros stays one. */
-export function truncate(vector, dimensions) {
-  const part = vector.slice(0, dimensions);
-  const norm = Math.sqrt(dot(part, part)) || 1;
-  return part.map((value) => value / norm);
+/** Return a vector divided by its norm; a vector of zeros stays one. */
+export function normalise(vector) {
+  const norm = Math.sqrt(dot(vector, vector)) || 1;
+  return vector.map((value) => value / norm);
 }
+
+/** Return the first `dimensions` values, divided by their norm (Matryoshka). */
+export const truncate = (vector, dimensions) => normalise(vector.slice(0, dimensions));
 
 const bits = new Uint32Array(1);
 const float = new Float32Array(bits.buffer);

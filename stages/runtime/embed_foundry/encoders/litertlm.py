@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import IntegrityError, one_line
+from ..errors import InputError, IntegrityError, one_line
 from .rows import Embedding, Rows, Tokens
 from .tflite import TfliteEncoder
 from .vectors import Vectors
@@ -18,7 +18,7 @@ NO_CACHE = ":nocache"
 class LitertlmEncoder(TfliteEncoder):
     """Passes texts to the engine, which tokenizes, truncates and computes one at a time.
 
-    Token ids are computed beside it, as for tflite variants, only to count them.
+    Token ids are computed beside it, as for tflite variants, only to count and check them.
 
     Raises:
         IntegrityError: the engine cannot open the file.
@@ -41,15 +41,32 @@ class LitertlmEncoder(TfliteEncoder):
             ) from None
         self.options = EmbeddingOptions(normalize=True, input_overflow_strategy=InputOverflowStrategy.TRUNCATE)
 
+    def limit_tokens(self, max_tokens: int) -> None:
+        """Refuse any limit but the file's own: the engine truncates at its longest signature.
+
+        Raises:
+            InputError: another limit.
+        """
+        if max_tokens != self.variant.max_tokens:
+            raise InputError(
+                f"max_tokens {max_tokens}: LiteRT-LM truncates {self.variant.name} at {self.variant.max_tokens}, its "
+                "longest length. Build the variant with other lengths."
+            )
+
     def _embed(self, rows: Rows, batch_size: int) -> Embedding:
-        limit = self.variant.max_tokens
-        truncated = [position for position, count in enumerate(self._count(rows.texts)) if count > limit]
-        return Embedding(np.stack([self._compute(text) for text in rows.texts]), truncated)
+        tokens = self.tokenizer.encode(rows.texts)
+        limit = self.variant.max_tokens - self.special_tokens
+        vectors = [
+            self._compute(position, text, self._truncate(row))
+            for position, (text, row) in enumerate(zip(rows.texts, tokens, strict=True))
+        ]
+        return Embedding(np.stack(vectors), [position for position, row in enumerate(tokens) if len(row) > limit])
 
     def embed(self, rows: Sequence[Tokens]) -> Vectors:
         """As `Encoder.embed`; the engine tokenizes the texts again."""
-        return np.stack([self._compute(row.text) for row in rows])
+        return np.stack([self._compute(position, row.text, row.ids) for position, row in enumerate(rows)])
 
-    def _compute(self, text: str) -> Vectors:
+    def _compute(self, position: int, text: str, ids: list[int]) -> Vectors:
+        self._check(position, ids)
         with self.graphs_lock:  # the engine serves one thread at a time
             return np.array(self.engine.compute_embedding(text, self.options).embedding, dtype=np.float32)

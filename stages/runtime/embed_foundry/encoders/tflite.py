@@ -138,12 +138,15 @@ class TfliteEncoder(Encoder):
         """As `Encoder.embed`; every text has a call of its own."""
         return np.stack([self._encode(position, row.ids) for position, row in enumerate(rows)])
 
-    def _encode(self, position: int, ids: list[int]) -> Vectors:
+    def _check(self, position: int, ids: list[int]) -> None:
         if not ids:
             raise UnusableRowError(position, EMPTY)
         if (highest := max(ids)) >= self.variant.vocabulary:
             token = self.tokenizer.describe(highest)
             raise UnusableRowError(position, describe_missing_row(token, highest, self.variant.vocabulary))
+
+    def _encode(self, position: int, ids: list[int]) -> Vectors:
+        self._check(position, ids)
         length = next(length for length in self.lengths if len(ids) <= length)
         return self._graph(length)(ids, self.variant.pad_id)
 
