@@ -1,6 +1,7 @@
 """LiteRT variants of a small Gemma3: the original's vectors at every length; known failures end in an error."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from sentence_transformers import SentenceTransformer
 from stages import convert
 from stages.commands import compose
 from stages.common import config
-from stages.common.config.variant import TfliteRecipe
+from stages.common.config.variant import FourBitLayers, TfliteRecipe
 from stages.convert import calibration
 from stages.convert.graph import fixed
 from stages.convert.rounding.gemma3 import round_model
+from stages.convert.rounding.layers import Grid
 from stages.convert.rounding.rows import round_to_nearest
 from stages.convert.tokenizer import load_tokenizer
 from support import small_release, tiny_sentencepiece
@@ -57,10 +59,11 @@ def model(params) -> config.Model:
 
 @pytest.fixture(scope="module")
 def recipe(recipes):
-    """Return a function that gives a recipe of conf/variant at other lengths."""
+    """Return a function that gives a recipe of conf/variant at other lengths, in blocks that divide a small width."""
 
     def change(name: str, lengths: list[int] = LENGTHS) -> TfliteRecipe:
-        return recipes[name].model_copy(update={"lengths": lengths})
+        dump = re.sub("BLOCKWISE_(64|256)", "BLOCKWISE_32", recipes[name].model_dump_json())
+        return TfliteRecipe.model_validate_json(dump).model_copy(update={"lengths": lengths})
 
     return change
 
@@ -108,7 +111,7 @@ def test_rounded_weights_are_smaller(variant):
 def rounded(gemma, recipe, conversion_cache) -> SentenceTransformer:
     model = SentenceTransformer(str(gemma), device="cpu", model_kwargs={"attn_implementation": "eager"}).eval()
     rows = calibration.load_token_ids(load_tokenizer(gemma, conversion_cache))
-    round_model(model, rows, recipe("tflite_mixed").rounding.four_bit, round_table=True)
+    round_model(model, rows, recipe("tflite_mixed").rounding.four_bit, Grid(4, 32))
     return model
 
 
@@ -148,10 +151,27 @@ MISFITS = {
 @pytest.mark.parametrize("pattern", MISFITS)
 def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe, conversion_cache, tmp_path, pattern):
     mixed = recipe("tflite_mixed", [32])
-    misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": [pattern]})})
+    layers = [FourBitLayers(regex=pattern, granularity="BLOCKWISE_32")]
+    misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": layers})})
     with pytest.raises(InputError, match=MISFITS[pattern]):
         convert.run("v", misfit, model, gemma, tmp_path / "v", cache=conversion_cache)
     assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("rules", "blocks of 256 do not divide the 96 dimensions of the token table"),
+        ("rounding", "blocks of 64 do not divide the 96 inputs of 0.mlp.gate_proj"),
+    ],
+)
+def test_blocks_that_do_not_divide_a_width_are_refused(
+    gemma, model, recipe, recipes, conversion_cache, tmp_path, place, message
+):
+    """The default's blocks fit EmbeddingGemma: 768 and 1152 inputs."""
+    misfit = recipe("tflite_mixed", [32]).model_copy(update={place: getattr(recipes["tflite_mixed"], place)})
+    with pytest.raises(InputError, match=message):
+        convert.run("v", misfit, model, gemma, tmp_path / "v", cache=conversion_cache)
 
 
 def test_ids_are_those_of_the_base_model(variant, original, probes):

@@ -92,11 +92,12 @@ def load_model(base: Path) -> "SentenceTransformer":
 def round_before_export(model: "SentenceTransformer", tokenizer: BaseTokenizer, recipe: TfliteRecipe) -> None:
     """Round the model's layers in place, if the recipe does so for its architecture."""
     from stages.convert.rounding.gemma3 import round_model
+    from stages.convert.rounding.layers import EIGHT_BIT, Grid
 
     if recipe.rounding and recipe.rounding.architecture == model[0].auto_model.config.model_type:
-        table_bits = [rule.bits for rule in recipe.rules if rule.operation == "EMBEDDING_LOOKUP"]
+        tables = [Grid(rule.bits, rule.block) for rule in recipe.rules if rule.operation == "EMBEDDING_LOOKUP"]
         rows = calibration.load_token_ids(tokenizer)
-        round_model(model, rows, recipe.rounding.four_bit, round_table=table_bits[-1:] == [4])
+        round_model(model, rows, recipe.rounding.four_bit, tables[-1] if tables else EIGHT_BIT)
 
 
 def compare_graph(length: int, vectors: Vectors, expected: Vectors) -> str:

@@ -139,24 +139,41 @@ class StaticRecipe(Strict):
     fit: StaticFit | None = None
 
 
-class TfliteRule(Strict):
+class Granular(Strict):
+    """What shares a scale: a row of a matrix, or a block of a row."""
+
+    granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
+
+    @property
+    def block(self) -> int | None:
+        """How many weights of a row share a scale; None: all."""
+        return None if self.granularity == "CHANNELWISE" else int(self.granularity.removeprefix("BLOCKWISE_"))
+
+
+class TfliteRule(Granular):
     """Which operations of a LiteRT graph get integer weights, and how; where several rules match, the last holds."""
 
     regex: Regex
     operation: Literal["*", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL"]
     algorithm: Literal["min_max_uniform_quantize", "OCTAV", "MSE", "dequantized_weight_recovery", "no_quantize"]
     bits: Literal[4, 8]
-    granularity: Literal["CHANNELWISE", "BLOCKWISE_32", "BLOCKWISE_64", "BLOCKWISE_128", "BLOCKWISE_256"]
+
+
+class FourBitLayers(Granular):
+    """Linear layers that get 4 bits, by their names such as "12.mlp.down_proj"."""
+
+    regex: Regex
 
 
 class TfliteRounding(Strict):
     """The linear layers that GPTQ rounds to 4 bits before export; the transformer's others are rounded to 8 bits.
 
-    Models of another architecture (transformers' model_type) are not rounded before export.
+    Where several entries match a layer, the last holds. Models of another architecture (transformers' model_type) are
+    not rounded before export.
     """
 
     architecture: Literal["gemma3_text"]
-    four_bit: list[Regex] = Field(min_length=1)
+    four_bit: list[FourBitLayers] = Field(min_length=1)
 
 
 class TfliteRecipe(Strict):

@@ -1,6 +1,6 @@
 """Rounds a transformer's matrices before export, to a grid that ai-edge-quantizer then recovers without loss.
 
-TFLite has one 4-bit grid for each row of a matrix (codes -7..7 and an fp32 scale). Rounded to nearest on it,
+TFLite has a 4-bit grid for each row of a matrix, or for each block of a row (codes -7..7, a scale). Rounded to nearest,
 EmbeddingGemma's feed-forward matrices cost more than all else, so GPTQ chooses the codes. Layers are rounded in turn,
 on the inputs that the rounded layers before them give: a matrix aims at the original outputs, so it also undoes part of
 what was lost before it (GPTAQ, Li et al. 2025, arXiv:2504.02692, here as a ridge regression).
@@ -39,10 +39,26 @@ class Stream:
     calls: list[list[Call]]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """What a matrix is rounded to.
+
+    Attributes:
+        bits: 4 or 8.
+        block: how many weights of a row share a scale; None: all. For 4 bits only.
+    """
+
+    bits: int
+    block: int | None = None
+
+
+EIGHT_BIT = Grid(8)
+
+
 def round_layers(
     layers: "Sequence[nn.Module]",
     stream: Stream,
-    choose_bits: Callable[[int, str], int],
+    choose_grid: Callable[[int, str], Grid],
     advance: Callable[[int], object],
     normed: Collection[str] = (),
 ) -> Stream:
@@ -51,7 +67,7 @@ def round_layers(
     Args:
         layers: the transformer's layers, in order; each maps hidden states to hidden states (or a tuple of them first).
         stream: the hidden states before the first; `rounded` with the token table already rounded.
-        choose_bits: of a layer's number and a linear layer's name in it, such as (0, "mlp.down_proj"): 4 or 8.
+        choose_grid: of a layer's number and a linear layer's name in it, such as (0, "mlp.down_proj").
         advance: called with 1 after each layer, for progress.
         normed: names of linear layers whose output goes through a norm of its own (Gemma 3: "self_attn.o_proj" and
             "mlp.down_proj"): each token's error counts relative to its output.
@@ -72,7 +88,7 @@ def round_layers(
                     inputs[first],
                     targets[first],
                     weights,
-                    {name: choose_bits(number, name) for name in names},
+                    {name: choose_grid(number, name) for name in names},
                 )
             _, rounded = collect_inputs(layer, rounded, calls, integer=True)
             advance(1)
@@ -84,7 +100,7 @@ def _round_linears(
     inputs: "Tensor",
     targets: "Tensor",
     weights: "Tensor | int",
-    bits: dict[str, int],
+    grids: dict[str, Grid],
 ) -> None:
     """Round linear layers that share an input, in place.
 
@@ -93,15 +109,17 @@ def _round_linears(
         inputs: what they get in the rounded model, [tokens, in].
         targets: what they get in the original one, likewise.
         weights: how much each token's error counts, [tokens] or 1.
-        bits: of each.
+        grids: of each.
     """
     weighted = inputs.T * weights
     hessian = weighted @ inputs
     drift = (weighted @ (targets - inputs)).T
     for name, linear in linears.items():
         corrected = correct_weight(linear.weight, hessian, drift)
-        four_bit = bits[name] == 4
-        codes, scales = rows.round_by_gptq(corrected, hessian) if four_bit else rows.round_to_nearest(corrected, 8)
+        if grids[name].bits == 4:
+            codes, scales = rows.round_by_gptq(corrected, hessian, grids[name].block)
+        else:
+            codes, scales = rows.round_to_nearest(corrected, grids[name].bits)
         linear.weight.copy_(codes * scales)
 
 

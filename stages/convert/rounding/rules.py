@@ -17,7 +17,8 @@ def apply_rules(path: Path, rules: list[TfliteRule]) -> None:
         rules: where several match an operation, the last holds.
 
     Raises:
-        InputError: a rule of dequantized_weight_recovery matches weights that are on no grid.
+        InputError: a rule of dequantized_weight_recovery matches weights that are on no grid, or a rule's blocks do not
+            divide the weights that it matches.
     """
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -38,6 +39,11 @@ def apply_rules(path: Path, rules: list[TfliteRule]) -> None:
         with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars cannot be switched off
             result = rounding.quantize(enable_progress_report=False, enable_progress_bar=False)
     except (RuntimeError, ValueError) as error:
+        if "not divisible by block size" in str(error):
+            raise InputError(
+                f"a rule's granularity does not fit weights that it matches: {error} "
+                "Choose smaller blocks, or CHANNELWISE."
+            ) from None
         if "Failed to recover" not in str(error):
             raise
         raise InputError(
