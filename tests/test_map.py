@@ -1,4 +1,4 @@
-"""dvc.yaml, stages/, conf/, tests/ and the README's tree use the same names; rooms import only what they may."""
+"""dvc.yaml, stages/, conf/, tests/ and the tree of docs/layout.md use the same names; who imports whom."""
 
 import ast
 import re
@@ -164,9 +164,9 @@ def test_parameters_in_the_graph_exist():
                 value = value[part]
 
 
-def read_readme_tree() -> dict[str, list[str]]:
-    """Return folder -> entries of the tree in the README, folders with their slash."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def read_tree() -> dict[str, list[str]]:
+    """Return folder -> entries of the tree in docs/layout.md, folders with their slash."""
+    text = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
     block = next(part for part in re.split(r"^```.*\n", text, flags=re.MULTILINE) if "\nstages/ " in part)
     tree: dict[str, list[str]] = {"": []}
     parents: list[str] = []
@@ -180,8 +180,15 @@ def read_readme_tree() -> dict[str, list[str]]:
     return tree
 
 
-def test_the_readme_tree_shows_stages_and_conf_as_they_are():
-    tree = read_readme_tree()
+def test_the_readme_is_short_and_leads_to_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert set(re.findall(r"\]\((docs/[^)]*)\)", text)) == pages | {"docs/deploy", "docs/railway"}
+
+
+def test_the_tree_shows_stages_and_conf_as_they_are():
+    tree = read_tree()
     assert {entry.removesuffix("/").removesuffix(".py") for entry in tree["stages/"]} == list_rooms()
     for entry in tree["stages/"]:
         assert (STAGES / entry).is_dir() == entry.endswith("/"), entry
