@@ -47,6 +47,11 @@ def sample_texts(file: Path | None, count: int) -> list[str]:
     return sentences
 
 
+def sample_packaged_texts(count: int) -> list[str]:
+    """Return at most `count` sentences of what the installed packages carry: see `sample_texts`."""
+    return sample_texts(None, count)
+
+
 def _sample(sentences: Set[str], count: int) -> list[str]:
     """Return a seeded sample of sentences."""
     return random.Random(SEED).sample(sorted(sentences), min(count, len(sentences)))  # noqa: S311

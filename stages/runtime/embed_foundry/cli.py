@@ -14,6 +14,7 @@ from .exits import exit_code
 from .serve.commands import add_commands as add_serve
 from .signer import Signer
 from .signer_options import add_signer, signer_of
+from .spaces.commands import add_commands as add_space_commands
 from .store.commands import add_commands as add_store_commands
 
 # A package adds commands by a function `add_commands(commands)` under this entry point; the build does.
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     add_bundle_commands(commands)
     add_certify(commands)
     add_store_commands(commands)
+    add_space_commands(commands)
     add_serve(commands)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:

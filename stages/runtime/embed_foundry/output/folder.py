@@ -57,18 +57,32 @@ def atomic_folder(
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in one step: whatever interrupts it, the file has its old bytes or all of the new ones.
+    """Write a file in one step: see `atomic_file`."""
+    with atomic_file(path) as work:
+        work.write_bytes(content)
+
+
+@contextmanager
+def atomic_file(path: Path, needs_bytes: int = 0) -> Iterator[Path]:
+    """Yield a work file that becomes `path` if the block ends without an error.
+
+    Whatever interrupts it, `path` has its old bytes or all of the new ones.
+
+    Args:
+        path: the file.
+        needs_bytes: free disk space to require before the work starts.
 
     Raises:
-        RetryableError: the disk is full.
+        RetryableError: the disk is full, or too small.
         InputError: the file cannot be written.
     """
     work = path.with_name(f".{path.name}.partial")
     try:
+        if needs_bytes:
+            require_space(path.resolve().parent, needs_bytes)
         try:
-            with work.open("wb") as file:
-                file.write(content)
-                file.flush()
+            yield work
+            with work.open("rb") as file:
                 os.fsync(file.fileno())
             work.replace(path)
         except BaseException:  # Ctrl-C as well

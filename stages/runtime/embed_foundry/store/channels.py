@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import manifest
-from ..errors import InputError, IntegrityError, RetryableError
+from ..errors import GateError, InputError, IntegrityError, RetryableError
+from ..spaces.linear_map import LinearMap
 from .channel import Action, Channel, append_move
-from .releases import require_complete
+from .releases import load_space, require_complete
 from .store import CHANNELS, DIGEST, Store, VersionedBytes, channel_key, is_channel_name
 
 
@@ -32,9 +33,13 @@ def promote(
     *,
     expect: str | None = None,
     reason: str | None = None,
+    new_space: bool = False,
+    index_map: LinearMap | None = None,
     dry_run: bool = False,
 ) -> ChannelUpdate:
     """Point a channel at a published release.
+
+    Whoever follows a channel searches an index with it: a release of another vector space would find nothing in it.
 
     Args:
         store: the store.
@@ -42,10 +47,13 @@ def promote(
         release: a digest, a release folder (with a slash in its path), or a channel whose current release is meant.
         expect: the digest that the channel must still point at, "none" for a new channel; None accepts any.
         reason: recorded in the history.
+        new_space: the release may have another vector space than the channel's.
+        index_map: or it may, because this map takes the channel's index there.
         dry_run: check only.
 
     Raises:
         InputError: the release was not published.
+        GateError: it has another vector space.
         IntegrityError: it is incomplete in the store.
         RetryableError: the channel moved, or is not at `expect`; the message says where it is.
     """
@@ -59,6 +67,8 @@ def promote(
         )
     if before and before.release == digest:
         return ChannelUpdate(before, before)
+    if before and not new_space:
+        _require_space(store, before.release, digest, index_map)
     after = _append_move(before, name, "promote", digest, reason)
     if not dry_run:
         _write_channel(store, pointer, after)
@@ -122,6 +132,24 @@ def resolve_digest(store: Store, release: str) -> str:
     if DIGEST.fullmatch(release):
         return release
     return manifest.read(Path(release)).digest if "/" in release else load_channel(store, release).release
+
+
+def _require_space(store: Store, before: str, after: str, index_map: LinearMap | None) -> None:
+    """Check that a release may search the index of the one before it, by itself or by a map."""
+    source, target = load_space(store, before), load_space(store, after)
+    if source is not None and source == target:
+        return
+    if index_map is None:
+        raise GateError(
+            f"release {after} has vector space {target}, the channel's {before} has {source}: it would search an index "
+            "of other vectors. Next: embed-foundry compare says whether a map will do (--map); once all documents are "
+            "embedded again, promote with --new-space."
+        )
+    if (index_map.source.space_id, index_map.target.release) != (source, after):
+        raise GateError(
+            f"the map is from space {index_map.source.space_id} to release {index_map.target.release}; expected one "
+            f"from {source} to {after}. Make it: embed-foundry compare {before} {after} --write-map FOLDER"
+        )
 
 
 def _read_channel(store: Store, name: str) -> tuple[VersionedBytes | None, Channel | None]:

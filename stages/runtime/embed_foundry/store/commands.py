@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EXIT_CODES
 from ..signer_options import add_signer, signer_of
@@ -23,6 +23,9 @@ def add_commands(commands: "Subparsers") -> None:
     parser = _add_move_command(commands, "promote", _promote, "point a channel at a published release")
     parser.add_argument("release", help="digest, release folder (such as release/), or channel (its current release)")
     parser.add_argument("--expect", metavar="DIGEST", help="move only if the channel is at DIGEST (none: is new)")
+    spaces = parser.add_mutually_exclusive_group()
+    spaces.add_argument("--new-space", action="store_true", help="the release may have another vector space")
+    spaces.add_argument("--map", type=Path, metavar="FOLDER", help="or: this map takes the channel's index to it")
     parser = _add_move_command(commands, "rollback", _rollback, "point a channel at the release before its current one")
     parser.add_argument("--to", metavar="DIGEST", help="one of the channel's earlier releases")
     parser = add_store_command(commands, "history", _history, "show a channel's moves, or every channel's release")
@@ -74,9 +77,16 @@ def _print_update(args: argparse.Namespace, update: "ChannelUpdate") -> None:
 
 
 def _promote(args: argparse.Namespace) -> None:
+    from ..spaces.linear_map import LinearMap
     from .channels import promote
 
-    options = {"expect": args.expect, "reason": args.reason, "dry_run": args.dry_run}
+    options: dict[str, Any] = {
+        "expect": args.expect,
+        "reason": args.reason,
+        "new_space": args.new_space,
+        "dry_run": args.dry_run,
+    }
+    options["index_map"] = LinearMap.read(args.map) if args.map else None
     _print_update(args, promote(open_named_store(args), args.channel, args.release, **options))
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import PurePosixPath
 
 from .. import manifest
+from ..contract import NAME
 from ..errors import InputError, IntegrityError
 from ..manifest import JsonObject, Manifest
 from .store import DIGEST, Store, manifest_key, object_key
@@ -57,6 +58,28 @@ def require_complete(store: Store, digest: str) -> None:
                 f"{store.address}: release {digest} is incomplete: {name} ({object_key(entry.sha256)}) {fault}. "
                 "No channel was moved. Publish the release again."
             )
+
+
+def load_space(store: Store, digest: str) -> str | None:
+    """Return the vector space of a release: that of its first variant, which all that replace it share.
+
+    Only so much of bundle.json is read as all its versions have. None: it does not say.
+
+    Raises:
+        InputError: there is no such release.
+        IntegrityError: its manifest or bundle.json was changed, or is missing.
+    """
+    entry = load_manifest(store, digest)[1].files.get(NAME)
+    content = b"".join(store.stream(object_key(entry.sha256))) if entry else b""
+    if not entry or hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise IntegrityError(
+            f"{store.address}: release {digest}: {NAME} is missing or was changed. Publish the release again."
+        )
+    try:
+        body = json.loads(content)
+        return str(body["variants"][body["selection"]["order"][0]]["space_id"])
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return None
 
 
 def _require_file_entries(files: JsonObject) -> None:

@@ -1,0 +1,1 @@
+"""Vector spaces: whether two releases may share an index, maps from one space to another, audits of an index."""
