@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from embed_foundry import Bundle, IntegrityError
+from embed_foundry import Bundle, IntegrityError, manifest
 from embed_foundry.cli import main
 from embed_foundry.spaces import bounds, linear_map, ranking
 from embed_foundry.spaces.linear_map import LinearMap
+from embed_foundry.store.store import object_key
 from pyarrow import parquet
 
 from stages.commands import sign
@@ -207,6 +208,20 @@ def test_a_channel_moves_to_another_space_only_if_the_move_says_so(
     assert code == 4
     assert "the map is from space" in errors
     assert run_command("promote", "stable", read_digest(first_release), "--new-space")[0] == 0
+
+
+def test_a_channel_stays_where_the_next_release_does_not_say_its_space(
+    release_store, run_command, first_release, second_release
+):
+    for release in (first_release, second_release):
+        run_command("publish", release)
+    run_command("promote", "stable", read_digest(first_release))
+    key = object_key(manifest.read(second_release).hashes["bundle.json"])
+    release_store.put(key, release_store.read(key)[:-1] + b" ")
+    code, _, errors = run_command("promote", "stable", read_digest(second_release))
+    assert code == 3
+    assert "bundle.json is missing or was changed" in errors
+    assert run_command("history", "stable")[1].count("\n") == 0
 
 
 def test_compare_takes_a_digest_a_channel_and_a_tar(

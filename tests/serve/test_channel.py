@@ -69,7 +69,7 @@ def test_a_corrupt_release_in_the_store_never_answers(
     with serve(None, tmp_path, *options) as service:
         wait_for_release(service.url, first_release)
         run_command("publish", second_release)
-        key = object_key(manifest.read(second_release).hashes["bundle.json"])
+        key = object_key(manifest.read(second_release).hashes["probes/probes.json"])
         sound = release_store.read(key)
         release_store.put(key, sound[:-1] + b" ")
         assert run_command("promote", "stable", read_digest(second_release))[0] == 0
