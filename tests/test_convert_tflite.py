@@ -142,36 +142,12 @@ def test_rounding_loses_less_than_nearest(gemma, rounded, original, probes):
     assert lost[0] < 0.8 * lost[1]
 
 
-MISFITS = {
-    r"self_attn\.q_proj$": "holds for weights that rounding.four_bit does not name",
-    "query_proj": "matches no linear layer of the model",
-}
-
-
-@pytest.mark.parametrize("pattern", MISFITS)
-def test_a_rounding_that_does_not_fit_the_model_is_refused(gemma, model, recipe, conversion_cache, tmp_path, pattern):
-    mixed = recipe("tflite_mixed", [32])
-    layers = [FourBitLayers(regex=pattern, granularity="BLOCKWISE_32")]
-    misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": layers})})
-    with pytest.raises(InputError, match=MISFITS[pattern]):
+def test_a_rule_for_layers_that_are_not_rounded_is_refused(gemma, model, recipe, conversion_cache, tmp_path):
+    mixed, layers = recipe("tflite_mixed", [32]), FourBitLayers(regex=r"self_attn\.q_proj$", granularity="BLOCKWISE_32")
+    misfit = mixed.model_copy(update={"rounding": mixed.rounding.model_copy(update={"four_bit": [layers]})})
+    with pytest.raises(InputError, match=r"holds for weights that rounding\.four_bit does not name"):
         convert.run("v", misfit, model, gemma, tmp_path / "v", cache=conversion_cache)
     assert not (tmp_path / "v").exists()
-
-
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ("rules", "blocks of 256 do not divide the 96 dimensions of the token table"),
-        ("rounding", "blocks of 64 do not divide the 96 inputs of 0.mlp.gate_proj"),
-    ],
-)
-def test_blocks_that_do_not_divide_a_width_are_refused(
-    gemma, model, recipe, recipes, conversion_cache, tmp_path, place, message
-):
-    """The default's blocks fit EmbeddingGemma: 768 and 1152 inputs."""
-    misfit = recipe("tflite_mixed", [32]).model_copy(update={place: getattr(recipes["tflite_mixed"], place)})
-    with pytest.raises(InputError, match=message):
-        convert.run("v", misfit, model, gemma, tmp_path / "v", cache=conversion_cache)
 
 
 def test_ids_are_those_of_the_base_model(variant, original, probes):

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from embed_foundry import Bundle, IntegrityError, manifest
 from embed_foundry.cli import main
-from embed_foundry.spaces import bounds, linear_map, ranking
 from embed_foundry.spaces.linear_map import LinearMap
 from embed_foundry.store.store import object_key
 from pyarrow import parquet
@@ -258,37 +257,3 @@ def test_a_name_of_nothing_is_refused_in_one_line(run_command, first_release):
         "error: no such thing: is no folder, tar, digest, channel or git revision. Name a release, such as release/ or "
         "stable.\n"
     )
-
-
-def test_a_ranking_is_scored_as_trec_eval_does():
-    import pytrec_eval
-
-    rng = np.random.default_rng(0)
-    queries, documents = (rng.standard_normal((count, 8)).astype(np.float32) for count in (20, 40))
-    relevant = [{int(d): float(rng.integers(1, 4)) for d in rng.choice(40, 12, replace=False)} for _ in range(20)]
-    ranks = ranking.rank(queries, documents)
-    qrels = {str(q): {str(d): int(grade) for d, grade in row.items()} for q, row in enumerate(relevant)}
-    similar = queries @ documents.T
-    run = {str(q): {str(d): float(similar[q, d]) for d in range(40)} for q in range(20)}
-    scored = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
-    expected = [scored[str(q)]["ndcg_cut_10"] for q in range(20)]
-    np.testing.assert_allclose(ranking.score_ndcg(ranks, relevant), expected)
-
-
-def test_a_ratio_of_nothing_has_no_bounds_and_passes_no_limit():
-    empty = bounds.bound_ratio(np.zeros(5), np.zeros(5))
-    assert not empty.low >= 0
-    assert bounds.bound_ratio(np.ones(5), np.ones(5)).low == 1.0
-
-
-def test_a_map_of_too_few_texts_is_held_back_by_its_penalty():
-    """Without a penalty, 30 texts fit 64 dimensions exactly, noise included."""
-    rng = np.random.default_rng(0)
-    source = rng.standard_normal((400, 64)).astype(np.float32)
-    target = source @ np.linalg.qr(rng.standard_normal((64, 64)))[0].astype(np.float32)
-    noisy = target + rng.standard_normal(target.shape).astype(np.float32)
-    matrix, penalty = linear_map.fit(source[:100], noisy[:100])
-    exact = np.linalg.lstsq(source[:100], noisy[:100], rcond=None)[0]
-    assert penalty > linear_map.PENALTIES[0]
-    errors = [((source[100:] @ fitted - target[100:]) ** 2).mean() for fitted in (matrix, exact)]
-    assert errors[0] < 0.8 * errors[1]

@@ -18,7 +18,8 @@ LIMIT = 7
 SHRINK, TRIES = 0.45, 23
 # Columns rounded between two updates of the rest.
 GROUP = 96
-# Pairs of refitted scales and moved codes after GPTQ. EmbeddingGemma's error falls by 9 % in two; a third adds little.
+# Pairs of refitted scales and moved codes after GPTQ. With tests/test_convert_rounding.py's matrix the error on other
+# inputs falls from 0.196 of that of rounding to nearest to 0.173, 0.166 and 0.164 by one, two and three.
 SWEEPS = 2
 # What is added to the diagonal of the equations of a row's scales, as a share of its mean: a block whose codes are all
 # zero has none of its own.

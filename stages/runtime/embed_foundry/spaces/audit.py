@@ -15,12 +15,12 @@ from ..encoders.vectors import Vectors, truncate
 from ..errors import InputError
 from ..progress import bar
 from ..selftest import COSINE
+from ..timing.statistics import binomial_probability
+from .bounds import CONFIDENCE
 from .index_file import IndexFile
 
-FRACTION = 0.001
 # Vectors that are looked at, at least: with no other one among them, 95 % confidence bounds the rest at 1 %.
 LEAST = 300
-CONFIDENCE = 0.95
 # Cosine of vectors that are equal but for the last digits of fp32, or for half precision.
 EXACT = 1 - 1e-5
 # Texts a call: between two steps of progress.
@@ -51,7 +51,7 @@ class Audit:
 
 
 def audit(
-    index: IndexFile, texts: Sequence[str], encoder: Encoder, *, fraction: float = FRACTION, seed: int | None = None
+    index: IndexFile, texts: Sequence[str], encoder: Encoder, *, fraction: float, seed: int | None = None
 ) -> Audit:
     """Embed a random sample of an index again.
 
@@ -110,8 +110,8 @@ def bound_share(hits: int, sampled: int, total: int) -> tuple[float, float]:
     if sampled == total:
         return hits / total, hits / total
     tail = 1 - CONFIDENCE
-    low = 0.0 if not hits else _bisect(lambda share: 1 - _binomial(hits - 1, sampled, share) >= tail)
-    high = 1.0 if hits == sampled else _bisect(lambda share: _binomial(hits, sampled, share) <= tail)
+    low = 0.0 if not hits else _bisect(lambda share: 1 - _compute_tail(hits - 1, sampled, share) >= tail)
+    high = 1.0 if hits == sampled else _bisect(lambda share: _compute_tail(hits, sampled, share) <= tail)
     return low, high
 
 
@@ -124,16 +124,6 @@ def _bisect(reached: Callable[[float], bool]) -> float:
     return high
 
 
-def _binomial(hits: int, count: int, share: float) -> float:
-    """Return the chance of at most `hits` successes of `count` draws."""
-    if share <= 0 or share >= 1:
-        return 1.0 if share <= 0 or hits >= count else 0.0
-    logs = [
-        math.lgamma(count + 1)
-        - math.lgamma(number + 1)
-        - math.lgamma(count - number + 1)
-        + number * math.log(share)
-        + (count - number) * math.log1p(-share)
-        for number in range(hits + 1)
-    ]
-    return min(1.0, math.fsum(math.exp(log) for log in logs))
+def _compute_tail(hits: int, count: int, share: float) -> float:
+    """Return the chance of at most `hits` successes among `count` draws, each of probability `share`."""
+    return math.fsum(binomial_probability(number, count, share) for number in range(hits + 1))

@@ -23,6 +23,10 @@ FITTING_TEXTS = "embed_foundry.fitting_texts"
 FITTING_COUNT = 4000
 # Where a build keeps its tasks.
 DATA = Path("data")
+# Share of its own nDCG@10 that an index must keep: the build's gate.mixed_index_min.
+KEPT_MIN = 0.95
+# Share of an index that an audit looks at.
+FRACTION = 0.001
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -44,7 +48,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("bundle", type=Path, help="the release that should have made it")
     parser.add_argument("--texts", type=Path, help="the documents of an .npy: one a line, or .jsonl with a key text")
     parser.add_argument("--variant", help="default: the bundle's own choice")
-    parser.add_argument("--fraction", type=float, default=0.001, help="of the index; at least 300; default %(default)g")
+    parser.add_argument(
+        "--fraction", type=float, default=FRACTION, help="of the index; at least 300; default %(default)g"
+    )
     parser.add_argument("--limit", type=float, default=0.0, metavar="SHARE", help="foreign share to accept; default 0")
     parser.add_argument("--seed", type=int, help="of the sample; default: another one each time")
     add_signer(parser)
@@ -72,7 +78,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kept-min",
         type=float,
-        default=0.95,
+        default=KEPT_MIN,
         metavar="SHARE",
         help="of its own nDCG@10 that an index must keep; default %(default)g, the gate's",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 
 from ..bundle import Bundle
 from ..encoders.encoder import Encoder
@@ -10,13 +11,9 @@ from ..environment import Environment
 from ..errors import InputError
 from ..selection import decide
 from . import linear_map
-from .bounds import Bounds
 from .linear_map import LinearMap, Space
 from .measure import Pairs, TaskComparison, TextEncoder, encode, encode_fitting, join, measure, measure_map
 from .texts import RetrievalTexts
-
-# Share of its own nDCG@10 that an index must keep: the build's gate.mixed_index_min.
-KEPT_MIN = 0.95
 
 
 class Answer(StrEnum):
@@ -100,7 +97,7 @@ def compare(
     new: Side,
     tasks: Sequence[RetrievalTexts],
     *,
-    kept_min: float = KEPT_MIN,
+    kept_min: float,
     fitting: Callable[[], Sequence[str]] = tuple,
     want_map: bool = False,
 ) -> Comparison:
@@ -176,12 +173,10 @@ def _object_to_sharing(tasks: list[TaskComparison], kept_min: float) -> Iterator
 
 def _praise(tasks: list[TaskComparison]) -> str:
     """Return the least that a mixed index keeps, in words."""
-    kept = min((bounds for task in tasks for bounds in (task.new_over_old, task.old_over_new) if bounds), key=_low)
+    kept = min(
+        (bounds for task in tasks for bounds in (task.new_over_old, task.old_over_new) if bounds), key=attrgetter("low")
+    )
     return f"Queries by either release over the other's index keep {kept} of nDCG@10 where they keep least."
-
-
-def _low(bounds: Bounds) -> float:
-    return bounds.low
 
 
 def _fit_all(old: Side, new: Side, tasks: list[TaskComparison], pairs: Pairs) -> LinearMap:

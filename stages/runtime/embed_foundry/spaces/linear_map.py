@@ -169,7 +169,7 @@ def build_statement(folder: Path) -> JsonObject:
     """Return the in-toto statement that a map's signature is about."""
     return {
         "_type": signature.STATEMENT,
-        "subject": [{"name": manifest.NAME, "digest": {"sha256": manifest.sha256(folder / manifest.NAME)}}],
+        "subject": signature.build_subject({manifest.NAME: manifest.sha256(folder / manifest.NAME)}),
         "predicateType": PREDICATE,
         "predicate": {"map": manifest.read(folder).digest},
     }

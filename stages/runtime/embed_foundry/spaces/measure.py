@@ -152,11 +152,11 @@ def measure_map(vectors: Encoded, pairs: Pairs) -> Bounds:
     scores, reference = [], []
     for held in (half, ~half):
         matrix, _ = linear_map.fit(*join(pairs, (vectors.old_documents[~held], vectors.new_documents[~held])))
-        names = vectors.texts.documents
+        names = [text for text, kept in zip(vectors.texts.documents, held, strict=True) if kept]
         mapped = truncate(vectors.old_documents[held] @ matrix, matrix.shape[1], names)
-        kept, own = _score_half(vectors, held, mapped)
-        scores.append(kept)
-        reference.append(own)
+        mapped_scores, own_scores = _score_half(vectors, held, mapped)
+        scores.append(mapped_scores)
+        reference.append(own_scores)
     return bound_ratio(np.concatenate(scores), np.concatenate(reference))
 
 

@@ -36,12 +36,10 @@ def open_release(name: str, scratch: Path, store: argparse.Namespace, signer: Si
         return Bundle.load(path, signer)
     if path.is_file():
         return archive.unpack(path, scratch, signer)
-    if DIGEST.fullmatch(name):
-        fetch(open_named_store(store), name, scratch / RELEASE, signer=signer)
-        return Bundle.load(scratch / RELEASE)
-    if is_revision(name):
+    digest = DIGEST.fullmatch(name) is not None
+    if not digest and is_revision(name):
         return Bundle.load(_check_out(name, scratch / RELEASE), signer)
-    if not is_channel_name(name):
+    if not digest and not is_channel_name(name):
         raise InputError(
             f"{name}: is no folder, tar, digest, channel or git revision. Name a release, such as release/ or stable."
         )

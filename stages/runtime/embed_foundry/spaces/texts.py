@@ -104,5 +104,5 @@ def _parse_rows(path: Path) -> Iterator[dict[str, object]]:
             row = None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise InputError(f"{path}: line {number} is no JSON object with a text under `text`. Correct it.")
-        row.setdefault("id", number)
+        row["id"] = row.get("id", row.get("_id", number))  # BEIR itself has "_id"
         yield row

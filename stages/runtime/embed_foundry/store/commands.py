@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import EXIT_CODES
 from ..signer_options import add_signer, signer_of
@@ -80,14 +80,17 @@ def _promote(args: argparse.Namespace) -> None:
     from ..spaces.linear_map import LinearMap
     from .channels import promote
 
-    options: dict[str, Any] = {
-        "expect": args.expect,
-        "reason": args.reason,
-        "new_space": args.new_space,
-        "dry_run": args.dry_run,
-    }
-    options["index_map"] = LinearMap.read(args.map) if args.map else None
-    _print_update(args, promote(open_named_store(args), args.channel, args.release, **options))
+    update = promote(
+        open_named_store(args),
+        args.channel,
+        args.release,
+        expect=args.expect,
+        reason=args.reason,
+        new_space=args.new_space,
+        index_map=LinearMap.read(args.map) if args.map else None,
+        dry_run=args.dry_run,
+    )
+    _print_update(args, update)
 
 
 def _rollback(args: argparse.Namespace) -> None:

@@ -51,13 +51,18 @@ def quantile_upper(values: Sequence[float], p: float, confidence: float = CONFID
     return sorted(values)[rank - 1]
 
 
+def binomial_probability(k: int, n: int, p: float) -> float:
+    """Return the chance of k successes among n draws, each of probability p, which is above 0 and below 1."""
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))
+
+
 @cache
 def _binomial_quantile(q: float, n: int, p: float) -> int:
     """Return the least k with P(binomial(n, p) <= k) >= q. The runtime has no scipy."""
     below = 0.0
     for k in range(n + 1):
-        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        below += math.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p))
+        below += binomial_probability(k, n, p)
         if below >= q - ROUNDING:
             return k
     return n
